@@ -1,0 +1,238 @@
+"""Artefacts: folders that are either complete and verifiable, or not there.
+
+A stage writes its files into a hidden folder beside the target. When all are written they are fsynced,
+`manifest.json` is written last with the size and checksum of each, and the folder is renamed into place.
+A reader checks the manifest against what it asked for and the files against the manifest, so a
+truncated, swapped or bit-flipped file is named instead of used.
+
+The manifest holds nothing that differs between two runs of the same work (no time, host or path): equal
+work gives equal bytes, and so an equal digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import xxhash
+
+from pipeline_lib.errors import ArtefactError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_HASH_PIECE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artefact is: which stage made it, from which spec and inputs, and which files it has.
+
+    `facts` are what later stages need to know (row counts, classes, dimensions), `inputs` the digests of
+    the manifests that were read, `files` the size in bytes and XXH3-128 checksum per relative path.
+    """
+
+    directory: Path
+    stage: str
+    spec: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    files: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def digest(self) -> str:
+        """Checksum of the manifest itself; it covers every file through the checksums inside."""
+        return file_digest(self.directory / MANIFEST)
+
+
+@dataclass
+class Draft:
+    """An artefact being written: put files below `path`, what readers need into `facts`."""
+
+    path: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    def add_input(self, name: str, manifest: Manifest) -> None:
+        """Record that this artefact was made from that one."""
+        self.inputs[name] = manifest.digest
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys and no spare blanks: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def file_digest(path: Path) -> str:
+    """Return the XXH3-128 checksum of a file, read in pieces (memory does not grow with the file)."""
+    digest = xxhash.xxh3_128()
+    buffer = bytearray(_HASH_PIECE_BYTES)
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(view):
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def software_versions(*packages: str) -> dict[str, str]:
+    """Return the installed version of each package, for the record in a manifest's facts."""
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+@contextlib.contextmanager
+def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Draft]:
+    """Write an artefact: yields a `Draft`, publishes it as `directory` when the block ends without error.
+
+    After an error nothing is left behind and an older artefact at `directory` is untouched.
+    """
+    directory = Path(directory)
+    partial = _draft_path(directory)
+    _remove_abandoned_drafts(directory)
+    partial.mkdir(parents=True)
+    try:
+        draft = Draft(partial)
+        yield draft
+        files = {}
+        for path in sorted(p for p in partial.rglob("*") if p.is_file()):
+            _fsync(path)
+            relative = path.relative_to(partial).as_posix()
+            files[relative] = {"bytes": path.stat().st_size, "xxh3_128": file_digest(path)}
+        content = {
+            "format": FORMAT,
+            "stage": stage,
+            "spec": dict(spec),
+            "facts": draft.facts,
+            "inputs": draft.inputs,
+            "files": files,
+        }
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        with open(partial / MANIFEST, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.rename(partial, directory)
+        _fsync(directory.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Write one file whole or not at all: yields a file beside `path` that replaces it at the end."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _draft_path(path)
+    try:
+        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read(directory: Path, stage: str, expected: Mapping[str, Any] | None = None, verify: bool = True) -> Manifest:
+    """Read the manifest of an artefact and, unless told not to, check every file against it.
+
+    Parameters
+    ----------
+    directory: the artefact's folder.
+    stage: the stage that must have made it.
+    expected: keys of the spec that must have these values; others may be anything.
+    verify: also read each file and compare its checksum.
+
+    Raises `ArtefactError` naming the file that is missing, damaged, or not what was asked for.
+    """
+    directory = Path(directory)
+    content = _read_manifest(directory)
+    if content["stage"] != stage:
+        raise ArtefactError(f"{directory}: made by stage '{content['stage']}', but '{stage}' was asked for")
+    for key, value in (expected or {}).items():
+        found = content["spec"].get(key)
+        if canonical_json(found) != canonical_json(value):
+            raise ArtefactError(
+                f"{directory / MANIFEST}: '{key}' is {canonical_json(found)}, but {canonical_json(value)} was "
+                f"asked for; {_remedy(directory)}"
+            )
+    manifest = Manifest(directory, stage, content["spec"], content["facts"], content["inputs"], content["files"])
+    if verify:
+        for problem in problems(manifest):
+            raise ArtefactError(f"{problem}; {_remedy(directory)}")
+    return manifest
+
+
+def problems(manifest: Manifest) -> Iterator[str]:
+    """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
+    for relative, expected in manifest.files.items():
+        path = manifest.directory / relative
+        if not path.is_file():
+            yield f"{path}: missing"
+        elif (size := path.stat().st_size) != expected["bytes"]:
+            yield f"{path}: {size} bytes, but the manifest says {expected['bytes']}"
+        elif file_digest(path) != expected["xxh3_128"]:
+            yield f"{path}: damaged (its checksum differs from the manifest's)"
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact") from None
+    except (ValueError, UnicodeDecodeError):
+        raise ArtefactError(f"{path}: damaged (not JSON); {_remedy(directory)}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ArtefactError(f"{path}: not a manifest of format {FORMAT}; {_remedy(directory)}")
+    return content
+
+
+def _remedy(directory: Path) -> str:
+    return f"delete {directory} and run snakemake again"
+
+
+def _draft_path(target: Path) -> Path:
+    return target.parent / f"{_draft_prefix(target)}{os.getpid()}"
+
+
+def _draft_prefix(target: Path) -> str:
+    return f".{target.name}.partial-{socket.gethostname()}-"
+
+
+def _remove_abandoned_drafts(directory: Path) -> None:
+    """Remove drafts of this host whose writer is gone (killed), so that nothing piles up."""
+    if not directory.parent.is_dir():
+        return
+    prefix = _draft_prefix(directory)
+    for path in directory.parent.iterdir():
+        if path.name.startswith(prefix) and not _process_is_alive(path.name.removeprefix(prefix)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _process_is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return int(pid) != os.getpid()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

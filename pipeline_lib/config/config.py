@@ -1,0 +1,112 @@
+"""The whole config, cross-checked: every name that is used is defined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from pipeline_lib.config import kinds
+from pipeline_lib.config.evaluation import Evaluation
+from pipeline_lib.config.faults import describe
+from pipeline_lib.config.features import Features
+from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.training import Training, Variant
+from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+
+
+class Upstream(Section):
+    """The dataset whose labels the backbones know; heads learn on it."""
+
+    dataset: Name = Field(description="Name of a dataset below `datasets`.")
+    train_split: Name = Field("train", description="Split that heads (and `trained` backbones) learn from.")
+    eval_split: Name = Field("test", description="Held-out split for upstream metrics.")
+
+
+class Downstream(Section):
+    """A dataset to be tested zero-shot. A plain name stands for its test split."""
+
+    dataset: Name = Field(description="Name of a dataset below `datasets`.")
+    split: Name = Field("test", description="The split to test on.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"dataset": value} if isinstance(value, str) else value
+
+
+class Config(Section):
+    """config.yaml."""
+
+    results_dir: str = Field("results", min_length=1, description="Where everything that a run makes goes.")
+    data_dir: str = Field("data", min_length=1, description="Where raw images are; relative paths start here.")
+    upstream: Upstream = Field(description="What the heads learn from.")
+    downstream: tuple[Downstream, ...] = Field(
+        min_length=1, description="Zero-shot datasets, in the order of tables and plots."
+    )
+    datasets: dict[Name, Any] = Field(min_length=1, description="Every dataset, by name.")
+    backbones: dict[Name, Any] = Field(min_length=1, description="Every backbone, by name.")
+    variants: dict[Name, Variant] = Field(min_length=1, description="Every way to train a head, by name.")
+    seeds: tuple[int, ...] = Field(min_length=1, description="One head is trained per seed.")
+    features: Features = Field(Features(), description="Extraction and storage of representations.")
+    training: Training = Field(Training(), description="The recipe of the heads.")
+    evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
+
+    @field_validator("datasets", "backbones", mode="after")
+    @classmethod
+    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, Section]:
+        return {name: _options(info.field_name, name, section) for name, section in sections.items()}
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError(f"must be distinct and not negative, not {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _names_are_defined(self) -> Config:
+        _require(self.datasets, self.upstream.dataset, "upstream.dataset", "datasets")
+        for entry in self.downstream:
+            _require(self.datasets, entry.dataset, "downstream", "datasets")
+            if (entry.dataset, entry.split) == (self.upstream.dataset, self.upstream.eval_split):
+                raise ValueError(f"downstream: {entry.dataset}/{entry.split} is the upstream evaluation set")
+        pairs = [(entry.dataset, entry.split) for entry in self.downstream]
+        for pair in pairs:
+            if pairs.count(pair) > 1:
+                raise ValueError(f"downstream: {'/'.join(pair)} is listed twice")
+        for name, variant in self.variants.items():
+            _require(self.features.views, variant.view, f"variants.{name}.view", "features.views")
+            self.training_of(name)
+        return self
+
+    def training_of(self, variant: str) -> Training:
+        """Return the recipe of a variant: `training` with the variant's changes."""
+        changes = self.variants[variant].training
+        try:
+            return Training.model_validate(self.training.model_dump() | changes)
+        except ValidationError as error:
+            raise ValueError(describe(error, Training, prefix=f"variants.{variant}.training")) from None
+
+
+def _options(family: Any, name: str, section: Any) -> Section:
+    """Validate the section of a dataset or backbone with the class of its kind."""
+    if isinstance(section, Section):
+        return section
+    if not isinstance(section, Mapping) or "kind" not in section:
+        raise ValueError(f"{family}.{name}: needs a 'kind'; allowed: {one_of(kinds.kinds(family))}")
+    try:
+        options = kinds.options_class(family, str(section["kind"]))
+        return options.model_validate(dict(section))
+    except PipelineError as error:
+        raise ValueError(f"{family}.{name}: {error}") from None
+    except ValidationError as error:
+        raise ValueError(describe(error, options, prefix=f"{family}.{name}")) from None
+
+
+def _require(defined: Mapping[str, Any], name: str, where: str, section: str) -> None:
+    if name not in defined:
+        raise ValueError(
+            f"{where}: '{name}' is not defined below {section}; defined: {one_of(defined)}{did_you_mean(name, defined)}"
+        )

@@ -1,0 +1,62 @@
+"""Validation errors as one readable line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline_lib.errors import did_you_mean, one_of
+
+
+def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """Return the first fault as `key: what is wrong (value); what is allowed`, and how many more there are."""
+    faults = error.errors(include_url=False)
+    line = _describe_one(faults[0], model, prefix)
+    return line + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+
+
+def _describe_one(fault: Mapping[str, Any], model: type[BaseModel], prefix: str) -> str:
+    location = [str(part) for part in fault["loc"]]
+    where = ".".join([prefix, *location] if prefix else location)
+    if fault["type"] == "extra_forbidden":
+        allowed = _fields_at(model, location[:-1])
+        return f"{where}: unknown key; allowed here: {one_of(allowed)}{did_you_mean(location[-1], allowed)}"
+    if fault["type"] == "missing":
+        return f"{where}: this key is required"
+    if fault["type"] == "value_error":
+        message = str(fault["ctx"]["error"])
+        # Cross-checks name their own key; a message about one field does not, so the key is put before it.
+        named = not location or message.startswith((location[0], "datasets.", "backbones."))
+        return message if named else f"{where}: {message} (it is {fault['input']!r})"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{where}: {fault['input']!r} is not allowed: {message}{_suggestion(fault)}"
+
+
+def _suggestion(fault: Mapping[str, Any]) -> str:
+    if fault["type"] != "literal_error":
+        return ""
+    allowed = [part.strip(" '") for part in fault["ctx"]["expected"].replace(" or ", ", ").split(",")]
+    return did_you_mean(str(fault["input"]), allowed)
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Return the field names of the section at a location, following nested models and dicts of models."""
+    section: Any = model
+    for part in location:
+        fields = getattr(section, "model_fields", None)
+        if fields is None or part not in fields:
+            continue  # a name in a dict of sections, or a position in a list
+        section = _model_inside(fields[part].annotation)
+    return list(getattr(section, "model_fields", {}))
+
+
+def _model_inside(annotation: Any) -> Any:
+    """Return the first section class inside an annotation such as `dict[Name, View]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_inside(argument)) is not None:
+            return found
+    return None

@@ -1,0 +1,52 @@
+"""Kinds of dataset and backbone: a kind is a module, found by its name.
+
+A module in `pipeline_lib/datasets/` or `pipeline_lib/backbones/` that defines a class `Options` (a config
+`Section` whose `kind` field is the module's name) is a kind. Nothing needs to be registered: adding a kind
+is adding a file. Modules are found by listing the folder and imported only when a config uses them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from pipeline_lib.config.section import Section
+from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+
+Family = Literal["datasets", "backbones"]
+_PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+
+@functools.cache
+def kinds(family: Family) -> tuple[str, ...]:
+    """Return the names of all kinds of a family, sorted."""
+    return tuple(
+        sorted(path.stem for path in (_PACKAGE_ROOT / family).glob("*.py") if _defines_options(path.read_text()))
+    )
+
+
+def module_name(family: Family, kind: str) -> str:
+    """Return the dotted module of a kind; raises `PipelineError` with the known kinds when there is none."""
+    if kind not in kinds(family):
+        raise PipelineError(
+            f"kind '{kind}' of {family} is unknown; allowed: {one_of(kinds(family))}{did_you_mean(kind, kinds(family))}"
+        )
+    return f"pipeline_lib.{family}.{kind}"
+
+
+def load(family: Family, kind: str) -> ModuleType:
+    """Import the module of a kind."""
+    return importlib.import_module(module_name(family, kind))
+
+
+def options_class(family: Family, kind: str) -> type[Section]:
+    """Return the class that validates the config section of a kind."""
+    return load(family, kind).Options
+
+
+def _defines_options(source: str) -> bool:
+    return any(isinstance(node, ast.ClassDef) and node.name == "Options" for node in ast.parse(source).body)

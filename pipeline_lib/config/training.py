@@ -1,0 +1,66 @@
+"""`training` and `variants`: how uncertainty heads are trained.
+
+The defaults are the paper's recipe. A variant is a named change of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline_lib.config.features import Device, Precision
+from pipeline_lib.config.section import Name, Section
+
+LOSSES = ("order", "squared_error")
+
+
+class Training(Section):
+    """The recipe of a head (appendix A of Pretrained Visual Uncertainties)."""
+
+    loss: Literal["order", "squared_error"] = Field(
+        "order", description="order = rank pairs by task loss (eq. 3 and 4); squared_error = predict it (eq. 2)."
+    )
+    margin: float = Field(0.1, ge=0, description="m of the order loss.")
+    leeway: float = Field(0.0, ge=0, description="l of eq. 5: pairs whose task losses differ by less are not ordered.")
+    hidden: tuple[int, ...] = Field((512, 512), description="Widths of the hidden layers.")
+    epochs: int | None = Field(
+        None, ge=1, description="Passes over the images; null = each cached epoch once. More start over."
+    )
+    batch_size: int = Field(2048, ge=2, description="Images per optimiser step; even, since pairs are adjacent.")
+    learning_rate: float = Field(0.001, gt=0, description="Rate at batch size 256; scaled by sqrt(batch_size / 256).")
+    warmup_learning_rate: float = Field(1e-4, ge=0, description="Rate at the start of the warm-up.")
+    final_learning_rate: float = Field(1e-8, ge=0, description="Rate at the end of the cosine.")
+    episode_samples: int = Field(200_000, ge=1, description="Images per episode; the rate changes once per episode.")
+    warmup_episodes: int = Field(25, ge=0, description="Episodes of linear warm-up.")
+    optimizer: Literal["adamw"] = Field("adamw", description="Optimiser.")
+    betas: tuple[float, float] = Field((0.8, 0.95), description="Decay of AdamW's moment estimates.")
+    weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
+    precision: Precision = Field("float32", description="Type of the matrix products.")
+    device: Device = Field("auto", description="Where heads are trained; auto = a GPU where there is one.")
+    threads: int = Field(1, ge=1, description="CPU threads of a training job.")
+    shuffle_rows: int = Field(4096, ge=1, description="Consecutive rows that are read together.")
+    shuffle_buffer: int = Field(
+        65_536, ge=2, description="Rows held in memory, from which batches are drawn at random."
+    )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even, since the order loss pairs adjacent images")
+        return value
+
+    @field_validator("hidden")
+    @classmethod
+    def _widths(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 1:
+            raise ValueError("must list at least one width of 1 or more")
+        return value
+
+
+class Variant(Section):
+    """A named change of the recipe."""
+
+    view: Name = Field("train", description="The view of the upstream training images to learn from.")
+    training: dict[str, Any] = Field({}, description="Keys of `training` that differ in this variant.")

@@ -1,0 +1,88 @@
+"""What every dataset kind shares: its options, its index, its way to open an image.
+
+A kind is a module here that defines
+
+- `Options`, its config section, a subclass of `DatasetOptions`;
+- `build_index(options, data_dir) -> Index`, which lists every image of every split;
+- `open_images(options, data_dir) -> ImageOpener`, which turns a location of that index into a picture;
+- `watched_files(options, data_dir) -> list[Path]`, the files and folders whose change makes the index stale.
+
+Everything heavy is imported inside functions: the config reads only `Options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from pipeline_lib.config.section import Section
+from pipeline_lib.errors import PipelineError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Opens one image, as RGB, by its location. It is sent to worker processes, so it must be picklable.
+ImageOpener = Callable[[str], "Image"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class DatasetOptions(Section):
+    """Options that every dataset kind has."""
+
+    skip_unreadable: int = Field(
+        0, ge=0, description="How many images may fail to decode before the job stops; each is listed."
+    )
+
+
+class UnreadableImage(PipelineError):
+    """An image that can't be decoded, or can't be found."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every image of a dataset, in source order; the position in it is the `sample_id`.
+
+    split, location: one string per image. label: int64 [n], a position in `classes`.
+    label_counts: per image a dict from class to number of votes (empty: no votes), or None for no votes at all.
+    fingerprint: text that changes when the content of the source changes (sizes, checksums, seeds).
+    """
+
+    classes: list[str]
+    split: list[str]
+    label: np.ndarray
+    location: list[str]
+    fingerprint: str
+    label_counts: list[dict[int, float]] | None = None
+
+
+def resolve(data_dir: Path, path: str) -> Path:
+    """Return an absolute path as it is, a relative one below `data_dir`."""
+    return Path(data_dir) / Path(path).expanduser()
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file name looks like an image's and not like a hidden file's."""
+    base = name.rsplit("/", 1)[-1]
+    return base.lower().endswith(IMAGE_SUFFIXES) and not base.startswith(".")
+
+
+def decode(stream: object, where: str) -> Image:
+    """Decode a file or stream into an RGB image; raises `UnreadableImage` that names `where`.
+
+    Grey, palette and 16-bit images become RGB; transparency is dropped, as torchvision does.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(stream) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UnreadableImage(f"{where}: no such image file") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{where}: can't be decoded as an image ({error})") from None

@@ -1,0 +1,121 @@
+"""A dataset artefact, written once and opened by every later stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL.Image import Image
+
+from pipeline_lib import artefacts
+from pipeline_lib.config import kinds
+from pipeline_lib.datasets.base import Index
+from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+
+STAGE = "dataset"
+INDEX = "index.parquet"
+
+
+def write_dataset(spec: Mapping[str, Any], directory: Path) -> None:
+    """List the images of a dataset into `directory` (`index.parquet` and `manifest.json`).
+
+    spec: `name`, `options` (the config section of the dataset) and `data_dir`.
+    """
+    kind = kinds.load("datasets", spec["options"]["kind"])
+    options = kind.Options.model_validate(spec["options"])
+    index = kind.build_index(options, Path(spec["data_dir"]))
+    _check(spec["name"], index)
+    with artefacts.writing(directory, STAGE, spec) as draft:
+        pq.write_table(_table(index), draft.path / INDEX)
+        splits = pd.Series(index.split).value_counts(sort=False)
+        draft.facts.update(
+            classes=index.classes,
+            samples=len(index.label),
+            splits={str(name): int(count) for name, count in splits.items()},
+            has_votes=index.label_counts is not None,
+            content_sha256=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
+        )
+
+
+class ImageDataset:
+    """The images of one split of a dataset artefact.
+
+    `sample_id` and `label` are int64 [n]; `classes` lists the class names; `image(i)` decodes the i-th image.
+    """
+
+    def __init__(self, directory: Path, split: str) -> None:
+        self.manifest = artefacts.read(directory, STAGE)
+        self.name: str = self.manifest.spec["name"]
+        self.split = split
+        self.classes: list[str] = self.manifest.facts["classes"]
+        splits = self.manifest.facts["splits"]
+        if split not in splits:
+            raise PipelineError(
+                f"dataset '{self.name}' has no split '{split}'; it has {one_of(splits)}{did_you_mean(split, splits)}"
+            )
+        table = pq.read_table(Path(directory) / INDEX, filters=[("split", "==", split)])
+        self.sample_id: np.ndarray = table["sample_id"].to_numpy()
+        self.label: np.ndarray = table["label"].to_numpy()
+        self._location = table["location"]  # stays in Arrow: 14 million paths as Python strings are 1.4 GB
+        self._label_counts = table["label_counts"] if "label_counts" in table.column_names else None
+        kind = kinds.load("datasets", self.manifest.spec["options"]["kind"])
+        options = kind.Options.model_validate(self.manifest.spec["options"])
+        self.skip_unreadable: int = options.skip_unreadable
+        self._open = kind.open_images(options, Path(self.manifest.spec["data_dir"]))
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def location(self, position: int) -> str:
+        """Return where the image at a position is: a path, an archive member, or a record number."""
+        return self._location[position].as_py()
+
+    def image(self, position: int) -> Image:
+        """Decode the image at a position as RGB; raises `UnreadableImage`."""
+        return self._open(self.location(position))
+
+    def vote_entropy(self) -> np.ndarray | None:
+        """Return the entropy in nats of each image's votes, float64 [n], NaN without votes; None for no votes.
+
+        H = -sum_c p_c ln p_c with p_c the share of votes for class c.
+        """
+        if self._label_counts is None:
+            return None
+        return np.array([_entropy([count for _, count in votes or []]) for votes in self._label_counts.to_pylist()])
+
+
+def _entropy(counts: list[float]) -> float:
+    votes = np.asarray(counts, dtype=np.float64)
+    votes = votes[votes > 0]
+    if votes.size == 0:
+        return float("nan")
+    share = votes / votes.sum()
+    return float(-(share * np.log(share)).sum()) + 0.0
+
+
+def _check(name: str, index: Index) -> None:
+    if len(index.label) == 0:
+        raise PipelineError(f"dataset '{name}': no images found")
+    if not len(index.label) == len(index.split) == len(index.location):
+        raise ValueError("an index must have one split, label and location per image")
+    if index.label.min() < 0 or index.label.max() >= len(index.classes):
+        raise ValueError("labels must be positions in the list of classes")
+
+
+def _table(index: Index) -> pa.Table:
+    columns = {
+        "sample_id": pa.array(np.arange(len(index.label)), pa.int64()),
+        "split": pa.array(index.split, pa.string()),
+        "label": pa.array(index.label, pa.int64()),
+        "location": pa.array(index.location, pa.string()),
+    }
+    if index.label_counts is not None:
+        votes = [sorted(counts.items()) for counts in index.label_counts]
+        columns["label_counts"] = pa.array(votes, pa.map_(pa.int32(), pa.float64()))
+    return pa.table(columns)
