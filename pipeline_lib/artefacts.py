@@ -173,6 +173,11 @@ def read(directory: Path, stage: str, expected: Mapping[str, Any] | None = None,
     return manifest
 
 
+def verify(directory: Path) -> None:
+    """Check an artefact of any stage; raises `ArtefactError` naming the first file that is wrong."""
+    read(directory, _read_manifest(Path(directory))["stage"])
+
+
 def problems(manifest: Manifest) -> Iterator[str]:
     """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
     for relative, expected in manifest.files.items():

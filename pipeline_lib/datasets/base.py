@@ -40,7 +40,7 @@ class DatasetOptions(Section):
     )
 
 
-class UnreadableImage(PipelineError):
+class UnreadableImageError(PipelineError):
     """An image that can't be decoded, or can't be found."""
 
 
@@ -73,7 +73,7 @@ def is_image_name(name: str) -> bool:
 
 
 def decode(stream: object, where: str) -> Image:
-    """Decode a file or stream into an RGB image; raises `UnreadableImage` that names `where`.
+    """Decode a file or stream into an RGB image; raises `UnreadableImageError` that names `where`.
 
     Grey, palette and 16-bit images become RGB; transparency is dropped, as torchvision does.
     """
@@ -83,6 +83,6 @@ def decode(stream: object, where: str) -> Image:
         with Image.open(stream) as image:
             return image.convert("RGB")
     except FileNotFoundError:
-        raise UnreadableImage(f"{where}: no such image file") from None
+        raise UnreadableImageError(f"{where}: no such image file") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{where}: can't be decoded as an image ({error})") from None
+        raise UnreadableImageError(f"{where}: can't be decoded as an image ({error})") from None

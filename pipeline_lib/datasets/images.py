@@ -77,7 +77,7 @@ class ImageDataset:
         return self._location[position].as_py()
 
     def image(self, position: int) -> Image:
-        """Decode the image at a position as RGB; raises `UnreadableImage`."""
+        """Decode the image at a position as RGB; raises `UnreadableImageError`."""
         return self._open(self.location(position))
 
     def vote_entropy(self) -> np.ndarray | None:

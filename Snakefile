@@ -1,0 +1,40 @@
+# Pretrained visual uncertainties: from images to tables with one command.
+#
+#   snakemake --cores all                                               the embedded default, config.yaml
+#   snakemake --cores all --configfile workflow/configs/cifar10.yaml    another world
+#   snakemake --cores all --config 'seeds=[1,2,3,4]'                    a change; only what it makes stale runs
+#   snakemake --report results/report.html                              everything on one page
+
+from snakemake.utils import min_version
+
+min_version("9.9")
+
+
+# A config file from the command line replaces the default; mixed into it, two worlds would run as one.
+if not workflow.configfiles:
+
+    configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/backbones.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/neighbours.smk"
+include: "workflow/rules/heads.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/plots.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/metrics.csv",
+        TABLE_FILES,
+        PLOT_FILES,

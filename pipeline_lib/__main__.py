@@ -1,0 +1,72 @@
+"""`python -m pipeline_lib <stage>`: every stage of the pipeline, one command each.
+
+The workflow runs these commands and nothing else; each can be run by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import sys
+
+from pipeline_lib.errors import PipelineError
+
+# In the order of the data. A stage's module is imported only when it runs: torch alone takes seconds.
+STAGES = {
+    "dataset": "list the images of a dataset",
+    "backbone": "load or train a frozen backbone",
+    "features": "extract one block of representations",
+    "cache": "check and record the blocks of a view",
+    "neighbours": "find each image's exact nearest neighbour",
+    "head": "train uncertainty heads on cached features",
+    "baselines": "evaluate the baselines on one dataset",
+    "evaluate": "evaluate the heads of a variant on one dataset",
+    "metrics": "gather all metrics into one table",
+    "table": "build a table (csv, md, tex)",
+    "plot": "draw a figure (png, pdf)",
+    "verify": "check artefacts against their manifests",
+    "schema": "print the JSON Schema of the config",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a stage; returns 0, or 1 after one line on stderr that says what is wrong and what to do."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = arguments[0] if arguments else None
+    parser = argparse.ArgumentParser(prog="python -m pipeline_lib", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
+    for name, description in STAGES.items():
+        stage = stages.add_parser(name, help=description, description=description)
+        if name == chosen:
+            module = importlib.import_module(f"pipeline_lib.stages.{name}")
+            stage.description = module.__doc__
+            stage.formatter_class = argparse.RawDescriptionHelpFormatter
+            module.add_arguments(stage)
+    parsed = parser.parse_args(arguments)
+    try:
+        module.run(parsed)
+    except PipelineError as error:
+        return _fail(parsed.stage, str(error))
+    except KeyboardInterrupt:
+        return _fail(parsed.stage, "interrupted")
+    except OSError as error:
+        return _fail(parsed.stage, _describe(error))
+    return 0
+
+
+def _describe(error: OSError) -> str:
+    """Return one line for a failed read or write; HDF5 puts the reason into its message only."""
+    text = " ".join(str(error).split())
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
+        return f"the disk is full: {text}; free some space and run snakemake again"
+    return text or type(error).__name__
+
+
+def _fail(stage: str, message: str) -> int:
+    print(f"{stage}: error: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

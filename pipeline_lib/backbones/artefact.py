@@ -1,0 +1,74 @@
+"""A backbone artefact: weights and everything needed to rebuild the frozen model around them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline_lib import artefacts
+from pipeline_lib.backbones.base import Backbone
+from pipeline_lib.backbones.weights import file_sha256, load_into
+from pipeline_lib.config import kinds
+from pipeline_lib.datasets.images import ImageDataset
+
+STAGE = "backbone"
+WEIGHTS = "weights.safetensors"
+CURVE = "curve.jsonl"
+
+
+def write_backbone(spec: Mapping[str, Any], upstream_dir: Path | None, directory: Path) -> None:
+    """Load or train a backbone and write it into `directory` (`weights.safetensors`, `manifest.json`).
+
+    spec: `name`, `options` (the config section of the backbone) and, for a kind that trains, `train_split`.
+    upstream_dir: the upstream dataset's artefact, for a kind that trains; else None.
+    """
+    kind = kinds.load("backbones", spec["options"]["kind"])
+    options = kind.Options.model_validate(spec["options"])
+    upstream = None if upstream_dir is None else ImageDataset(upstream_dir, spec["train_split"])
+    curve: list[dict[str, float]] = []
+    encoder = kind.prepare(options, upstream, curve.append)
+    data_config = kind.data_config(options, encoder)
+    encoder.network.eval()
+    with torch.inference_mode():
+        embedding, logits = encoder(torch.zeros(1, *data_config["input_size"]))
+    with artefacts.writing(directory, STAGE, spec) as draft:
+        if upstream is not None:
+            draft.add_input("dataset", upstream.manifest)
+        state = {name: value.contiguous().clone() for name, value in encoder.network.state_dict().items()}
+        save_file(state, draft.path / WEIGHTS)
+        if curve:
+            lines = "".join(json.dumps(record) + "\n" for record in curve)
+            (draft.path / CURVE).write_text(lines, encoding="utf-8")
+        draft.facts.update(
+            dim=embedding.shape[1],
+            num_classes=logits.shape[1],
+            parameters=sum(parameter.numel() for parameter in encoder.network.parameters()),
+            data_config=data_config,
+            weights_sha256=file_sha256(draft.path / WEIGHTS),
+            software=artefacts.software_versions("torch", "timm"),
+        )
+
+
+def open_backbone(directory: Path, device: torch.device | str = "cpu", precision: str = "float32") -> Backbone:
+    """Open a backbone artefact as a frozen `Backbone` on a device, computing in `precision`."""
+    manifest = artefacts.read(directory, STAGE)
+    kind = kinds.load("backbones", manifest.spec["options"]["kind"])
+    options = kind.Options.model_validate(manifest.spec["options"])
+    facts = manifest.facts
+    encoder = kind.build(options, facts["num_classes"])
+    path = Path(directory) / WEIGHTS
+    load_into(encoder.network, load_file(path), path)
+    return Backbone(
+        encoder,
+        facts["data_config"],
+        facts["dim"],
+        facts["num_classes"],
+        manifest,
+        torch.device(device),
+        precision,
+    )

@@ -1,0 +1,131 @@
+"""What every backbone is: a frozen encoder e(x), its classifier c, and how images must look.
+
+A kind is a module here that defines
+
+- `Options`, its config section, with a `kind` field;
+- `watched_files(options)`, the local files whose change makes the backbone stale;
+- `build(options, num_classes) -> Encoder`, the architecture without its weights;
+- `prepare(options, upstream) -> Encoder`, the same with its weights (loaded or trained);
+- `data_config(options, encoder)`, the size, mean, std, interpolation and crop of its images.
+
+Heavy imports stay inside functions there: the config reads only `Options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib.artefacts import Manifest
+from pipeline_lib.errors import PipelineError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Encoder(Protocol):
+    """A module whose forward maps images [n, 3, H, W] to (embedding [n, d], logits float32 [n, classes]).
+
+    `classifier` is the layer that maps the embedding to the logits; `network` holds every weight.
+    """
+
+    network: nn.Module
+    classifier: nn.Module
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class TimmEncoder(nn.Module):
+    """e(x) = `forward_head(forward_features(x), pre_logits=True)` of a timm model, c = its classifier."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.classifier = network.get_classifier()
+        if not isinstance(self.classifier, nn.Linear):
+            raise PipelineError(
+                f"timm model '{network.pretrained_cfg.get('architecture', type(network).__name__)}' has no linear "
+                f"classifier (it has {type(self.classifier).__name__}); choose weights that come with one"
+            )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (embedding [n, d], logits float32 [n, classes])."""
+        embedding = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        return embedding, self.classifier(embedding.to(self.classifier.weight.dtype))
+
+
+class HookedEncoder(nn.Module):
+    """Any network: e(x) is what enters the layer called `classifier`, c is that layer."""
+
+    def __init__(self, network: nn.Module, classifier: str) -> None:
+        super().__init__()
+        self.network = network
+        layers = dict(network.named_modules())
+        if classifier not in layers or classifier == "":
+            linear = [name for name, layer in layers.items() if isinstance(layer, nn.Linear)]
+            raise PipelineError(
+                f"the network has no layer '{classifier}' to use as classifier; its linear layers: "
+                f"{', '.join(linear[-5:]) or 'none'}"
+            )
+        self.classifier = layers[classifier]
+        self._embedding: Tensor | None = None
+        self.classifier.register_forward_pre_hook(self._keep_embedding)
+
+    def _keep_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self._embedding = inputs[0]
+        return (inputs[0].to(next(layer.parameters()).dtype), *inputs[1:])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (embedding [n, d], logits float32 [n, classes])."""
+        logits = self.network(images)
+        embedding, self._embedding = self._embedding, None
+        if embedding is None or embedding.ndim != 2 or logits.ndim != 2:
+            raise PipelineError(
+                "the classifier layer must be called once per forward pass with one vector per image and give the "
+                f"network's output; its input has shape {None if embedding is None else tuple(embedding.shape)}"
+            )
+        return embedding, logits
+
+
+class Backbone(nn.Module):
+    """A frozen encoder, ready to use: no parameter and no BatchNorm statistic ever moves.
+
+    data_config: `input_size` (3, H, W), `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        data_config: Mapping[str, Any],
+        dim: int,
+        num_classes: int,
+        manifest: Manifest,
+        device: torch.device,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.data_config, self.dim, self.num_classes, self.manifest = data_config, dim, num_classes, manifest
+        self._dtype = DTYPES[precision]
+        encoder.network.requires_grad_(False).eval().to(device=device, dtype=self._dtype)
+        # Differences of a thousandth between task losses decide how pairs are ranked: logits stay in float32.
+        encoder.classifier.float()
+        if any(parameter.ndim == 4 for parameter in encoder.network.parameters()):
+            encoder.network.to(memory_format=torch.channels_last)
+        self.encoder = encoder
+        self.register_buffer("mean", torch.tensor(data_config["mean"], device=device).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(data_config["std"], device=device).view(1, 3, 1, 1) * 255)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode: `model.train()` further up must not move BatchNorm statistics."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (embedding [n, d], logits float32 [n, classes]) of normalised images [n, 3, H, W]."""
+        return self.encoder(images)
+
+    def from_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (embedding [n, d], logits float32 [n, classes]) of uint8 pixels [n, 3, H, W]."""
+        pixels = pixels.to(self.mean.device, non_blocking=True)
+        return self(((pixels - self.mean) / self.std).to(self._dtype))

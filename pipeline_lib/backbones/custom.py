@@ -1,0 +1,95 @@
+"""Backbone kind `custom`: a network from your own code, with your own checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from pipeline_lib.config.section import Section
+from pipeline_lib.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline_lib.backbones.base import HookedEncoder
+    from pipeline_lib.datasets.images import ImageDataset
+
+
+class Options(Section):
+    """A network from your own Python module."""
+
+    kind: Literal["custom"]
+    factory: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`module:function`; the function returns the network (a torch.nn.Module).",
+    )
+    code_dir: str = Field(".", description="Folder from which the module is imported.")
+    arguments: dict[str, Any] = Field({}, description="Keyword arguments of the function.")
+    checkpoint: str = Field(description="The weights (.safetensors or a torch state dict).")
+    key_prefix: str = Field("", description="Prefix of the checkpoint's keys that is to be removed (`module.`).")
+    classifier: str = Field(description="Name of the layer whose input is the representation and output the logits.")
+    image_size: int = Field(ge=1, description="Side of the images in pixels.")
+    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Mean per channel, of [0, 1].")
+    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Standard deviation per channel.")
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="Resampling filter.")
+    crop_pct: float = Field(1.0, gt=0, le=1, description="Share of the resized image that the centre crop keeps.")
+
+
+def watched_files(options: Options) -> list[Path]:
+    """Return the checkpoint and the module's file."""
+    base = Path(options.code_dir).joinpath(*options.factory.split(":")[0].split("."))
+    module_files = [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
+    return [Path(options.checkpoint), *module_files]
+
+
+def build(options: Options, num_classes: int | None) -> HookedEncoder:
+    """Return the network with the weights that the factory gives it."""
+    import importlib
+
+    from torch import nn
+
+    from pipeline_lib.backbones.base import HookedEncoder
+
+    module_name, function_name = options.factory.split(":")
+    code_dir = str(Path(options.code_dir).resolve())
+    if code_dir not in sys.path:
+        sys.path.insert(0, code_dir)
+    try:
+        factory = getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        raise PipelineError(f"factory '{options.factory}': {error} (code_dir is {code_dir})") from None
+    except AttributeError:
+        raise PipelineError(f"factory '{options.factory}': {module_name} has no '{function_name}'") from None
+    try:
+        network = factory(**options.arguments)
+    except TypeError as error:
+        raise PipelineError(f"factory '{options.factory}' with arguments {options.arguments}: {error}") from None
+    if not isinstance(network, nn.Module):
+        raise PipelineError(f"factory '{options.factory}' returned {type(network).__name__}, not a torch.nn.Module")
+    return HookedEncoder(network, options.classifier)
+
+
+def prepare(
+    options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
+) -> HookedEncoder:
+    """Return the network with the checkpoint's weights."""
+    from pipeline_lib.backbones.weights import load_into, read_state_dict
+
+    encoder = build(options, None)
+    path = Path(options.checkpoint)
+    load_into(encoder.network, read_state_dict(path, options.key_prefix), path)
+    return encoder
+
+
+def data_config(options: Options, encoder: HookedEncoder) -> dict[str, Any]:
+    """Return the data config that the options spell out."""
+    return {
+        "input_size": (3, options.image_size, options.image_size),
+        "mean": options.mean,
+        "std": options.std,
+        "interpolation": options.interpolation,
+        "crop_pct": options.crop_pct,
+        "crop_mode": "center",
+    }

@@ -1,0 +1,93 @@
+"""Backbone kind `timm`: a pretrained timm model, from its hub or from a local checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline_lib.backbones.architectures import check_architecture
+from pipeline_lib.config.section import Section
+from pipeline_lib.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline_lib.backbones.base import TimmEncoder
+    from pipeline_lib.datasets.images import ImageDataset
+
+
+class Options(Section):
+    """A pretrained timm model."""
+
+    kind: Literal["timm"]
+    model: str = Field(description="timm's model name, such as vit_tiny_patch16_224.augreg_in21k.")
+    checkpoint: str | None = Field(
+        None, description="Local weights (.safetensors or a torch state dict); null = timm downloads them."
+    )
+    key_prefix: str = Field("", description="Prefix of the checkpoint's keys that is to be removed.")
+    num_classes: int | None = Field(None, ge=1, description="Classes of the checkpoint; null = the model's default.")
+    image_size: int | None = Field(None, ge=8, description="Side of the images in pixels; null = the model's default.")
+
+    _known = field_validator("model")(check_architecture)
+
+
+def watched_files(options: Options) -> list[Path]:
+    """Return the local checkpoint, if there is one."""
+    return [Path(options.checkpoint)] if options.checkpoint else []
+
+
+def build(options: Options, num_classes: int | None) -> TimmEncoder:
+    """Return the architecture with random weights; num_classes None = the model's default."""
+    return _create(options, num_classes, pretrained=False)
+
+
+def prepare(
+    options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
+) -> TimmEncoder:
+    """Return the model with its pretrained weights."""
+    if options.checkpoint is None:
+        return _create(options, options.num_classes, pretrained=True)
+    from pipeline_lib.backbones.weights import load_into, read_state_dict
+
+    encoder = build(options, options.num_classes)
+    path = Path(options.checkpoint)
+    load_into(encoder.network, read_state_dict(path, options.key_prefix), path)
+    return encoder
+
+
+def data_config(options: Options, encoder: TimmEncoder) -> dict[str, Any]:
+    """Return timm's data config of the model, at the configured image size."""
+    from timm.data import resolve_model_data_config
+
+    changes = {} if options.image_size is None else {"input_size": (3, options.image_size, options.image_size)}
+    config = resolve_model_data_config(encoder.network, args=changes)
+    return {key: config[key] for key in ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")}
+
+
+def _create(options: Options, num_classes: int | None, pretrained: bool) -> TimmEncoder:
+    import timm
+
+    from pipeline_lib.backbones.base import TimmEncoder
+
+    arguments: dict[str, Any] = {}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    if options.image_size is not None and fixed_input_size(options.model):
+        arguments["img_size"] = options.image_size
+    try:
+        return TimmEncoder(timm.create_model(options.model, pretrained=pretrained, **arguments))
+    except PipelineError:
+        raise
+    except Exception as error:  # a hub failure can be any of a dozen types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = "; without network access, set checkpoint to a local file" if pretrained else ""
+        raise PipelineError(f"timm can't create '{options.model}': {reason}{advice}") from None
+
+
+def fixed_input_size(model: str) -> bool:
+    """Return whether a timm architecture has to be built for one image size (as ViTs do)."""
+    from timm.models import get_pretrained_cfg
+
+    config = None if ":" in model else get_pretrained_cfg(model, allow_unregistered=True)
+    return config is not None and config.fixed_input_size

@@ -1,0 +1,76 @@
+"""Checkpoints from anywhere, without running code from them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline_lib.errors import PipelineError
+
+# Where training scripts commonly put the weights inside a checkpoint.
+_NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
+
+
+def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
+    """Read a state dict from a .safetensors file or a torch checkpoint (`weights_only`).
+
+    key_prefix: removed from the names that have it; when it is given, names without it are left out.
+    Raises `PipelineError` naming the file when it is missing, damaged, or would run code on loading.
+    """
+    if not Path(path).is_file():
+        raise PipelineError(f"checkpoint {path}: no such file")
+    try:
+        if str(path).endswith(".safetensors"):
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise PipelineError(
+            f"checkpoint {path}: is damaged or holds more than tensors, and loading that could run code from the "
+            f"file; save its state dict alone ({str(error).splitlines()[0][:120]})"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise PipelineError(f"checkpoint {path}: can't be read ({str(error).splitlines()[0]})") from None
+    for key in _NESTED_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise PipelineError(f"checkpoint {path}: holds no state dict (a mapping from names to tensors)")
+    if key_prefix:
+        content = {
+            name.removeprefix(key_prefix): value for name, value in content.items() if name.startswith(key_prefix)
+        }
+        if not content:
+            raise PipelineError(f"checkpoint {path}: no key starts with the key_prefix '{key_prefix}'")
+    return content
+
+
+def load_into(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict that must fit exactly; raises `PipelineError` naming the first key that doesn't."""
+    own = network.state_dict()
+    missing = [name for name in own if name not in state]
+    extra = [name for name in state if name not in own]
+    shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or extra or shapes:
+        faults = []
+        if shapes:
+            name = shapes[0]
+            faults.append(f"'{name}' has shape {tuple(state[name].shape)}, the network needs {tuple(own[name].shape)}")
+        if missing:
+            faults.append(f"{len(missing)} keys of the network are missing, such as '{missing[0]}'")
+        if extra:
+            faults.append(f"{len(extra)} keys are not in the network, such as '{extra[0]}'")
+        raise PipelineError(f"checkpoint {path} doesn't fit the network: {'; '.join(faults)}")
+    network.load_state_dict(state)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as model hubs print it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

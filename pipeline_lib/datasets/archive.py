@@ -1,0 +1,77 @@
+"""Kind `archive`: one folder per class inside one zip or tar file, read at random without unpacking.
+
+The location of an image is its member name in a zip, and `offset:size:name` in a tar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from pipeline_lib.datasets.archive_members import Member, MemberOpener, check_format, list_members
+from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, resolve
+from pipeline_lib.datasets.class_folders import ClassFolderOptions, digest_of_entries, index_class_folders
+from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+
+# macOS puts a folder of this name, without images, into the archives that it makes.
+_IGNORED_FOLDER = "__MACOSX"
+
+
+class Options(ClassFolderOptions):
+    """Images in one folder per class, in an archive."""
+
+    kind: Literal["archive"] = Field(description="One folder per class inside a .zip or an uncompressed .tar.")
+    root: str = Field("", description="Folder inside the archive below which the split or class folders lie.")
+
+    @field_validator("path")
+    @classmethod
+    def _format(cls, value: str) -> str:
+        return check_format(value)
+
+
+def open_images(options: Options, data_dir: Path) -> ImageOpener:
+    """Return the opener of the archive's members."""
+    return MemberOpener(str(resolve(data_dir, options.path)))
+
+
+def build_index(options: Options, data_dir: Path) -> Index:
+    """List the images by split, then by name."""
+    archive = resolve(data_dir, options.path)
+    members = list(_below(options.root.strip("/"), list_members(archive), archive))
+    images = {name: member for name, member in members if not member.is_folder and is_image_name(name)}
+    return index_class_folders(
+        images=list(images),
+        folders={name for name, member in members if member.is_folder},
+        folder_of_split=options.folder_of_split(),
+        source=str(archive),
+        fingerprint=fingerprint(images.values()),
+        locations={name: member.location for name, member in images.items()},
+    )
+
+
+def watched_files(options: Options, data_dir: Path) -> list[Path]:
+    """Return the archive."""
+    return [resolve(data_dir, options.path)]
+
+
+def fingerprint(members: Iterable[Member]) -> str:
+    """Return the SHA-256 over the name, size and checksum of each member."""
+    return digest_of_entries((member.name, str(member.size), member.checksum) for member in members)
+
+
+def _below(root: str, members: list[Member], archive: Path) -> Iterable[tuple[str, Member]]:
+    """Yield the members below a folder of the archive with their names relative to it; hidden ones are left out."""
+    start = f"{root}/" if root else ""
+    below = [(member.name[len(start) :], member) for member in members if member.name.startswith(start)]
+    if root and not below:
+        top = {member.name.split("/", 1)[0] for member in members}
+        raise PipelineError(
+            f"{archive}: root '{root}' is no folder of the archive; at its top are {one_of(top)}"
+            f"{did_you_mean(root, top)}"
+        )
+    for name, member in below:
+        if name and not name.startswith((".", f"{_IGNORED_FOLDER}/")) and "/." not in name and name != _IGNORED_FOLDER:
+            yield name, member

@@ -1,0 +1,122 @@
+"""What `folder` and `archive` share: images in one folder per class, in one folder per split or none.
+
+Both list relative names with `/` between the parts; here they become an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, StringConstraints, field_validator
+
+from pipeline_lib.config.section import Name
+from pipeline_lib.datasets.base import IMAGE_SUFFIXES, DatasetOptions, Index
+from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+
+FolderName = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+class ClassFolderOptions(DatasetOptions):
+    """Options of every kind whose images lie in one folder per class."""
+
+    path: FolderName = Field(description="Where the images are; a relative path starts at data_dir.")
+    splits: dict[Name, FolderName] | None = Field(
+        None, min_length=1, description="The folder of each split, such as {train: train, test: val}; null = no splits."
+    )
+    split: Name = Field("test", description="Name of the only split where `splits` is null.")
+
+    @field_validator("splits")
+    @classmethod
+    def _folders(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        folders = sorted(folder.strip("/").split("/") for folder in (value or {}).values())
+        for parts in folders:
+            if {"", ".", ".."} & set(parts):
+                raise ValueError("each must name a folder below 'path', without dots")
+        for one, other in itertools.pairwise(folders):
+            if other[: len(one)] == one:
+                raise ValueError(f"must not share images, but '{'/'.join(other)}' is (in) '{'/'.join(one)}'")
+        return value
+
+    def folder_of_split(self) -> dict[str, str]:
+        """Return the folder of each split, relative to the source; the empty name is the whole source."""
+        return {name: folder.strip("/") for name, folder in self.splits.items()} if self.splits else {self.split: ""}
+
+
+def index_class_folders(
+    images: Sequence[str],
+    folders: Collection[str],
+    folder_of_split: Mapping[str, str],
+    source: str,
+    fingerprint: str,
+    locations: Mapping[str, str] | None = None,
+) -> Index:
+    """Turn image names such as `train/cat/a/1.png` into an index.
+
+    images: relative names of all images.
+    folders: relative names of the folders, so that an empty one is noticed; those with images may be missing.
+    folder_of_split: from `ClassFolderOptions.folder_of_split`; images elsewhere don't belong to the dataset.
+    source: names the folder or archive in messages.
+    fingerprint: passed on.
+    locations: where each image is, if that isn't its name.
+
+    The classes are the sorted names of all splits together. Raises `PipelineError` for a split without a folder
+    or images, an empty class folder, an image outside every class folder and a name that is not UTF-8.
+    """
+    split_names, class_names, members = [], [], []
+    for split, folder in sorted(folder_of_split.items()):
+        start = f"{folder}/" if folder else ""
+        inside = sorted(name for name in images if name.startswith(start))
+        classes = [_class_of(name, len(start), source) for name in inside]
+        below = {name[len(start) :].split("/", 1)[0] for name in folders if name.startswith(start)}
+        empty = sorted(below.difference(classes, [""]))
+        if empty:
+            raise PipelineError(
+                f"{source}: class folder '{start}{empty[0]}' holds no images (file names that end in "
+                f"{' '.join(IMAGE_SUFFIXES)}); put some in, or delete the folder"
+            )
+        if not inside:
+            raise PipelineError(_no_images(source, split, folder, images, folders))
+        split_names += [split] * len(inside)
+        class_names += classes
+        members += inside
+    classes, label = np.unique(np.array(class_names), return_inverse=True)
+    return Index(
+        classes=classes.tolist(),
+        split=split_names,
+        label=label.astype(np.int64),
+        location=members if locations is None else [locations[name] for name in members],
+        fingerprint=fingerprint,
+    )
+
+
+def digest_of_entries(entries: Iterable[tuple[str, ...]]) -> str:
+    """Return the SHA-256 of entries such as (name, size, checksum), in the order given."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update("\0".join(entry).encode(errors="surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def _class_of(name: str, start: int, source: str) -> str:
+    end = name.find("/", start)
+    if end < 0:
+        raise PipelineError(f"{source}: image '{name}' lies outside every class folder; move it into one, or away")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise PipelineError(f"{source}: the name of image {name!r} is not UTF-8; rename it") from None
+    return name[start:end]
+
+
+def _no_images(source: str, split: str, folder: str, images: Iterable[str], folders: Iterable[str]) -> str:
+    if not folder:
+        return f"{source}: holds no images in class folders (such as cat/1.png); check the path"
+    top = {name.split("/", 1)[0] for name in [*images, *folders] if "/" in name or name in folders}
+    return (
+        f"{source}: split '{split}' has no images in folder '{folder}'; folders there: {one_of(top)}"
+        f"{did_you_mean(folder, top - {folder})}"
+    )

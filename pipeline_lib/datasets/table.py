@@ -1,0 +1,188 @@
+"""Kind `table`: a CSV, TSV or parquet file that lists images with their labels or human votes.
+
+The images lie in a folder or in a zip or tar. The location of an image is its path in that folder, or the archive's
+own location.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from pipeline_lib.config.section import Name
+from pipeline_lib.datasets import archive
+from pipeline_lib.datasets.archive_members import MemberOpener, list_members, safe_name
+from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.class_folders import FolderName
+from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
+from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_ARCHIVE_SUFFIXES = (".zip", ".tar")
+
+
+class Options(DatasetOptions):
+    """Images listed in a table."""
+
+    kind: Literal["table"] = Field(description="A .csv, .tsv or .parquet with a row per image.")
+    path: FolderName = Field(description="The table; a relative path starts at data_dir.")
+    images: FolderName = Field(
+        description="The folder, .zip or .tar of the images; a relative path starts at data_dir."
+    )
+    path_column: str = Field("path", description="Column with the path of each image inside `images`.")
+    label_column: str | None = Field(None, description="Column with the class of each image; null = there are votes.")
+    vote_columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Columns with the votes for each class; null = all that have no other use."
+    )
+    split_column: str | None = Field(None, description="Column with the split of each image; null = one split.")
+    split: Name = Field("test", description="Name of the only split where `split_column` is null.")
+    checksum: Checksum = Field("content", description=f"{CHECKSUM_DESCRIPTION} Archives have checksums of their own.")
+
+    @field_validator("path")
+    @classmethod
+    def _table_format(cls, value: str) -> str:
+        if not value.lower().endswith((*_SEPARATORS, ".parquet")):
+            raise ValueError("must end in .csv, .tsv or .parquet")
+        return value
+
+    @model_validator(mode="after")
+    def _labels_or_votes(self) -> Options:
+        if self.label_column is not None and self.vote_columns is not None:
+            raise ValueError("label_column: give either label_column or vote_columns, not both")
+        return self
+
+
+def open_images(options: Options, data_dir: Path) -> ImageOpener:
+    """Return the opener of the folder or archive."""
+    images = resolve(data_dir, options.images)
+    return MemberOpener(str(images)) if _is_archive(images) else FileOpener(str(images))
+
+
+def build_index(options: Options, data_dir: Path) -> Index:
+    """List the images in the order of the rows.
+
+    The hard label of votes is the class with the most, the first of several. Raises `PipelineError` naming the row
+    and path of an image that is not there, of a missing label and of missing, negative or no votes.
+    """
+    table_path = resolve(data_dir, options.path)
+    table = _read(table_path)
+    paths = _text(table, options.path_column, table_path)
+    if options.split_column is None:
+        splits = [options.split] * len(paths)
+    else:
+        splits = _text(table, options.split_column, table_path)
+
+    def where(row: int) -> str:
+        return f"{table_path}: row {row + 1} (path '{paths[row]}')"
+
+    locations, images_fingerprint = _locate(options, resolve(data_dir, options.images), paths, where)
+    if options.label_column is None:
+        classes, label, votes = _votes(options, table, table_path, where)
+    else:
+        classes, label = _labels(_text(table, options.label_column, table_path), options.label_column, where)
+        votes = None
+    for row, split in enumerate(splits):
+        if not split:
+            raise PipelineError(f"{where(row)}: has no value in split column '{options.split_column}'; fill it in")
+    table_fingerprint = digest_of_files(table_path.parent, [table_path.name], "content")
+    return Index(classes, splits, label, locations, f"{table_fingerprint} {images_fingerprint}", votes)
+
+
+def watched_files(options: Options, data_dir: Path) -> list[Path]:
+    """Return the table and the folder or archive of the images."""
+    return [resolve(data_dir, options.path), resolve(data_dir, options.images)]
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() in _ARCHIVE_SUFFIXES and not path.is_dir()
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read a table; text tables as strings throughout, so that a class '007' or 'NA' stays what it is."""
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(path, dtype_backend="pyarrow")
+        separator = _SEPARATORS[path.suffix.lower()]
+        return pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False)
+    except FileNotFoundError:
+        raise PipelineError(f"{path}: no such table; check 'path' and data_dir") from None
+    except (OSError, ValueError) as error:  # pandas' and Arrow's own parser errors are ValueErrors
+        raise PipelineError(f"{path}: can't be read as a table ({' '.join(str(error).split())})") from None
+
+
+def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    if name not in table.columns:
+        raise PipelineError(
+            f"{path}: has no column '{name}'; it has {one_of(table.columns)}{did_you_mean(name, table.columns)}"
+        )
+    return table[name]
+
+
+def _text(table: pd.DataFrame, name: str, path: Path) -> list[str]:
+    """Return a column as strings without surrounding blanks, an empty one where there is no value."""
+    return _column(table, name, path).astype("string").fillna("").str.strip().tolist()
+
+
+def _locate(options: Options, images: Path, paths: list[str], where: Callable[[int], str]) -> tuple[list[str], str]:
+    """Return the location of each image and the fingerprint of all of them."""
+    names = [safe_name(path, where(row)) for row, path in enumerate(paths)]
+    if _is_archive(images):
+        members = {member.name: member for member in list_members(images) if not member.is_folder}
+        present = [name in members for name in names]
+    else:
+        present = [(images / name).is_file() for name in names]
+    for row, found in enumerate(present):
+        if not found:
+            raise PipelineError(f"{where(row)}: no such image in {images}; check the path column and 'images'")
+    if _is_archive(images):
+        return [members[name].location for name in names], archive.fingerprint(members.values())
+    return names, digest_of_files(images, names, options.checksum)
+
+
+def _labels(values: list[str], column: str, where: Callable[[int], str]) -> tuple[list[str], np.ndarray]:
+    """Return the classes, whole numbers in their order and others by name, and each label, int64 [n]."""
+    for row, value in enumerate(values):
+        if not value:
+            raise PipelineError(f"{where(row)}: has no label in column '{column}'; fill it in or delete the row")
+    classes = sorted(set(values))
+    if all(name.lstrip("-").isdecimal() for name in classes):
+        classes.sort(key=int)
+    position = {name: number for number, name in enumerate(classes)}
+    return classes, np.array([position[value] for value in values], np.int64)
+
+
+def _votes(
+    options: Options, table: pd.DataFrame, path: Path, where: Callable[[int], str]
+) -> tuple[list[str], np.ndarray, list[dict[int, float]]]:
+    """Return the classes in the order of the columns, each label, int64 [n], and the votes above zero per image."""
+    import pandas as pd
+
+    used = (options.path_column, options.split_column)
+    classes = list(options.vote_columns or [name for name in table.columns if name not in used])
+    if not classes:
+        raise PipelineError(f"{path}: has neither vote columns nor a label column; set 'label_column'")
+    counts = np.empty((len(table), len(classes)), np.float64)
+    for position, name in enumerate(classes):
+        column = pd.to_numeric(_column(table, name, path), errors="coerce")
+        counts[:, position] = column.to_numpy(np.float64, na_value=np.nan)
+    for row, position in np.argwhere(~(np.isfinite(counts) & (counts >= 0)))[:1].tolist():
+        value = table[classes[position]].iloc[row]
+        raise PipelineError(
+            f"{where(row)}: '{value}' in column '{classes[position]}' is no number of votes (0 or more); "
+            "name the columns with votes in 'vote_columns', or the one with classes in 'label_column'"
+        )
+    for row in np.flatnonzero(counts.sum(axis=1) == 0)[:1].tolist():
+        raise PipelineError(f"{where(row)}: has no votes at all; delete the row")
+    votes: list[dict[int, float]] = [{} for _ in range(len(counts))]
+    for row, position in np.argwhere(counts > 0).tolist():
+        votes[row][position] = float(counts[row, position])
+    return classes, counts.argmax(axis=1).astype(np.int64), votes

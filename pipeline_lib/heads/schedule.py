@@ -1,0 +1,34 @@
+"""The learning rate of each episode: linear warm-up, then a cosine."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline_lib.config.training import Training
+
+
+def peak_learning_rate(training: Training) -> float:
+    """Return the rate at the top of the schedule: `learning_rate * sqrt(batch_size / 256)`.
+
+    With the defaults 0.001 * sqrt(2048 / 256) = 0.0028 (appendix A of Pretrained Visual Uncertainties).
+    """
+    return training.learning_rate * math.sqrt(training.batch_size / 256)
+
+
+def learning_rate(
+    episode: int, episodes: int, peak: float, warmup_start: float, warmup_episodes: int, final: float
+) -> float:
+    """Return the learning rate of an episode (counted from 0).
+
+    Warm-up, for t < w:   warmup_start + t * (peak - warmup_start) / w
+    Cosine, from t = w:   final + (peak - final) * (1 + cos(pi * t / T)) / 2
+
+    with t the episode, w `warmup_episodes` and T `episodes`. As in timm's `CosineLRScheduler` with
+    `warmup_prefix=False`, the cosine runs over all T episodes and the warm-up covers its beginning: the first
+    episode after the warm-up is already a little below the peak.
+    """
+    if episode < warmup_episodes:
+        return warmup_start + episode * (peak - warmup_start) / warmup_episodes
+    if episode >= episodes:
+        return final
+    return final + (peak - final) * (1 + math.cos(math.pi * episode / episodes)) / 2

@@ -1,0 +1,209 @@
+"""Exact cosine nearest neighbours of every row of a matrix that is read in blocks.
+
+The similarity of rows q and g is defined in float64 on the stored values,
+
+    s(q, g) = sum_i q_i g_i / (||q|| ||g||),    s = 0 where q or g is a zero vector,
+
+with each row's sum taken on its own, so equal vectors have equal similarities, bit for bit. The neighbour of q is
+the row other than q (by index) with the largest s; of equal ones that with the lowest index.
+
+Computing all pairs like that would be slow. Products of blocks of unit rows in float32 find the candidates: they
+err by at most
+
+    delta = (d + 8) u / (1 - (d + 8) u),    u = 2^-24,
+
+namely d u / (1 - d u) for a sum of d products in any order (Higham, Accuracy and Stability of Numerical
+Algorithms, section 3.1), 2 u for the rounding of the unit rows, and the rest for the rounding of the threshold and
+for subnormal numbers. A row whose product is more than `delta` below a similarity already found, or more than
+2 `delta` below the largest product in its block, is not the neighbour; all others are computed as defined. So the
+result depends neither on the block size nor on the backend, thread count or device.
+
+A vector that occurs more than twice is searched for once: from its second occurrence on, every row has an equal
+row of lower index, which all rows prefer, and all these rows share one neighbour. So thousands of copies of an image
+cost nothing, instead of thousands of tied candidates each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import xxhash
+
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch
+
+Backend = Literal["torch", "faiss"]
+ReadRows = Callable[[int, int], np.ndarray]
+_PIECE_VALUES = 1 << 20  # float64 values of one piece of candidates: 8 MB
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Each row's nearest other row: `index` int64 [n] and its cosine `similarity` float64 [n]."""
+
+    index: np.ndarray
+    similarity: np.ndarray
+
+
+@dataclass
+class Block:
+    """Rows of one block that take part in the search, and what was found for them so far.
+
+    values: stored values [m, d]. norm: float64 [m]. index: int64 [m], their row numbers.
+    """
+
+    values: np.ndarray
+    norm: np.ndarray
+    index: np.ndarray
+
+    def unit_rows(self, device: torch.device) -> torch.Tensor:
+        """Return the rows at length one, float32 [m, d]; zero vectors stay zero."""
+        divisor = torch.from_numpy(np.where(self.norm > 0, self.norm, 1.0)).to(device)
+        return torch.from_numpy(self.values).to(device).to(torch.float64).div_(divisor[:, None]).to(torch.float32)
+
+
+def nearest_neighbours(
+    read: ReadRows,
+    rows: int,
+    *,
+    backend: Backend,
+    device: str,
+    block_rows: int,
+    progress: Callable[[int], None] | None = None,
+) -> Neighbours:
+    """Find each row's nearest other row by cosine similarity, exactly (see the head of this module).
+
+    Parameters
+    ----------
+    read: `read(start, stop)` returns rows [start, stop), float16 or float32 [stop - start, d].
+    rows: number of rows n.
+    backend: what computes the products; `faiss` uses its GPU index where it has one and `device` allows it.
+    device: "auto" (a GPU where there is one), "cpu" or "cuda".
+    block_rows: rows per block; two blocks are held in memory at a time, and O(n) numbers.
+    progress: called with the number of rows that are done since the last call.
+
+    Raises `PipelineError` for fewer than two rows, and for NaN or infinity, naming the row.
+    """
+    if rows < 2:
+        raise PipelineError(f"nearest neighbours need at least 2 images, but there is {rows}")
+    norm, repeats = _scan(read, rows, block_rows)
+    searched = np.ones(rows, dtype=bool)
+    searched[repeats.row] = False
+    search = _search(backend, device)
+    best = Neighbours(np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf))
+
+    def block(start: int) -> Block:
+        stop = min(start + block_rows, rows)
+        index = start + np.flatnonzero(searched[start:stop])
+        return Block(read(start, stop)[index - start], norm[index], index)
+
+    for start in range(0, rows, block_rows):
+        queries = block(start)
+        if len(queries.index):
+            unit = queries.unit_rows(search.device)
+            _search_within(search, queries, unit, best)
+            for later in range(start + block_rows, rows, block_rows):
+                gallery = block(later)
+                if len(gallery.index):
+                    _search_between(search, queries, unit, gallery, best)
+        if progress is not None:
+            progress(min(block_rows, rows - start))
+    best.index[repeats.row] = best.index[repeats.second]
+    best.similarity[repeats.row] = best.similarity[repeats.second]
+    return best
+
+
+def error_bound(dim: int) -> float:
+    """Return `delta`, how far a float32 product of unit rows of length `dim` can be from the similarity."""
+    unit_roundoff = 2.0**-24
+    return (dim + 8) * unit_roundoff / (1 - (dim + 8) * unit_roundoff)
+
+
+@dataclass(frozen=True)
+class _Repeats:
+    """`row`: every occurrence of a vector from its third on. `second`: the second occurrence of that vector."""
+
+    row: np.ndarray
+    second: np.ndarray
+
+
+def _scan(read: ReadRows, rows: int, block_rows: int) -> tuple[np.ndarray, _Repeats]:
+    """Return the norm of each row, float64 [n], and the rows that repeat a vector for the third time or later."""
+    norm = np.empty(rows)
+    checksum = np.empty((rows, 2), dtype=np.uint64)
+    for start in range(0, rows, block_rows):
+        values = np.ascontiguousarray(read(start, min(start + block_rows, rows)))
+        wide = values.astype(np.float64)
+        norm[start : start + len(values)] = np.sqrt((wide * wide).sum(axis=1))
+        if not np.isfinite(norm[start : start + len(values)]).all():
+            row = start + int(np.flatnonzero(~np.isfinite(norm[start : start + len(values)]))[0])
+            raise PipelineError(
+                f"row {row} of the representations holds NaN or infinity; check the backbone's weights and inputs"
+            )
+        digests = b"".join(xxhash.xxh3_128_digest(row) for row in values)
+        checksum[start : start + len(values)] = np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)
+    # Equal vectors stand together, in order of index since the sort is stable.
+    order = np.lexsort((checksum[:, 0], checksum[:, 1]))
+    ordered = checksum[order]
+    is_first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    first = np.maximum.accumulate(np.where(is_first, np.arange(rows), 0))
+    third_on = np.arange(rows) - first >= 2
+    return norm, _Repeats(order[third_on], order[first[third_on] + 1])
+
+
+def _search(backend: Backend, device: str) -> CandidateSearch:
+    name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    return FaissSearch(torch.device(name)) if backend == "faiss" else TorchSearch(torch.device(name))
+
+
+def _search_within(search: CandidateSearch, block: Block, unit: torch.Tensor, best: Neighbours) -> None:
+    known = best.similarity[block.index]
+    for query, row in search.within(unit, known, error_bound(unit.shape[1])):
+        _refine(block, query, block, row, best)
+        known[:] = best.similarity[block.index]
+
+
+def _search_between(
+    search: CandidateSearch, queries: Block, unit: torch.Tensor, gallery: Block, best: Neighbours
+) -> None:
+    """Search a pair of blocks both ways: each row of one block is a candidate for each row of the other."""
+    known_queries, known_gallery = best.similarity[queries.index], best.similarity[gallery.index]
+    bound = error_bound(unit.shape[1])
+    candidates = search.between(unit, gallery.unit_rows(search.device), known_queries, known_gallery, bound)
+    for is_swapped, query, row in candidates:
+        if is_swapped:
+            _refine(gallery, query, queries, row, best)
+            known_gallery[:] = best.similarity[gallery.index]
+        else:
+            _refine(queries, query, gallery, row, best)
+            known_queries[:] = best.similarity[queries.index]
+
+
+def _refine(queries: Block, query: np.ndarray, gallery: Block, row: np.ndarray, best: Neighbours) -> None:
+    """Compute the similarity of candidate pairs as defined and keep those that beat what was found so far.
+
+    query, row: int64 [p], positions in the blocks.
+    """
+    for piece in _pieces(len(query), max(1, _PIECE_VALUES // queries.values.shape[1])):
+        left, right = query[piece], row[piece]
+        products = queries.values[left].astype(np.float64)
+        products *= gallery.values[right]
+        norms = queries.norm[left] * gallery.norm[right]
+        similarity = products.sum(axis=1) / np.where(norms > 0, norms, 1.0)
+        index, neighbour = queries.index[left], gallery.index[right]
+        order = np.lexsort((neighbour, -similarity, index))
+        index, neighbour, similarity = index[order], neighbour[order], similarity[order]
+        is_first = np.append(True, index[1:] != index[:-1])
+        index, neighbour, similarity = index[is_first], neighbour[is_first], similarity[is_first]
+        known = best.similarity[index]
+        is_better = (similarity > known) | ((similarity == known) & (neighbour < best.index[index]))
+        best.index[index[is_better]] = neighbour[is_better]
+        best.similarity[index[is_better]] = similarity[is_better]
+
+
+def _pieces(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, length, size))

@@ -1,0 +1,123 @@
+"""One table as CSV (numbers), Markdown and LaTeX (numbers as a reader wants them)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline_lib.artefacts import writing_file
+
+NOTHING = "–"
+_MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|#"}
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in two forms.
+
+    values: what the CSV holds, one column per quantity.
+    shown: text of each cell, as in Markdown and LaTeX; its columns are the headings.
+    bold: booleans of the same shape as `shown`.
+    caption: what the table shows, in a sentence or two.
+    groups: number of leading columns that name a group of rows; their repeats are left blank in LaTeX.
+    """
+
+    values: pd.DataFrame
+    shown: pd.DataFrame
+    bold: pd.DataFrame
+    caption: str
+    groups: int = 0
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """Return a number with a fixed number of decimals, or a dash for NaN."""
+    return NOTHING if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def count(value: float) -> str:
+    """Return a count with thousands separated, or a dash for NaN."""
+    return NOTHING if math.isnan(value) else f"{int(value):,}"
+
+
+def write(table: Table, csv: Path, markdown: Path, tex: Path) -> None:
+    """Write a table in three forms, each file whole or not at all."""
+    contents = {
+        csv: table.values.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        markdown: to_markdown(table),
+        tex: to_tex(table),
+    }
+    for path, text in contents.items():
+        with writing_file(path) as file:
+            file.write(text)
+
+
+def to_markdown(table: Table) -> str:
+    """Return the caption and a pipe table; the first `groups` columns are aligned left, the rest right."""
+    cells = _cells(table, _escape_markdown, "**{}**")
+    heading = [_escape_markdown(column) for column in table.shown.columns]
+    rule = [":--" if _is_text(table.shown[column]) else "--:" for column in table.shown.columns]
+    lines = [f"| {' | '.join(row)} |" for row in [heading, rule, *cells]]
+    return "\n".join([_escape_markdown(table.caption), "", *lines]) + "\n"
+
+
+def to_tex(table: Table) -> str:
+    """Return a `tabular` environment for the booktabs package, with the caption as a comment above."""
+    cells = _cells(table, _escape_tex, r"\textbf{{{}}}")
+    heading = " & ".join(_escape_tex(column) for column in table.shown.columns)
+    alignment = "".join("l" if _is_text(table.shown[column]) else "r" for column in table.shown.columns)
+    lines = [f"% {' '.join(table.caption.split())}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+    lines += [rf"{heading} \\", r"\midrule"]
+    previous: list[str] = []
+    for row in cells:
+        group = row[: table.groups]
+        if previous and group != previous:
+            lines.append(r"\midrule")
+        shown = ["" for _ in group] if group == previous else group
+        lines.append(rf"{' & '.join([*shown, *row[table.groups :]])} \\")
+        previous = group
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cells(table: Table, escape: Callable[[str], str], bold: str) -> list[list[str]]:
+    texts = table.shown.to_numpy()
+    marked = table.bold.to_numpy()
+    return [
+        [bold.format(escape(text)) if mark else escape(text) for text, mark in zip(row, marks, strict=True)]
+        for row, marks in zip(texts, marked, strict=True)
+    ]
+
+
+def _is_text(column: pd.Series) -> bool:
+    """Return whether a column holds names: they are set flush left, numbers flush right."""
+    return not column.map(lambda text: text == NOTHING or re.match(r"[+−\d]", text) is not None).all()
+
+
+def _escape_markdown(text: str) -> str:
+    return "".join(_MARKDOWN.get(character, character) for character in text)
+
+
+def _escape_tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)

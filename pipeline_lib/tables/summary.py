@@ -1,0 +1,93 @@
+"""Metric rows, summarised over seeds: what every table and most plots are a view of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.errors import PipelineError
+
+COLUMNS = ("backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n")
+KEY = ["backbone", "method", "variant", "dataset", "split", "metric"]
+MEAN_PREFIX = "avg_downstream_"
+
+
+class EvaluationSet(NamedTuple):
+    """One split of one dataset."""
+
+    dataset: str
+    split: str
+
+
+# The plain mean over the downstream sets stands under this name.
+MEAN = EvaluationSet("downstream", "")
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Read metric rows (`results/metrics.csv`, or a file below `workflow/published`).
+
+    Text columns hold "" where nothing applies (a baseline has no variant), `seed` and `n` are Int64 with missing
+    values, `value` is float64. A dataset may be called `null` or `NA`: no text is taken for a missing value.
+    Raises `PipelineError` when columns are missing.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := [column for column in COLUMNS if column not in table.columns]:
+        raise PipelineError(f"{path}: no column '{missing[0]}'; metric rows have the columns {', '.join(COLUMNS)}")
+    for column in ("seed", "n"):
+        table[column] = pd.to_numeric(table[column].replace("", None)).astype("Int64")
+    for column in table.columns.intersection(["value", "spread", "minimum", "maximum"]):
+        table[column] = pd.to_numeric(table[column].replace("", None)).astype(np.float64)
+    return table
+
+
+def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return median, minimum, maximum, spread, seeds and n per backbone, method, variant, set and metric.
+
+    The spread is the larger distance from the median to the minimum or maximum over seeds, as in the paper.
+    `seeds` is the number of values and `n` the number of images. The means over downstream sets
+    (`avg_downstream_<metric>`) appear as <metric> of the set `MEAN`. Indexed by `KEY`, in order of appearance.
+
+    metrics: rows as `read_metrics` gives them.
+    """
+    rows = metrics[[*KEY, "value", "n"]].copy()
+    is_mean = rows["metric"].str.startswith(MEAN_PREFIX)
+    rows.loc[is_mean, ["dataset", "split"]] = list(MEAN)
+    rows["metric"] = rows["metric"].str.removeprefix(MEAN_PREFIX)
+    groups = rows.groupby(KEY, sort=False)
+    summary = groups["value"].agg(median="median", minimum="min", maximum="max", seeds="size")
+    summary["spread"] = np.maximum(summary["median"] - summary["minimum"], summary["maximum"] - summary["median"])
+    summary["n"] = groups["n"].first()
+    return summary
+
+
+class Summary:
+    """Quick look-up in the result of `summarise`; what was not measured is NaN."""
+
+    def __init__(self, metrics: pd.DataFrame) -> None:
+        self._rows = summarise(metrics).to_dict("index")
+
+    def __call__(
+        self,
+        metric: str,
+        evaluation_set: EvaluationSet,
+        backbone: str,
+        method: str = "head",
+        variant: str = "",
+        statistic: str = "median",
+    ) -> float:
+        """Return one statistic over seeds: `median`, `minimum`, `maximum`, `spread`, `seeds` or `n`."""
+        row = self._rows.get((backbone, method, variant, *evaluation_set, metric))
+        return float("nan") if row is None or pd.isna(row[statistic]) else float(row[statistic])
+
+
+def names(evaluation_sets: Sequence[EvaluationSet]) -> dict[EvaluationSet, str]:
+    """Return a name for each set: the dataset's, followed by the split where a dataset occurs more than once."""
+    datasets = [each.dataset for each in evaluation_sets]
+    return {
+        each: each.dataset if datasets.count(each.dataset) == 1 else f"{each.dataset}/{each.split}"
+        for each in evaluation_sets
+    }

@@ -1,0 +1,109 @@
+# Evaluation: per-sample scores and tidy metrics of one dataset, then one table of all metrics.
+
+EVALUATION = "<results>/evaluation/{backbone}"
+
+
+rule baselines:
+    input:
+        dataset="<results>/datasets/{dataset}/manifest.json",
+        eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
+        crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
+        neighbours="<results>/neighbours/{backbone}/{dataset}/{split}/manifest.json",
+        upstream=lambda wildcards: upstream_evaluation(wildcards, "baselines"),
+    output:
+        manifest=EVALUATION + "/baselines/{dataset}/{split}/manifest.json",
+        metrics=EVALUATION + "/baselines/{dataset}/{split}/metrics.csv",
+        scores=EVALUATION + "/baselines/{dataset}/{split}/scores.parquet",
+    log:
+        "<logs>/evaluation/{backbone}/baselines/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/evaluation/{backbone}/baselines/{dataset}/{split}.tsv"
+    params:
+        spec=lambda wildcards: spec(
+            specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, None
+        ),
+        code=code_digest("pipeline_lib.stages.baselines"),
+        upstream=lambda wildcards: upstream_argument(wildcards, "baselines"),
+    conda:
+        "../../envs/pipeline.yaml"
+    shell:
+        "python -m pipeline_lib baselines --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
+        "--features $(dirname $(dirname $(dirname {input.eval:q}))) --neighbours $(dirname {input.neighbours:q}) "
+        "{params.upstream} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+
+
+rule evaluate:
+    input:
+        dataset="<results>/datasets/{dataset}/manifest.json",
+        eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
+        crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
+        baselines=EVALUATION + "/baselines/{dataset}/{split}/manifest.json",
+        heads=expand(
+            "<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds
+        ),
+        upstream=lambda wildcards: upstream_evaluation(wildcards, f"heads/{wildcards.variant}"),
+    output:
+        manifest=EVALUATION + "/heads/{variant}/{dataset}/{split}/manifest.json",
+        metrics=EVALUATION + "/heads/{variant}/{dataset}/{split}/metrics.csv",
+        scores=EVALUATION + "/heads/{variant}/{dataset}/{split}/scores.parquet",
+    log:
+        "<logs>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}.tsv"
+    params:
+        spec=lambda wildcards: spec(
+            specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
+        ),
+        code=code_digest("pipeline_lib.stages.evaluate"),
+        upstream=lambda wildcards: upstream_argument(wildcards, f"heads/{wildcards.variant}"),
+        heads=lambda wildcards: " ".join(
+            f"{seed}={RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}/seed{seed}" for seed in CONFIG.seeds
+        ),
+    conda:
+        "../../envs/pipeline.yaml"
+    shell:
+        "python -m pipeline_lib evaluate --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
+        "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "
+        "--heads {params.heads} {params.upstream} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+
+
+rule metrics:
+    input:
+        expand(
+            "<results>/evaluation/{backbone}/{method}/{set.dataset}/{set.split}/metrics.csv",
+            backbone=CONFIG.backbones,
+            method=["baselines", *(f"heads/{variant}" for variant in CONFIG.variants)],
+            set=EVALUATION_SETS,
+        ),
+    output:
+        "<results>/metrics.csv",
+    log:
+        "<logs>/metrics.log",
+    benchmark:
+        "<benchmarks>/metrics.tsv"
+    params:
+        spec=spec(specs.summary_spec),
+        code=code_digest("pipeline_lib.stages.metrics"),
+    conda:
+        "../../envs/pipeline.yaml"
+    shell:
+        "python -m pipeline_lib metrics --spec {params.spec:q} --metrics {input:q} --output {output:q} "
+        "2>&1 | tee {log:q}"
+
+
+def is_upstream_set(wildcards):
+    """Return whether a job evaluates the upstream evaluation set itself."""
+    return (wildcards.dataset, wildcards.split) == (UPSTREAM.dataset, UPSTREAM.split)
+
+
+def upstream_evaluation(wildcards, method):
+    """Return the upstream's scores by the same method, against which a downstream set is compared."""
+    if is_upstream_set(wildcards):
+        return []
+    folder = f"{RESULTS}/evaluation/{wildcards.backbone}/{method}/{UPSTREAM.dataset}/{UPSTREAM.split}"
+    return [f"{folder}/manifest.json"]
+
+
+def upstream_argument(wildcards, method):
+    """Return the stage's argument for the same."""
+    return "".join(f"--upstream {Path(path).parent}" for path in upstream_evaluation(wildcards, method))
