@@ -15,28 +15,33 @@ _LOG_INTERVAL_SECONDS = 30.0
 class Progress:
     """Counts work done and says how fast it goes and when it ends.
 
-    Use as a context manager and call `advance` after each piece of work.
+    Use as a context manager, or call `close` at the end; call `advance` after each piece of work.
 
     Parameters
     ----------
-    label: what is being done, such as `heads` or a dataset's name.
-    total: how many units there are.
-    unit: name of the unit, in the plural.
-    done: units that an earlier run had finished; they don't count for the speed.
-    stream: where to write; a bar when it is a terminal, lines otherwise.
+    total
+        How many units there are.
+    unit
+        Name of the unit, in the plural.
+    description
+        What is being done, such as a dataset's name.
+    done
+        Units that an earlier run had finished; they don't count for the speed.
+    stream
+        Where to write: a bar when it is a terminal, lines otherwise.
     """
 
     def __init__(
-        self, label: str, total: int, unit: str = "images", done: int = 0, stream: TextIO | None = None
+        self, total: int, unit: str = "images", description: str = "", done: int = 0, stream: TextIO | None = None
     ) -> None:
-        self.label, self.total, self.unit, self.done = label, total, unit, done
+        self.total, self.unit, self.description, self.done = total, unit, description, done
         self._stream = stream if stream is not None else sys.stderr
         self._done_before = done
         self._start = self._last_line = time.monotonic()
         self._bar: tqdm | None = None
         if self._stream.isatty():
             self._bar = tqdm(
-                desc=label, total=total, initial=done, unit=f" {unit}", unit_scale=True, file=self._stream
+                desc=description, total=total, initial=done, unit=f" {unit}", unit_scale=True, file=self._stream
             )
 
     def __enter__(self) -> Self:
@@ -45,9 +50,13 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the bar, or write a last line."""
         if self._bar is not None:
             self._bar.close()
-        elif kind is None:
+        else:
             self._write_line()
 
     def advance(self, count: int) -> None:
@@ -61,7 +70,8 @@ class Progress:
     def _write_line(self) -> None:
         now = self._last_line = time.monotonic()
         speed = (self.done - self._done_before) / max(now - self._start, 1e-9)
-        line = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {speed:,.0f} {self.unit}/s"
+        line = f"{self.description}: " if self.description else ""
+        line += f"{self.done:,} of {self.total:,} {self.unit}, {speed:,.0f} {self.unit}/s"
         if speed > 0 and self.done < self.total:
             line += f", ETA {tqdm.format_interval((self.total - self.done) / speed)}"
         print(line, file=self._stream, flush=True)

@@ -84,32 +84,31 @@ def train_classifier(
     mean = torch.tensor(data_config["mean"], device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(data_config["std"], device=device).view(1, 3, 1, 1) * 255
     steps_per_epoch = math.ceil(len(images) / options.batch_size)
-    progress = Progress(total=len(images) * options.epochs, unit="images", description="training")
-    for epoch in range(options.epochs):
-        dataset.epoch = epoch
-        loss_sum, correct, seen = 0.0, 0, 0
-        for step, (pixels, label) in enumerate(_batches(dataset, options, epoch), start=epoch * steps_per_epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * _rate(step / steps_per_epoch, options)
-            pixels, label = pixels.to(device), label.to(device)
-            normalised = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-                logits = network(normalised)
-            loss = F.cross_entropy(logits.float(), label)
-            if not torch.isfinite(loss):
-                raise PipelineError(
-                    f"training {options.architecture}: the loss is {loss.item()} in epoch {epoch}; "
-                    f"lower learning_rate (it is {options.learning_rate})"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            loss_sum += loss.item() * len(label)
-            correct += int((logits.argmax(dim=1) == label).sum())
-            seen += len(label)
-            progress.advance(len(label))
-        on_epoch({"epoch": epoch, "loss": loss_sum / seen, "accuracy": correct / seen})
-    progress.close()
+    with Progress(len(images) * options.epochs, "images", f"training {options.architecture}") as progress:
+        for epoch in range(options.epochs):
+            dataset.epoch = epoch
+            loss_sum, correct, seen = 0.0, 0, 0
+            for step, (pixels, label) in enumerate(_batches(dataset, options, epoch), start=epoch * steps_per_epoch):
+                for group in optimizer.param_groups:
+                    group["lr"] = options.learning_rate * _rate(step / steps_per_epoch, options)
+                pixels, label = pixels.to(device), label.to(device)
+                normalised = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+                    logits = network(normalised)
+                loss = F.cross_entropy(logits.float(), label)
+                if not torch.isfinite(loss):
+                    raise PipelineError(
+                        f"training {options.architecture}: the loss is {loss.item()} in epoch {epoch}; "
+                        f"lower learning_rate (it is {options.learning_rate})"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                loss_sum += loss.item() * len(label)
+                correct += int((logits.argmax(dim=1) == label).sum())
+                seen += len(label)
+                progress.advance(len(label))
+            on_epoch({"epoch": epoch, "loss": loss_sum / seen, "accuracy": correct / seen})
     network.cpu()
 
 

@@ -20,7 +20,9 @@ class Training(Section):
         "order", description="order = rank pairs by task loss (eq. 3 and 4); squared_error = predict it (eq. 2)."
     )
     margin: float = Field(0.1, ge=0, description="m of the order loss.")
-    leeway: float = Field(0.0, ge=0, description="l of eq. 5: pairs whose task losses differ by at most this are not ordered.")
+    leeway: float = Field(
+        0.0, ge=0, description="l of eq. 5: pairs whose task losses differ by at most this are not ordered."
+    )
     hidden: tuple[int, ...] = Field((512, 512), description="Widths of the hidden layers.")
     epochs: int | None = Field(
         None, ge=1, description="Passes over the images; null = each cached epoch once. More start over."

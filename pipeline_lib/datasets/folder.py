@@ -119,7 +119,7 @@ def digest_of_files(root: Path, names: Iterable[str], checksum: Checksum) -> str
         path = f"{root}/{name}"
         try:
             if checksum == "size":
-                return name, str(Path(path).stat().st_size)
+                return name, str(os.stat(path).st_size)  # noqa: PTH116 (a Path costs three times as much)
             with open(path, "rb", buffering=0) as file:
                 return name, str(os.fstat(file.fileno()).st_size), hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:

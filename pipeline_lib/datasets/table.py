@@ -6,6 +6,7 @@ own location.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -139,7 +140,7 @@ def _locate(options: Options, images: Path, paths: list[str], where: Callable[[i
         members = {member.name: member for member in list_members(images) if not member.is_folder}
         present = [name in members for name in names]
     else:
-        present = [(images / name).is_file() for name in names]
+        present = [os.path.isfile(f"{images}/{name}") for name in names]  # noqa: PTH113 (faster than a Path)
     for row, found in enumerate(present):
         if not found:
             raise PipelineError(f"{where(row)}: no such image in {images}; check the path column and 'images'")

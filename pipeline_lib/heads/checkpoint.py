@@ -52,10 +52,14 @@ def write_head(
 
     Parameters
     ----------
-    directory: `results/heads/<backbone>/<variant>/seed<k>`.
-    spec: what was asked for; a reader compares it.
-    training: the recipe, kept in `head.json`.
-    inputs: manifests of the artefacts that were read (features), by name.
+    directory
+        `results/heads/<backbone>/<variant>/seed<k>`.
+    spec
+        what was asked for; a reader compares it.
+    training
+        the recipe, kept in `head.json`.
+    inputs
+        manifests of the artefacts that were read (features), by name.
     """
     with artefacts.writing(directory, stage=STAGE, spec=spec) as draft:
         for name, manifest in (inputs or {}).items():

@@ -22,9 +22,12 @@ class UncertaintyHead(nn.Module):
 
     Parameters
     ----------
-    dim: width d of the representation.
-    hidden: widths of the hidden layers.
-    seed: draws the initial weights from nn.Linear's default distribution, U(-1/sqrt(in), 1/sqrt(in)); nothing else
+    dim
+        width d of the representation.
+    hidden
+        widths of the hidden layers.
+    seed
+        draws the initial weights from nn.Linear's default distribution, U(-1/sqrt(in), 1/sqrt(in)); nothing else
         enters the draw, so a head starts the same whichever heads are trained beside it.
     """
 

@@ -23,8 +23,10 @@ def score(weights: Mapping[str, np.ndarray], embedding: np.ndarray) -> np.ndarra
 
     Parameters
     ----------
-    weights: `layers.0.weight` [hidden, d], `layers.0.bias` [hidden], `layers.1.weight`, ... as in `head.safetensors`.
-    embedding: [n, d], float16 or float32. Rows are scored in blocks, so memory does not grow with n.
+    weights
+        `layers.0.weight` [hidden, d], `layers.0.bias` [hidden], `layers.1.weight`, ... as in `head.safetensors`.
+    embedding
+        [n, d], float16 or float32. Rows are scored in blocks, so memory does not grow with n.
 
     Returns
     -------

@@ -7,7 +7,6 @@ repeat what they say, so that a grey print reads the same.
 from __future__ import annotations
 
 import functools
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from pipeline_lib.artefacts import writing_file
 
@@ -23,7 +24,6 @@ TITLE_SIZE = 9
 TEXT_SIZE = 7
 GREY = "0.55"
 _POINTS_PER_INCH = 72
-_CHARACTERS_PER_INCH = 19.5  # DejaVu Sans at TEXT_SIZE, mixed text
 _LINE_INCHES = 1.35 * TEXT_SIZE / _POINTS_PER_INCH
 
 # A user's own matplotlibrc must not change a figure: start from matplotlib's defaults.
@@ -93,8 +93,8 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[
 
     width, height: inches. The subtitle is wrapped to the width. Axes are laid out below both.
     """
-    lines = textwrap.wrap(subtitle, max(20, int(width * _CHARACTERS_PER_INCH)))
-    heading = textwrap.wrap(title, max(20, int(width * _CHARACTERS_PER_INCH * TEXT_SIZE / TITLE_SIZE * 0.9)))
+    heading = _wrap(title, width - 0.12, TITLE_SIZE, "bold")
+    lines = _wrap(subtitle, width - 0.12, TEXT_SIZE, "normal")
     heading_inches = 1.3 * TITLE_SIZE / _POINTS_PER_INCH * len(heading)
     left = 0.06 / width
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -109,14 +109,27 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[
 
 def legend(figure: Figure, handles: list[Artist], width: float) -> None:
     """Put a legend below everything, in as many columns as fit into `width` inches."""
-    longest = max(len(handle.get_label()) for handle in handles)
-    columns = int((width - 0.1) / (0.5 + longest / _CHARACTERS_PER_INCH))
+    longest = max(text_inches(handle.get_label()) for handle in handles)
+    columns = int((width - 0.1) / (0.5 + longest))
     figure.legend(handles=handles, loc="outside lower left", ncols=max(1, columns), borderaxespad=0.2)
 
 
-def text_inches(text: str) -> float:
-    """Return about how wide a line of text gets at `TEXT_SIZE`."""
-    return len(text) / (0.9 * _CHARACTERS_PER_INCH)
+def text_inches(text: str, size: float = TEXT_SIZE, weight: str = "normal") -> float:
+    """Return how wide a line of text is at a font size in points."""
+    font = FontProperties(family=_RC["font.family"], size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / _POINTS_PER_INCH
+
+
+def _wrap(text: str, width: float, size: float, weight: str) -> list[str]:
+    """Return text broken at blanks into lines of at most `width` inches."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_inches(longer, size, weight) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def plural(number: int, noun: str) -> str:

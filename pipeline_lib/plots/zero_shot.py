@@ -126,7 +126,7 @@ def _label_sets(
         n = _largest(find, [evaluation_set], backbones, variant, "n")
         lines.append([style.shorten(label[evaluation_set], 20), *(["upstream"] if place == 0 else []), f"n = {n:,}"])
     axes.tick_params(axis="x", length=0)
-    if style.text_inches(max((line for each in lines for line in each), key=len)) < slot_inches:
+    if max(style.text_inches(line) for each in lines for line in each) + 0.05 < slot_inches:
         axes.set_xticks(range(len(order)), ["\n".join(each) for each in lines])
     else:
         axes.set_xticks(range(len(order)), [f"{each[0]}\n{', '.join(each[1:])}" for each in lines])

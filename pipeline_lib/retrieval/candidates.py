@@ -1,24 +1,69 @@
-"""Candidates for the nearest neighbour, from float32 products of unit rows.
+"""Candidates for the nearest neighbour, from fast products of unit rows whose error is known.
 
-A search yields, for two blocks of unit rows, every pair that can be a nearest neighbour given `bound`, the largest
-error of a product, and `known`, the largest similarity found for each row so far (float64, updated by the caller
-between two yields). Pairs come as two arrays of positions, int64 [p].
+A search takes two blocks of unit rows and yields every pair that can be a row's nearest neighbour, given `known`,
+the largest similarity found for each row so far (float64 [n], updated by the caller between two yields).
+
+Three bounds on |product - similarity| are used, with u = 2^-24 and d the length of a row:
+
+- float32 products of unit rows: delta = (d + 8) u / (1 - (d + 8) u), namely d u / (1 - d u) for a sum of d products
+  in any order (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), 4 u for two unit rows, and
+  the rest for the rounding of thresholds and for subnormal numbers;
+- products of rows rounded to bfloat16: (1 + e)^2 (1 + delta) - 1, by the Cauchy-Schwarz inequality, with e the largest
+  distance between a unit row and its rounded copy. Fast bfloat16 hardware is used where there is any; the rounded
+  rows are exact in every format, so the bound holds wherever the product runs;
+- a candidate that is more than a bound below `known`, or more than twice the bound below the largest product of its
+  row, is not the nearest neighbour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
 Pairs = tuple[np.ndarray, np.ndarray]
-DirectedPairs = tuple[bool, np.ndarray, np.ndarray]
+_TILE = 64
 _PIECE_PRODUCTS = 1 << 22  # products held at a time on a CPU: 16 MB
 _PIECE_PRODUCTS_GPU = 1 << 26
-_TILE = 64
+_MOST_TILES_PER_ROW = 8
 _FAISS_HITS = 16
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Rows at length one: `exact` float32 [n, d], and `coarse`, rounded to bfloat16 but stored as float32 [n, d].
+
+    coarse_error: the largest distance between a row of `exact` and of `coarse`.
+    """
+
+    exact: torch.Tensor
+    coarse: torch.Tensor
+    coarse_error: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, norm: np.ndarray, device: torch.device) -> UnitRows:
+        """Divide rows [n, d] by their norms, float64 [n]; zero vectors stay zero."""
+        rows = values.astype(np.float32)
+        # Outside of this range float32 division would lose digits.
+        is_extreme = (norm > 0) & ((norm < 1e-30) | (norm > 1e30))
+        rows[is_extreme] = values[is_extreme] / norm[is_extreme, None]
+        divisor = np.where(is_extreme | (norm == 0), 1.0, norm).astype(np.float32)
+        exact = torch.from_numpy(rows).to(device).div_(torch.from_numpy(divisor).to(device)[:, None])
+        coarse = exact.to(torch.bfloat16).to(torch.float32)
+        distance = torch.linalg.vector_norm(exact - coarse, dim=1).max()
+        return cls(exact, coarse, 1.01 * float(distance))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pairs of a query and a candidate, positions int64 [p]; `is_swapped`: the query is in the right block."""
+
+    is_swapped: bool
+    query: np.ndarray
+    candidate: np.ndarray
 
 
 class CandidateSearch(Protocol):
@@ -26,66 +71,50 @@ class CandidateSearch(Protocol):
 
     device: torch.device
 
-    def within(self, unit: torch.Tensor, known: np.ndarray, bound: float) -> Iterator[Pairs]:
-        """Yield pairs (query, candidate) of one block; no row is its own candidate."""
+    def pairs(
+        self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
+    ) -> Iterator[Found]:
+        """Yield candidates among `right` for the rows of `left`, and among `left` for the rows of `right`.
 
-    def between(
-        self, left: torch.Tensor, right: torch.Tensor, known_left: np.ndarray, known_right: np.ndarray, bound: float
-    ) -> Iterator[DirectedPairs]:
-        """Yield (False, query in left, candidate in right) and (True, query in right, candidate in left)."""
+        Where both are the same object, no row is its own candidate.
+        """
 
 
 class TorchSearch:
-    """Products by torch; a product between two blocks serves both directions."""
+    """Products by torch; a product of two rows serves both."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._piece_products = _PIECE_PRODUCTS if device.type == "cpu" else _PIECE_PRODUCTS_GPU
 
-    def within(self, unit: torch.Tensor, known: np.ndarray, bound: float) -> Iterator[Pairs]:
-        """See `CandidateSearch.within`."""
-        for start, products in self._products(unit, unit):
-            products.diagonal(start).fill_(-torch.inf)
-            query, row = _near_maximum(products, known[start : start + len(products)], bound)
-            yield start + query, row
-
-    def between(
-        self, left: torch.Tensor, right: torch.Tensor, known_left: np.ndarray, known_right: np.ndarray, bound: float
-    ) -> Iterator[DirectedPairs]:
-        """See `CandidateSearch.between`."""
-        for start, products in self._products(left, right):
-            query, row = _near_maximum(products, known_left[start : start + len(products)], bound)
-            yield False, start + query, row
-            query, row = _near_maximum(products.T, known_right, bound)
-            yield True, query, start + row
-
-    def towards(self, queries: torch.Tensor, gallery: torch.Tensor, known: np.ndarray, bound: float) -> Iterator[Pairs]:
-        """Yield pairs (query, candidate in gallery), one direction only."""
-        for start, products in self._products(queries, gallery):
-            query, row = _near_maximum(products, known[start : start + len(products)], bound)
-            yield start + query, row
-
-    def _products(self, left: torch.Tensor, right: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the products of pieces of `left` with `right`, [q, g] filled up with -inf to whole tiles.
-
-        They are true float32: TensorFloat-32 has 10 bits only. The next piece overwrites the memory of the last.
-        """
-        size = _whole_tiles(min(len(left), self._piece_products // len(right)))
-        products = torch.full((size, _whole_tiles(len(right))), -torch.inf, device=self.device)
-        for start in range(0, len(left), size):
-            piece = left[start : start + size]
-            before = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
-            try:
-                torch.mm(piece, right.T, out=products[: len(piece), : len(right)])
-            finally:
-                torch.set_float32_matmul_precision(before)
-            products[len(piece) :] = -torch.inf
-            yield start, products
+    def pairs(
+        self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
+    ) -> Iterator[Found]:
+        """See `CandidateSearch.pairs`."""
+        rows, columns = len(left.exact), len(right.exact)
+        size = _whole_tiles(min(rows, self._piece_products // columns))
+        memory = torch.empty(size, _whole_tiles(columns), device=self.device)
+        for start in range(0, rows, size):
+            piece = slice(start, min(start + size, rows))
+            first = start if left is right else 0  # below the diagonal, a block's products with itself repeat
+            for is_coarse in (True, False):
+                products = _products(left, piece, right, slice(first, columns), is_coarse, memory)
+                if left is right:
+                    products.diagonal().fill_(-torch.inf)
+                bound = _bound(left, right, is_coarse)
+                # Maxima in the order of memory: over the transposed products they would take 30 times as long.
+                row_maxima = products.unflatten(1, (-1, _TILE)).amax(dim=2)
+                column_maxima = products.unflatten(0, (-1, _TILE)).amax(dim=1).T
+                there = _near_maximum(products, row_maxima, known_left[piece], bound, may_give_up=is_coarse)
+                back = _near_maximum(products.T, column_maxima, known_right[first:], bound, may_give_up=is_coarse)
+                if there is not None and back is not None:
+                    break
+            yield Found(False, start + there[0], first + there[1])
+            yield Found(True, first + back[0], start + back[1])
 
 
 class FaissSearch:
-    """The best hits of faiss's flat inner-product index; the products of torch where these may not be all."""
+    """The best hits of faiss's flat inner-product index; all products, by torch, where these may not be enough."""
 
     def __init__(self, device: torch.device) -> None:
         import faiss
@@ -97,72 +126,83 @@ class FaissSearch:
         has_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
         self._gpu = faiss.StandardGpuResources() if has_gpu else None
 
-    def within(self, unit: torch.Tensor, known: np.ndarray, bound: float) -> Iterator[Pairs]:
-        """See `CandidateSearch.within`."""
-        products, row = self._hits(unit, unit)
-        is_self = row == np.arange(len(unit))[:, None]
-        products[is_self] = -np.inf
-        query, row, is_complete = _near_best_hit(products, row, len(unit), known, bound)
-        yield query, row
-        if not is_complete.all():
-            # All rows again, since a row's product with itself would pass for its largest; only one block in n is
-            # searched within.
-            yield from self._torch.within(unit, known, bound)
+    def pairs(
+        self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
+    ) -> Iterator[Found]:
+        """See `CandidateSearch.pairs`."""
+        there, is_complete = self._one_way(left, right, known_left)
+        back, is_back_complete = (there, True) if left is right else self._one_way(right, left, known_right)
+        if is_complete and is_back_complete:
+            yield Found(False, *there)
+            if left is not right:
+                yield Found(True, *back)
+        else:
+            yield from self._torch.pairs(left, right, known_left, known_right)
 
-    def between(
-        self, left: torch.Tensor, right: torch.Tensor, known_left: np.ndarray, known_right: np.ndarray, bound: float
-    ) -> Iterator[DirectedPairs]:
-        """See `CandidateSearch.between`."""
-        for is_swapped, queries, gallery, known in ((False, left, right, known_left), (True, right, left, known_right)):
-            query, row, is_complete = _near_best_hit(*self._hits(queries, gallery), len(gallery), known, bound)
-            yield is_swapped, query, row
-            open_queries = np.flatnonzero(~is_complete)
-            if len(open_queries):
-                rest = queries[torch.from_numpy(open_queries).to(queries.device)]
-                for query, row in self._torch.towards(rest, gallery, known[open_queries], bound):
-                    yield is_swapped, open_queries[query], row
-
-    def _hits(self, queries: torch.Tensor, gallery: torch.Tensor) -> Pairs:
-        """Return the largest products float32 [q, k], in descending order, and their rows int64 [q, k]."""
-        index = self._faiss.IndexFlatIP(gallery.shape[1])
+    def _one_way(self, queries: UnitRows, gallery: UnitRows, known: np.ndarray) -> tuple[Pairs, bool]:
+        """Return the candidates among the hits, and whether no row can have others."""
+        index = self._faiss.IndexFlatIP(gallery.exact.shape[1])
         if self._gpu is not None:
             index = self._faiss.index_cpu_to_gpu(self._gpu, 0, index)
-        index.add(gallery.cpu().numpy())
-        return index.search(queries.cpu().numpy(), min(_FAISS_HITS, len(gallery)))
+        index.add(gallery.exact.cpu().numpy())
+        products, row = index.search(queries.exact.cpu().numpy(), min(_FAISS_HITS, len(gallery.exact)))
+        if queries is gallery:
+            products[row == np.arange(len(row))[:, None]] = -np.inf
+        bound = _bound(queries, gallery, is_coarse=False)
+        threshold = np.maximum(known - bound, products.max(axis=1) - 2 * bound)
+        # With the last hit below the threshold nothing that was left out can be above it.
+        last = np.where(products > -np.inf, products, np.inf).min(axis=1)
+        is_complete = bool((last < threshold).all()) or row.shape[1] == len(gallery.exact)
+        query, hit = np.nonzero((products >= threshold[:, None]) & (products > -np.inf))
+        return (query, row[query, hit]), is_complete
+
+
+def _bound(left: UnitRows, right: UnitRows, is_coarse: bool) -> float:
+    """Return the largest error of a product (see the head of this module)."""
+    rounding = (left.exact.shape[1] + 8) * 2.0**-24
+    delta = rounding / (1 - rounding)
+    return (1 + max(left.coarse_error, right.coarse_error)) ** 2 * (1 + delta) - 1 if is_coarse else delta
 
 
 def _whole_tiles(length: int) -> int:
     return max(1, -(-length // _TILE)) * _TILE
 
 
-def _near_maximum(products: torch.Tensor, known: np.ndarray, bound: float) -> Pairs:
+def _products(
+    left: UnitRows, rows: slice, right: UnitRows, columns: slice, is_coarse: bool, memory: torch.Tensor
+) -> torch.Tensor:
+    """Return products in `memory`, float32 [rows, columns] filled up with -inf to whole tiles."""
+    first, second = (left.coarse, right.coarse) if is_coarse else (left.exact, right.exact)
+    first, second = first[rows], second[columns]
+    products = memory[: _whole_tiles(len(first)), : _whole_tiles(len(second))]
+    products[len(first) :] = -torch.inf
+    products[:, len(second) :] = -torch.inf
+    before = torch.get_float32_matmul_precision()
+    # "medium" allows bfloat16 and TensorFloat-32, which hold the coarse rows exactly; sums are float32 in any case.
+    torch.set_float32_matmul_precision("medium" if is_coarse else "highest")
+    try:
+        torch.mm(first, second.T, out=products[: len(first), : len(second)])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return products
+
+
+def _near_maximum(
+    products: torch.Tensor, largest_in_tile: torch.Tensor, known: np.ndarray, bound: float, may_give_up: bool
+) -> Pairs | None:
     """Return the positions of all products that can belong to a row's nearest neighbour.
 
     products: float32 [q, g], both whole tiles; -inf marks what is no pair. known: float64 [q or fewer].
-    Only tiles of a row whose largest product passes are looked at again, so the products are read once.
+    largest_in_tile: float32 [q, g / tile]; only tiles that pass are looked at, so the products are read once.
+    Returns None instead of very many when it may give up.
     """
-    tiles = products.unflatten(1, (-1, _TILE))
-    largest_in_tile = tiles.amax(dim=2)
     largest = largest_in_tile.amax(dim=1)
     floor = torch.full_like(largest, torch.inf)
     floor[: len(known)] = torch.from_numpy(known - bound).to(floor.device, floor.dtype)
     threshold = torch.maximum(floor, largest - 2 * bound)
     row, tile = torch.nonzero((largest_in_tile >= threshold[:, None]) & (largest_in_tile > -torch.inf), as_tuple=True)
-    pair, place = torch.nonzero(tiles[row, tile] >= threshold[row, None], as_tuple=True)
+    if may_give_up and len(row) > _MOST_TILES_PER_ROW * len(known):
+        return None
+    in_tile = products.unflatten(1, (-1, _TILE))[row, tile]
+    pair, place = torch.nonzero(in_tile >= threshold[row, None], as_tuple=True)
     return row[pair].cpu().numpy(), (tile[pair] * _TILE + place).cpu().numpy()
-
-
-def _near_best_hit(
-    products: np.ndarray, row: np.ndarray, gallery_rows: int, known: np.ndarray, bound: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs among the hits that `_near_maximum` would return, and whether these are all of a query's.
-
-    products, row: float32 and int64 [q, k], the k largest products of each query; -inf marks the query itself.
-    """
-    threshold = np.maximum(known - bound, products.max(axis=1) - 2 * bound).astype(np.float32)
-    is_near = (products >= threshold[:, None]) & np.isfinite(products)
-    # With the smallest hit below the threshold nothing that was left out can be above it.
-    smallest = np.where(np.isfinite(products), products, np.inf).min(axis=1)
-    is_complete = (smallest < threshold) | (products.shape[1] == gallery_rows)
-    query, hit = np.nonzero(is_near)
-    return query, row[query, hit], is_complete

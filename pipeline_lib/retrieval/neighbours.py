@@ -7,16 +7,9 @@ The similarity of rows q and g is defined in float64 on the stored values,
 with each row's sum taken on its own, so equal vectors have equal similarities, bit for bit. The neighbour of q is
 the row other than q (by index) with the largest s; of equal ones that with the lowest index.
 
-Computing all pairs like that would be slow. Products of blocks of unit rows in float32 find the candidates: they
-err by at most
-
-    delta = (d + 8) u / (1 - (d + 8) u),    u = 2^-24,
-
-namely d u / (1 - d u) for a sum of d products in any order (Higham, Accuracy and Stability of Numerical
-Algorithms, section 3.1), 2 u for the rounding of the unit rows, and the rest for the rounding of the threshold and
-for subnormal numbers. A row whose product is more than `delta` below a similarity already found, or more than
-2 `delta` below the largest product in its block, is not the neighbour; all others are computed as defined. So the
-result depends neither on the block size nor on the backend, thread count or device.
+Computing all pairs like that would be slow. Fast products of unit rows, whose error is bounded, find the candidates
+(see `candidates`); only these are computed as defined. So the result depends neither on the block size nor on the
+backend, thread count or device.
 
 A vector that occurs more than twice is searched for once: from its second occurrence on, every row has an equal
 row of lower index, which all rows prefer, and all these rows share one neighbour. So thousands of copies of an image
@@ -34,7 +27,7 @@ import torch
 import xxhash
 
 from pipeline_lib.errors import PipelineError
-from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch
+from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch, UnitRows
 
 Backend = Literal["torch", "faiss"]
 ReadRows = Callable[[int, int], np.ndarray]
@@ -49,21 +42,17 @@ class Neighbours:
     similarity: np.ndarray
 
 
-@dataclass
-class Block:
-    """Rows of one block that take part in the search, and what was found for them so far.
+@dataclass(frozen=True)
+class _Block:
+    """The rows of a block that are searched.
 
-    values: stored values [m, d]. norm: float64 [m]. index: int64 [m], their row numbers.
+    values: as stored, [m, d]. norm: float64 [m]. index: int64 [m], row numbers. unit: the same rows at length one.
     """
 
     values: np.ndarray
     norm: np.ndarray
     index: np.ndarray
-
-    def unit_rows(self, device: torch.device) -> torch.Tensor:
-        """Return the rows at length one, float32 [m, d]; zero vectors stay zero."""
-        divisor = torch.from_numpy(np.where(self.norm > 0, self.norm, 1.0)).to(device)
-        return torch.from_numpy(self.values).to(device).to(torch.float64).div_(divisor[:, None]).to(torch.float32)
+    unit: UnitRows
 
 
 def nearest_neighbours(
@@ -77,8 +66,7 @@ def nearest_neighbours(
 ) -> Neighbours:
     """Find each row's nearest other row by cosine similarity, exactly (see the head of this module).
 
-    Parameters
-    ----------
+    Args:
     read: `read(start, stop)` returns rows [start, stop), float16 or float32 [stop - start, d].
     rows: number of rows n.
     backend: what computes the products; `faiss` uses its GPU index where it has one and `device` allows it.
@@ -96,31 +84,25 @@ def nearest_neighbours(
     search = _search(backend, device)
     best = Neighbours(np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf))
 
-    def block(start: int) -> Block:
+    def block(start: int) -> _Block:
         stop = min(start + block_rows, rows)
         index = start + np.flatnonzero(searched[start:stop])
-        return Block(read(start, stop)[index - start], norm[index], index)
+        values = read(start, stop)[index - start]
+        return _Block(values, norm[index], index, UnitRows.of(values, norm[index], search.device))
 
-    for start in range(0, rows, block_rows):
+    starts = [start for start in range(0, rows, block_rows) if searched[start : start + block_rows].any()]
+    for position, start in enumerate(starts):
         queries = block(start)
-        if len(queries.index):
-            unit = queries.unit_rows(search.device)
-            _search_within(search, queries, unit, best)
-            for later in range(start + block_rows, rows, block_rows):
-                gallery = block(later)
-                if len(gallery.index):
-                    _search_between(search, queries, unit, gallery, best)
+        _search_pair(search, queries, queries, best)
+        for later in starts[position + 1 :]:
+            _search_pair(search, queries, block(later), best)
         if progress is not None:
-            progress(min(block_rows, rows - start))
+            progress(len(queries.index))
+    if progress is not None:
+        progress(len(repeats.row))
     best.index[repeats.row] = best.index[repeats.second]
     best.similarity[repeats.row] = best.similarity[repeats.second]
     return best
-
-
-def error_bound(dim: int) -> float:
-    """Return `delta`, how far a float32 product of unit rows of length `dim` can be from the similarity."""
-    unit_roundoff = 2.0**-24
-    return (dim + 8) * unit_roundoff / (1 - (dim + 8) * unit_roundoff)
 
 
 @dataclass(frozen=True)
@@ -160,30 +142,19 @@ def _search(backend: Backend, device: str) -> CandidateSearch:
     return FaissSearch(torch.device(name)) if backend == "faiss" else TorchSearch(torch.device(name))
 
 
-def _search_within(search: CandidateSearch, block: Block, unit: torch.Tensor, best: Neighbours) -> None:
-    known = best.similarity[block.index]
-    for query, row in search.within(unit, known, error_bound(unit.shape[1])):
-        _refine(block, query, block, row, best)
-        known[:] = best.similarity[block.index]
-
-
-def _search_between(
-    search: CandidateSearch, queries: Block, unit: torch.Tensor, gallery: Block, best: Neighbours
-) -> None:
+def _search_pair(search: CandidateSearch, left: _Block, right: _Block, best: Neighbours) -> None:
     """Search a pair of blocks both ways: each row of one block is a candidate for each row of the other."""
-    known_queries, known_gallery = best.similarity[queries.index], best.similarity[gallery.index]
-    bound = error_bound(unit.shape[1])
-    candidates = search.between(unit, gallery.unit_rows(search.device), known_queries, known_gallery, bound)
-    for is_swapped, query, row in candidates:
-        if is_swapped:
-            _refine(gallery, query, queries, row, best)
-            known_gallery[:] = best.similarity[gallery.index]
+    known_left, known_right = best.similarity[left.index], best.similarity[right.index]
+    for found in search.pairs(left.unit, right.unit, known_left, known_right):
+        if found.is_swapped:
+            _refine(right, found.query, left, found.candidate, best)
         else:
-            _refine(queries, query, gallery, row, best)
-            known_queries[:] = best.similarity[queries.index]
+            _refine(left, found.query, right, found.candidate, best)
+        known_left[:] = best.similarity[left.index]
+        known_right[:] = best.similarity[right.index]
 
 
-def _refine(queries: Block, query: np.ndarray, gallery: Block, row: np.ndarray, best: Neighbours) -> None:
+def _refine(queries: _Block, query: np.ndarray, gallery: _Block, row: np.ndarray, best: Neighbours) -> None:
     """Compute the similarity of candidate pairs as defined and keep those that beat what was found so far.
 
     query, row: int64 [p], positions in the blocks.

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     spec = arguments.spec
     total = (spec["samples"][1] - spec["samples"][0]) * (spec["epochs"][1] - spec["epochs"][0])
-    with Progress(total, "images", f"{spec['backbone']} {spec['dataset']} {spec['view']['kind']}") as progress:
+    with Progress(total, "images", f"{spec['backbone']} on {spec['dataset']}, {spec['view']['kind']}") as progress:
         extract_block(
             spec, arguments.dataset, arguments.backbone, arguments.output, arguments.workers, progress.advance
         )

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,7 +95,7 @@ def draw_curves(downstream: list[EvaluationSet], backbones: list[str], seeds: tu
 
 
 def draw_examples(downstream: list[EvaluationSet], backbones: list[str], seeds: tuple[int, ...]) -> Figure:
-    grid = [examples.extremes(make_scores(20), make_images(20), each.dataset, 4) for each in [UPSTREAM, *downstream]]
+    grid = [examples.extremes(make_scores(20), make_images(20), each.dataset, 2) for each in [UPSTREAM, *downstream]]
     return examples.draw(grid, backbones[0], "default", len(seeds), 6.75, 7.5)
 
 
@@ -202,9 +201,9 @@ def test_no_image_stands_on_both_sides() -> None:
 def test_example_grid_has_every_image_once_from_left_to_right() -> None:
     figure = draw_examples(DOWNSTREAM, BACKBONES, SEEDS)
     cells = [axes for axes in figure.axes if axes.images]
-    assert len(cells) == (1 + len(DOWNSTREAM)) * 8
-    first_row = sorted(cells[:8], key=lambda axes: axes.get_position().x0)
-    assert [int(axes.images[0].get_array()[0, 0, 0]) for axes in first_row] == [0, 1, 2, 3, 16, 17, 18, 19]
+    assert len(cells) == (1 + len(DOWNSTREAM)) * 4
+    first_row = sorted(cells[:4], key=lambda axes: axes.get_position().x0)
+    assert [int(axes.images[0].get_array()[0, 0, 0]) for axes in first_row] == [0, 1, 18, 19]
     assert [float(axes.get_xlabel()) for axes in first_row] == sorted(float(axes.get_xlabel()) for axes in first_row)
 
 
@@ -232,28 +231,23 @@ def test_titles_say_datasets_and_seeds(draw) -> None:
     [(DOWNSTREAM[:1], ["resnet"], (1,)), (LONG, [f"backbone_with_a_long_name_{k}" for k in range(4)], (1, 2, 3, 4, 5))],
     ids=["smallest", "largest"],
 )
-def test_everything_stays_inside_the_figure_and_is_large_enough_to_read(draw, downstream, backbones, seeds) -> None:
+def test_everything_is_inside_the_figure_below_the_title_and_large_enough_to_read(
+    draw, downstream, backbones, seeds
+) -> None:
     figure = draw(downstream, backbones, seeds)
-    with matplotlib.rc_context(style._RC):
-        figure.draw_without_rendering()
-    box = figure.bbox
-    for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text():
-            assert text.get_fontsize() >= 7
-            extent = text.get_window_extent()
-            assert extent.x0 >= box.x0 - 2 and extent.x1 <= box.x1 + 2, text.get_text()
-            assert extent.y0 >= box.y0 - 2 and extent.y1 <= box.y1 + 2, text.get_text()
-    for axes in figure.axes:
-        assert axes.get_position().height * figure.get_figheight() > 0.2
-
-
-@pytest.mark.parametrize("draw", DRAW)
-def test_title_and_axes_do_not_overlap(draw) -> None:
-    figure = draw(LONG, BACKBONES, SEEDS)
     figure.draw_without_rendering()
-    subtitle = figure.texts[1].get_window_extent()
-    for axes in figure.axes:
-        assert axes.get_tightbbox().y1 <= subtitle.y0 + 1
+    assert all(text.get_fontsize() >= 7 for text in figure.findobj(Text))
+    title, subtitle, *others = (text.get_window_extent() for text in figure.texts)
+    axes = [each.get_tightbbox() for each in figure.axes]
+    legends = [each.get_window_extent() for each in figure.legends]
+    for box in [title, subtitle, *others, *axes, *legends]:
+        assert box.x0 >= figure.bbox.x0 - 2 and box.x1 <= figure.bbox.x1 + 2
+        assert box.y0 >= figure.bbox.y0 - 2 and box.y1 <= figure.bbox.y1 + 2
+    for box in [*others, *axes, *legends]:
+        assert box.y1 <= subtitle.y0 + 1
+    for box in axes:
+        assert not any(box.overlaps(legend) for legend in legends)
+        assert box.height > 0.2 * figure.dpi
 
 
 def test_first_series_differ_in_luminance_and_in_every_other_attribute() -> None:
@@ -275,7 +269,7 @@ def test_equal_figures_give_equal_bytes(draw, tmp_path: Path, monkeypatch: pytes
     written = []
     for run, year in (("a", 1), ("b", 900_000_000)):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", str(year))  # a date in a file would differ
-        figure = draw(DOWNSTREAM, BACKBONES, SEEDS)
+        figure = draw(DOWNSTREAM[:1], BACKBONES, SEEDS)
         style.save(figure, tmp_path / run / "f.png", tmp_path / run / "f.pdf", 80)
         written.append([(tmp_path / run / name).read_bytes() for name in ("f.png", "f.pdf")])
     assert written[0] == written[1]

@@ -16,6 +16,10 @@ rule backbone:
         "<logs>/backbones/{backbone}.log",
     benchmark:
         "<benchmarks>/backbones/{backbone}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        gpu=lambda wildcards: gpu(getattr(CONFIG.backbones[wildcards.backbone], "device", "cpu")),
     params:
         spec=lambda wildcards: spec(specs.backbone_spec, wildcards.backbone),
         code=lambda wildcards: code_digest(
@@ -26,10 +30,6 @@ rule backbone:
         upstream=lambda wildcards: (
             f"--upstream {RESULTS}/datasets/{UPSTREAM.dataset}" if specs.trains(CONFIG, wildcards.backbone) else ""
         ),
-    resources:
-        gpu=lambda wildcards: gpu(getattr(CONFIG.backbones[wildcards.backbone], "device", "cpu")),
-    conda:
-        "../../envs/pipeline.yaml"
     shell:
         "python -m pipeline_lib backbone --spec {params.spec:q} {params.upstream} "
         "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

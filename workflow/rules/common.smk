@@ -7,14 +7,14 @@ from pathlib import Path
 
 # The folder of this repository, also when another workflow uses this one as a module.
 ROOT = str(Path(str(workflow.current_basedir)).parents[1])
-sys.path.insert(0, ROOT)
+sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
 from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import parse_config
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.provenance import code_digest
-from workflow.rules.run_lock import heal_killed_run
+from killed_runs import heal_killed_run
 
 try:
     CONFIG = parse_config(config)
@@ -22,8 +22,8 @@ except PipelineError as error:
     sys.exit(f"config error: {error}")
 
 # A run that was killed left a lock and incomplete outputs behind: the same command must just go on.
-heal_killed_run(Path.cwd())
-workflow.dag_settings.force_incomplete = True
+if workflow.is_main_process:
+    heal_killed_run(Path.cwd())
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -11,11 +11,11 @@ checkpoint dataset:
         "<logs>/datasets/{dataset}.log",
     benchmark:
         "<benchmarks>/datasets/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
     params:
         spec=lambda wildcards: spec(specs.dataset_spec, wildcards.dataset),
         code=lambda wildcards: code_digest("pipeline_lib.stages.dataset", kind("datasets", wildcards.dataset)),
-    conda:
-        "../../envs/pipeline.yaml"
     shell:
         "python -m pipeline_lib dataset --spec {params.spec:q} --output $(dirname {output.manifest:q}) "
         "2>&1 | tee {log:q}"
@@ -29,9 +29,9 @@ def kind(family, name):
 def watched_files(family, name):
     """Return the user's files behind a dataset or backbone, so that a change makes it stale."""
     options = getattr(CONFIG, family)[name]
-    module = kinds.load(family, options.kind)
+    kind_code = kinds.load(family, options.kind)
     arguments = (options, Path(CONFIG.data_dir)) if family == "datasets" else (options,)
-    return [str(path) for path in module.watched_files(*arguments)]
+    return [str(path) for path in kind_code.watched_files(*arguments)]
 
 
 def split_size(dataset, split):

@@ -18,14 +18,12 @@ rule baselines:
         "<logs>/evaluation/{backbone}/baselines/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/evaluation/{backbone}/baselines/{dataset}/{split}.tsv"
-    params:
-        spec=lambda wildcards: spec(
-            specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, None
-        ),
-        code=code_digest("pipeline_lib.stages.baselines"),
-        upstream=lambda wildcards: upstream_argument(wildcards, "baselines"),
     conda:
         "../../envs/pipeline.yaml"
+    params:
+        spec=lambda wildcards: spec(specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, None),
+        code=code_digest("pipeline_lib.stages.baselines"),
+        upstream=lambda wildcards: upstream_argument(wildcards, "baselines"),
     shell:
         "python -m pipeline_lib baselines --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
         "--features $(dirname $(dirname $(dirname {input.eval:q}))) --neighbours $(dirname {input.neighbours:q}) "
@@ -38,9 +36,7 @@ rule evaluate:
         eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
         crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
         baselines=EVALUATION + "/baselines/{dataset}/{split}/manifest.json",
-        heads=expand(
-            "<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds
-        ),
+        heads=expand("<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds),
         upstream=lambda wildcards: upstream_evaluation(wildcards, f"heads/{wildcards.variant}"),
     output:
         manifest=EVALUATION + "/heads/{variant}/{dataset}/{split}/manifest.json",
@@ -50,6 +46,8 @@ rule evaluate:
         "<logs>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
     params:
         spec=lambda wildcards: spec(
             specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
@@ -59,8 +57,6 @@ rule evaluate:
         heads=lambda wildcards: " ".join(
             f"{seed}={RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}/seed{seed}" for seed in CONFIG.seeds
         ),
-    conda:
-        "../../envs/pipeline.yaml"
     shell:
         "python -m pipeline_lib evaluate --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
         "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "
@@ -76,16 +72,21 @@ rule metrics:
             set=EVALUATION_SETS,
         ),
     output:
-        "<results>/metrics.csv",
+        report(
+            "<results>/metrics.csv",
+            category="Tables",
+            caption="../report/metrics.rst",
+            labels={"table": "every number"},
+        ),
     log:
         "<logs>/metrics.log",
     benchmark:
         "<benchmarks>/metrics.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
     params:
         spec=spec(specs.summary_spec),
         code=code_digest("pipeline_lib.stages.metrics"),
-    conda:
-        "../../envs/pipeline.yaml"
     shell:
         "python -m pipeline_lib metrics --spec {params.spec:q} --metrics {input:q} --output {output:q} "
         "2>&1 | tee {log:q}"

@@ -16,6 +16,18 @@ rule features:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.log",
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.tsv"
+    wildcard_constraints:
+        start=r"\d+",
+        stop=r"\d+",
+        first=r"\d+",
+        last=r"\d+",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: CONFIG.features.threads
+    resources:
+        gpu=gpu(CONFIG.features.device),
+        # Not a parameter: the number of workers must not make anything stale, since it changes no result.
+        workers=CONFIG.features.workers,
     params:
         spec=lambda wildcards: spec(
             specs.features_spec,
@@ -31,18 +43,6 @@ rule features:
             kind("datasets", wildcards.dataset),
             kind("backbones", wildcards.backbone),
         ),
-    wildcard_constraints:
-        start=r"\d+",
-        stop=r"\d+",
-        first=r"\d+",
-        last=r"\d+",
-    threads: CONFIG.features.threads
-    resources:
-        gpu=gpu(CONFIG.features.device),
-        # Not a parameter: the number of workers must not make anything stale, since it changes no result.
-        workers=CONFIG.features.workers,
-    conda:
-        "../../envs/pipeline.yaml"
     shell:
         "python -m pipeline_lib features --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
         "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} --output $(dirname {output:q}) "
@@ -59,13 +59,13 @@ rule cache:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/cache.log",
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/cache.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
     params:
         spec=lambda wildcards: spec(
             specs.cache_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.view
         ),
         code=code_digest("pipeline_lib.stages.cache"),
-    conda:
-        "../../envs/pipeline.yaml"
     shell:
         "python -m pipeline_lib cache --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
         "--view $(dirname $(dirname {output:q})) 2>&1 | tee {log:q}"

@@ -15,16 +15,14 @@ rule head:
         "<logs>/heads/{backbone}/{variant}/seed{seed}.log",
     benchmark:
         "<benchmarks>/heads/{backbone}/{variant}/seed{seed}.tsv"
-    params:
-        spec=lambda wildcards: spec(
-            specs.head_spec, wildcards.backbone, wildcards.variant, int(wildcards.seed)
-        ),
-        code=code_digest("pipeline_lib.stages.head"),
+    conda:
+        "../../envs/pipeline.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.variant).threads
     resources:
         gpu=lambda wildcards: gpu(CONFIG.training_of(wildcards.variant).device),
-    conda:
-        "../../envs/pipeline.yaml"
+    params:
+        spec=lambda wildcards: spec(specs.head_spec, wildcards.backbone, wildcards.variant, int(wildcards.seed)),
+        code=code_digest("pipeline_lib.stages.head"),
     shell:
         "python -m pipeline_lib head --spec {params.spec:q} --features $(dirname $(dirname {input.cache:q})) "
         "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

@@ -10,16 +10,14 @@ rule neighbours:
         "<logs>/neighbours/{backbone}/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/neighbours/{backbone}/{dataset}/{split}.tsv"
-    params:
-        spec=lambda wildcards: spec(
-            specs.neighbours_spec, wildcards.backbone, wildcards.dataset, wildcards.split
-        ),
-        code=code_digest("pipeline_lib.stages.neighbours"),
+    conda:
+        "../../envs/pipeline.yaml"
     threads: CONFIG.evaluation.neighbours.threads
     resources:
         gpu=gpu(CONFIG.evaluation.neighbours.device),
-    conda:
-        "../../envs/pipeline.yaml"
+    params:
+        spec=lambda wildcards: spec(specs.neighbours_spec, wildcards.backbone, wildcards.dataset, wildcards.split),
+        code=code_digest("pipeline_lib.stages.neighbours"),
     shell:
         "python -m pipeline_lib neighbours --spec {params.spec:q} "
         "--features $(dirname $(dirname {input.cache:q})) --output $(dirname {output:q}) 2>&1 | tee {log:q}"

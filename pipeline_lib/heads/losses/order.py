@@ -18,8 +18,10 @@ def order_loss(uncertainty: Tensor, task_loss: Tensor, margin: float = 0.1, leew
 
     Parameters
     ----------
-    uncertainty: [S, B] or [B], B even.
-    task_loss: [S, B] or, when all heads see the same images, [B].
+    uncertainty
+        [S, B] or [B], B even.
+    task_loss
+        [S, B] or, when all heads see the same images, [B].
 
     Returns
     -------

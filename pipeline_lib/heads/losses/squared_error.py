@@ -10,8 +10,10 @@ def squared_error_loss(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
 
     Parameters
     ----------
-    uncertainty: [S, B] or [B].
-    task_loss: [S, B] or, when all heads see the same images, [B].
+    uncertainty
+        [S, B] or [B].
+    task_loss
+        [S, B] or, when all heads see the same images, [B].
 
     Returns
     -------
