@@ -175,7 +175,7 @@ def _read_tar(archive: str, location: str) -> bytes:
     return content
 
 
-# Handles are kept per process: after a fork both processes would move the one position of a shared handle.
+# Handles are kept per process: after a fork both processes would move the position of one and the same handle.
 @functools.lru_cache(maxsize=8)
 def _zip_of_process(archive: str, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)

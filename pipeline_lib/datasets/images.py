@@ -38,6 +38,7 @@ def write_dataset(spec: Mapping[str, Any], directory: Path) -> None:
             classes=index.classes,
             samples=len(index.label),
             splits={str(name): int(count) for name, count in splits.items()},
+            skip_unreadable=options.skip_unreadable,
             has_votes=index.label_counts is not None,
             content_sha256=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
         )

@@ -55,7 +55,7 @@ def write_cache(spec: Mapping[str, Any], dataset_dir: Path, view_dir: Path) -> N
                 {"name": name, "digest": block.digest, "rows": block.facts["rows"], "epochs": list(epoch_range)}
             )
             skipped |= {entry["sample_id"]: entry for entry in block.facts["skipped"]}
-    allowed = dataset.spec["options"]["skip_unreadable"]
+    allowed = dataset.facts["skip_unreadable"]
     if len(skipped) > allowed:
         raise PipelineError(
             f"{len(skipped)} images of dataset '{dataset.spec['name']}' are unreadable, skip_unreadable allows "

@@ -45,9 +45,7 @@ def write_arrays(directory: Path, storage: str, arrays: Mapping[str, np.ndarray]
 
     with h5py.File(path, "w", libver="latest") as file:
         for name, values in arrays.items():
-            file.create_dataset(
-                name, data=values, chunks=_chunks(values.shape, chunk_rows), track_times=False
-            )
+            file.create_dataset(name, data=values, chunks=_chunks(values.shape, chunk_rows), track_times=False)
 
 
 class BlockArrays:

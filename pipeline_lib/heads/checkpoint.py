@@ -55,11 +55,13 @@ def write_head(
     directory
         `results/heads/<backbone>/<variant>/seed<k>`.
     spec
-        what was asked for; a reader compares it.
+        What was asked for; a reader compares it.
+    head
+        The trained head.
     training
-        the recipe, kept in `head.json`.
+        The recipe, kept in `head.json`.
     inputs
-        manifests of the artefacts that were read (features), by name.
+        Manifests of the artefacts that were read (features), by name.
     """
     with artefacts.writing(directory, stage=STAGE, spec=spec) as draft:
         for name, manifest in (inputs or {}).items():

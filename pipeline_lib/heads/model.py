@@ -23,11 +23,11 @@ class UncertaintyHead(nn.Module):
     Parameters
     ----------
     dim
-        width d of the representation.
+        Width d of the representation.
     hidden
-        widths of the hidden layers.
+        Widths of the hidden layers.
     seed
-        draws the initial weights from nn.Linear's default distribution, U(-1/sqrt(in), 1/sqrt(in)); nothing else
+        Draws the initial weights from nn.Linear's default distribution, U(-1/sqrt(in), 1/sqrt(in)); nothing else
         enters the draw, so a head starts the same whichever heads are trained beside it.
     """
 

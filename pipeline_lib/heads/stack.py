@@ -31,14 +31,14 @@ class HeadStack:
     Parameters
     ----------
     heads
-        the S heads to start from, of one architecture.
+        The S heads to start from, of one architecture.
     batch_size
         B, images per step.
     dtype
-        type of the matrix products. The parameters that the optimiser sees stay in the heads' own type
+        Type of the matrix products. The parameters that the optimiser sees stay in the heads' own type
         (float32); in bfloat16 the products use a copy that is renewed in each forward pass.
     device
-        where the parameters are.
+        Where the parameters are.
 
     Attributes
     ----------

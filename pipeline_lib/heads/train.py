@@ -39,15 +39,15 @@ def train_heads(
     Parameters
     ----------
     rows
-        the cached embeddings and task losses.
+        The cached embeddings and task losses.
     training
-        the recipe. `epochs` = None means each cached epoch once.
+        The recipe. `epochs` = None means each cached epoch once.
     seeds
-        one head each.
+        One head each.
     on_episode
-        called with the record of each episode when it ends.
+        Called with the record of each episode when it ends.
     progress
-        is advanced by the images of each step.
+        Is advanced by the images of each step.
 
     Raises `PipelineError` when there are fewer images than a batch, when the warm-up is longer than the training, when
     a feature is not finite, or when a loss becomes NaN or infinite.

@@ -44,14 +44,14 @@ class UnitRows:
     coarse_error: float
 
     @classmethod
-    def of(cls, values: np.ndarray, norm: np.ndarray, device: torch.device) -> UnitRows:
-        """Divide rows [n, d] by their norms, float64 [n]; zero vectors stay zero."""
-        rows = values.astype(np.float32)
+    def of(cls, values: torch.Tensor, norm: np.ndarray, device: torch.device) -> UnitRows:
+        """Divide rows, float32 [n, d], by their norms, float64 [n]; zero vectors stay zero."""
         # Outside of this range float32 division would lose digits.
         is_extreme = (norm > 0) & ((norm < 1e-30) | (norm > 1e30))
-        rows[is_extreme] = values[is_extreme] / norm[is_extreme, None]
         divisor = np.where(is_extreme | (norm == 0), 1.0, norm).astype(np.float32)
-        exact = torch.from_numpy(rows).to(device).div_(torch.from_numpy(divisor).to(device)[:, None])
+        exact = values.to(device) / torch.from_numpy(divisor).to(device)[:, None]
+        for row in np.flatnonzero(is_extreme):
+            exact[row] = (values[row].to(torch.float64) / norm[row]).to(exact)
         coarse = exact.to(torch.bfloat16).to(torch.float32)
         distance = torch.linalg.vector_norm(exact - coarse, dim=1).max()
         return cls(exact, coarse, 1.01 * float(distance))

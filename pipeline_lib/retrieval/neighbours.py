@@ -31,7 +31,7 @@ from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, Torc
 
 Backend = Literal["torch", "faiss"]
 ReadRows = Callable[[int, int], np.ndarray]
-_PIECE_VALUES = 1 << 20  # float64 values of one piece of candidates: 8 MB
+_PIECE_VALUES = 1 << 18  # float64 values of one piece of candidates: 2 MB, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Neighbours:
 class _Block:
     """The rows of a block that are searched.
 
-    values: as stored, [m, d]. norm: float64 [m]. index: int64 [m], row numbers. unit: the same rows at length one.
+    values: as stored, float32 [m, d]. norm: float64 [m]. index: int64 [m], row numbers. unit: the rows at length one.
     """
 
     values: np.ndarray
@@ -87,8 +87,8 @@ def nearest_neighbours(
     def block(start: int) -> _Block:
         stop = min(start + block_rows, rows)
         index = start + np.flatnonzero(searched[start:stop])
-        values = read(start, stop)[index - start]
-        return _Block(values, norm[index], index, UnitRows.of(values, norm[index], search.device))
+        values = torch.from_numpy(read(start, stop)[index - start]).to(torch.float32)
+        return _Block(values.numpy(), norm[index], index, UnitRows.of(values, norm[index], search.device))
 
     starts = [start for start in range(0, rows, block_rows) if searched[start : start + block_rows].any()]
     for position, start in enumerate(starts):

@@ -1,0 +1,31 @@
+"""Evaluate one set without any head: Recall@1, accuracy, class entropy and embedding norm as uncertainties."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline_lib.stages.arguments import add_path, add_spec
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this stage."""
+    add_spec(parser, "backbone, dataset, split, is_upstream, bootstrap")
+    add_path(parser, "--dataset", "dataset artefact")
+    add_path(parser, "--features", "folder of the split's views, which holds eval/ and centre_crop/")
+    add_path(parser, "--neighbours", "neighbours artefact of the split")
+    add_path(parser, "--upstream", "the baselines' evaluation of the upstream set (for any other set)", required=False)
+    add_path(parser, "--output", "folder of the evaluation")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate and write."""
+    from pipeline_lib.evaluation.baselines import evaluate_baselines
+
+    evaluate_baselines(
+        arguments.spec,
+        arguments.dataset,
+        arguments.features,
+        arguments.neighbours,
+        arguments.upstream,
+        arguments.output,
+    )

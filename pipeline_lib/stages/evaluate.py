@@ -1,0 +1,25 @@
+"""Evaluate the heads of one variant, all seeds, on one set."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline_lib.stages.arguments import add_path, add_spec, named_paths
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this stage."""
+    add_spec(parser, "backbone, variant, seeds, dataset, split, is_upstream, bootstrap")
+    add_path(parser, "--features", "folder of the split's views, which holds eval/ and centre_crop/")
+    add_path(parser, "--baselines", "the baselines' evaluation of the same set")
+    parser.add_argument("--heads", nargs="+", required=True, metavar="SEED=PATH", help="the head of each seed")
+    add_path(parser, "--upstream", "the heads' evaluation of the upstream set (for any other set)", required=False)
+    add_path(parser, "--output", "folder of the evaluation")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate and write."""
+    from pipeline_lib.evaluation.heads import evaluate_heads
+
+    heads = {int(seed): path for seed, path in named_paths(arguments.heads).items()}
+    evaluate_heads(arguments.spec, arguments.features, arguments.baselines, heads, arguments.upstream, arguments.output)

@@ -63,7 +63,6 @@ def main() -> int:
     for _ in range(arguments.repeats):
         ours.append(seconds(search))
         theirs.append(seconds(lambda: search_with_faiss(values)))
-    print([f"{t:.2f}" for t in ours], [f"{t:.2f}" for t in theirs])
     ratio = min(theirs) / min(ours)
     print(
         f"neighbours, {arguments.rows:,} x {arguments.dim}, {arguments.threads} threads: {min(ours):.2f} s, faiss "

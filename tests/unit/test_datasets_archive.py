@@ -8,7 +8,12 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from dataset_worlds import (
+from pydantic import ValidationError
+
+from pipeline_lib.datasets import archive
+from pipeline_lib.datasets.base import UnreadableImageError
+from pipeline_lib.errors import PipelineError
+from tests.unit.dataset_worlds import (
     content_digest,
     grey_value,
     make_folder,
@@ -18,11 +23,6 @@ from dataset_worlds import (
     png,
     truncated_jpeg,
 )
-from pydantic import ValidationError
-
-from pipeline_lib.datasets import archive
-from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.errors import PipelineError
 
 FILES = {f"pets/{split}/{name}/{n}.png": png(value + n) for split, value in (("train", 10), ("val", 50)) for name in
          ("cat", "dog") for n in range(3)}  # fmt: skip
@@ -195,8 +195,8 @@ def test_image_that_is_a_link_is_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_name_that_occurs_twice_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
-        opened.writestr("cat/1.png", png(1))
-        opened.writestr("cat/1.png", png(2))
+        for number in (1, 2, 1):
+            opened.writestr(f"cat/{number}.png", png(number))
     with pytest.raises(PipelineError, match=r"member 'cat/1\.png' occurs twice"):
         open_split(tmp_path, {"kind": "archive", "path": "a.zip"})
 

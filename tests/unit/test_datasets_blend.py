@@ -5,11 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from dataset_worlds import open_split
 from pydantic import ValidationError
 
 from pipeline_lib.datasets import blend
 from pipeline_lib.datasets.glyph_renderer import render
+from tests.unit.dataset_worlds import open_split
 
 SMALL = {"kind": "blend", "image_size": 16, "per_class": {"test": 6}}
 

@@ -4,11 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
-from dataset_worlds import open_split
 from sklearn.datasets import load_digits
 
 from pipeline_lib.datasets import digits
 from pipeline_lib.errors import PipelineError
+from tests.unit.dataset_worlds import open_split
 
 
 def test_labels_and_pictures_are_scikit_learns(tmp_path):

@@ -5,13 +5,13 @@ import pickle
 
 import numpy as np
 import pytest
-from dataset_worlds import content_digest, encoded, grey_value, make_folder, open_split, png, truncated_jpeg
 from PIL import Image
 from pydantic import ValidationError
 
 from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.errors import PipelineError
+from tests.unit.dataset_worlds import content_digest, encoded, grey_value, make_folder, open_split, png, truncated_jpeg
 
 WHOLE = {"kind": "folder", "path": "pets"}
 SPLITS = WHOLE | {"splits": {"train": "train", "test": "val"}}

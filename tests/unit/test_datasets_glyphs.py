@@ -6,7 +6,6 @@ import string
 
 import numpy as np
 import pytest
-from dataset_worlds import content_digest, open_split, write_artefact
 from fontTools.ttLib import TTFont
 from pydantic import ValidationError
 
@@ -15,6 +14,7 @@ from pipeline_lib.datasets.glyph_renderer import FACES, font_folder
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.scripts import CHARACTERS
 from pipeline_lib.errors import PipelineError
+from tests.unit.dataset_worlds import content_digest, open_split, write_artefact
 
 
 def opener(**options):

@@ -58,7 +58,7 @@ rule evaluate:
             f"{seed}={RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}/seed{seed}" for seed in CONFIG.seeds
         ),
     shell:
-        "python -m pipeline_lib evaluate --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
+        "python -m pipeline_lib evaluate --spec {params.spec:q} "
         "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "
         "--heads {params.heads} {params.upstream} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 

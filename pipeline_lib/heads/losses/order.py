@@ -22,13 +22,17 @@ def order_loss(uncertainty: Tensor, task_loss: Tensor, margin: float = 0.1, leew
         [S, B] or [B], B even.
     task_loss
         [S, B] or, when all heads see the same images, [B].
+    margin
+        m, by which the two uncertainties should differ.
+    leeway
+        l, see `pair_order`.
 
     Returns
     -------
     [S] (or a scalar): a pure function that gradients flow through to `uncertainty`.
     """
     first, second = _pairs(uncertainty)
-    order = pair_order(*_pairs(task_loss), leeway)
+    order = pair_order(*_pairs(task_loss), leeway).expand_as(first)
     return functional.margin_ranking_loss(first, second, order, margin=margin, reduction="none").mean(-1)
 
 

@@ -25,6 +25,4 @@ def draw(spec: Mapping[str, Any], results: Path) -> Figure:
         folder = results / "evaluation" / backbone / "heads" / variant / each.dataset / each.split
         images = ImageDataset(results / "datasets" / each.dataset, each.split)
         chosen.append(examples.extremes(pd.read_parquet(folder / "scores.parquet"), images, name, _IMAGES_A_SIDE))
-    return examples.draw(
-        chosen, backbone, variant, len(spec["seeds"]), spec["size"]["width"], spec["size"]["height"]
-    )
+    return examples.draw(chosen, backbone, variant, len(spec["seeds"]), spec["size"]["width"], spec["size"]["height"])

@@ -1,0 +1,153 @@
+"""Evaluation of a representation and of the uncertainties that need no head.
+
+`class_entropy` takes the entropy of the classifier's probabilities as u, `embedding_norm` the negative norm of the
+representation (1 / norm has the same ranks). What depends on no uncertainty is reported as method `representation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.artefacts import Manifest
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.errors import ArtefactError
+from pipeline_lib.evaluation.alignment import positions, require_same_images
+from pipeline_lib.evaluation.metric_rows import Value, metric_rows
+from pipeline_lib.evaluation.scores import read_scores, write_evaluation
+from pipeline_lib.evaluation.uncertainty import Images, Uncertainty, uncertainty_metrics
+from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.metrics.bootstrap import bootstrap_recall_at_1, percentile_interval
+from pipeline_lib.metrics.classification import top_k_accuracy
+from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
+from pipeline_lib.retrieval.store import NeighbourTable, read_neighbours
+
+_BLOCK_ROWS = 16_384
+
+
+def evaluate_baselines(
+    spec: Mapping[str, Any],
+    dataset_dir: Path,
+    eval_cache: FeatureCache,
+    crop_cache: FeatureCache,
+    neighbours_dir: Path,
+    upstream_dir: Path | None,
+    out: Path,
+) -> None:
+    """Evaluate one split and write its evaluation artefact.
+
+    spec: `backbone`, `dataset`, `split`, `is_upstream`, and `bootstrap` with `resamples`, `confidence`, `seed`.
+    eval_cache, crop_cache: the views `eval` and `centre_crop` of the split.
+    upstream_dir: the baselines' evaluation of the upstream evaluation split, for `auroc_ood`; None leaves that out.
+    Raises `ArtefactError` naming the artefact whose images don't match.
+    """
+    dataset = ImageDataset(dataset_dir, spec["split"])
+    expected = {key: spec[key] for key in ("backbone", "dataset", "split")}
+    neighbours = read_neighbours(neighbours_dir, expected)
+    columns = _columns(spec, dataset, eval_cache, crop_cache, neighbours)
+    inputs: dict[str, Manifest] = {
+        "dataset": dataset.manifest,
+        "features": eval_cache.manifest,
+        "centre_crop": crop_cache.manifest,
+        "neighbours": neighbours.manifest,
+    }
+    upstream = {}
+    if upstream_dir is not None:
+        scores = read_scores(upstream_dir, {"backbone": spec["backbone"], "is_upstream": True})
+        upstream = {"class_entropy": scores["class_entropy"], "embedding_norm": -scores["embedding_norm"]}
+        inputs["upstream"] = scores.manifest
+    images = images_of(spec, columns)
+    uncertainties = {
+        "class_entropy": Uncertainty(
+            columns["class_entropy"], columns["crop_class_entropy"], upstream.get("class_entropy")
+        ),
+        "embedding_norm": Uncertainty(
+            -columns["embedding_norm"], -columns["crop_embedding_norm"], upstream.get("embedding_norm")
+        ),
+    }
+    rows = metric_rows(spec, "representation", None, _representation_metrics(spec, columns, neighbours, eval_cache))
+    for method, metrics in uncertainty_metrics(images, uncertainties, spec["bootstrap"]).items():
+        rows += metric_rows(spec, method, None, metrics)
+    write_evaluation(out, spec, columns, rows, inputs)
+
+
+def images_of(spec: Mapping[str, Any], columns: Any) -> Images:
+    """Return what the columns of the baselines' scores say about the images."""
+    return Images(
+        dataset=f"{spec['dataset']}/{spec['split']}",
+        correct=columns["correct"],
+        crop_fraction=columns["crop_fraction"],
+        classifier_correct=columns.get("classifier_correct"),
+        vote_entropy=columns.get("vote_entropy"),
+    )
+
+
+def _columns(
+    spec: Mapping[str, Any],
+    dataset: ImageDataset,
+    eval_cache: FeatureCache,
+    crop_cache: FeatureCache,
+    neighbours: NeighbourTable,
+) -> dict[str, np.ndarray]:
+    """Return the per-image columns, in the order of the eval cache; images that were skipped there have no row."""
+    sample_id, label = eval_cache.read_all("sample_id"), eval_cache.read_all("label")
+    in_dataset = positions(sample_id, dataset.sample_id, dataset.manifest.directory)
+    if not np.array_equal(dataset.label[in_dataset], label):
+        raise ArtefactError(
+            f"{eval_cache.view_dir}: has other labels than {dataset.manifest.directory}; "
+            "delete it and run snakemake again"
+        )
+    require_same_images(sample_id, crop_cache.read_all("sample_id"), crop_cache.view_dir)
+    require_same_images(sample_id, neighbours.sample_id, neighbours.manifest.directory)
+    neighbour = positions(neighbours.neighbour_sample_id, sample_id, eval_cache.view_dir)
+    columns = {
+        "sample_id": sample_id,
+        "label": label,
+        "neighbour_sample_id": neighbours.neighbour_sample_id,
+        "correct": neighbour_is_correct(label, neighbour),
+        "class_entropy": eval_cache.read_all("class_entropy"),
+        "embedding_norm": _embedding_norm(eval_cache),
+    }
+    if spec["is_upstream"]:
+        columns["classifier_correct"] = eval_cache.read_all("label_rank") == 0
+        columns["task_loss"] = eval_cache.read_all("task_loss")
+    vote_entropy = dataset.vote_entropy()
+    if vote_entropy is not None:
+        columns["vote_entropy"] = vote_entropy[in_dataset]
+    columns["crop_fraction"] = crop_cache.read_all("crop_fraction")
+    columns["crop_class_entropy"] = crop_cache.read_all("class_entropy")
+    columns["crop_embedding_norm"] = _embedding_norm(crop_cache)
+    return columns
+
+
+def _embedding_norm(cache: FeatureCache) -> np.ndarray:
+    """Return the Euclidean norm of each representation, float64 [n], read in blocks."""
+    norm = np.empty(cache.rows)
+    for start in range(0, cache.rows, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, cache.rows)
+        norm[start:stop] = np.linalg.norm(cache.read("embedding", 0, start, stop).astype(np.float64), axis=1)
+    return norm
+
+
+def _representation_metrics(
+    spec: Mapping[str, Any],
+    columns: Mapping[str, np.ndarray],
+    neighbours: NeighbourTable,
+    eval_cache: FeatureCache,
+) -> dict[str, Value]:
+    correct, bootstrap = columns["correct"], spec["bootstrap"]
+    resampled = bootstrap_recall_at_1(correct, bootstrap["resamples"], bootstrap["seed"])
+    low, high = percentile_interval(resampled, bootstrap["confidence"])
+    metrics = {
+        "r1": recall_at_1(correct),
+        "r1_ci_low": low,
+        "r1_ci_high": high,
+        "lone_class_images": neighbours.manifest.facts["lone_class_images"],
+    }
+    if spec["is_upstream"]:
+        label_rank = eval_cache.read_all("label_rank")
+        metrics |= {"top1": top_k_accuracy(label_rank, 1), "top5": top_k_accuracy(label_rank, 5)}
+    return {key: Value(value, len(correct)) for key, value in metrics.items()}

@@ -1,0 +1,85 @@
+"""Evaluation of trained heads: all seeds of a variant on one split. A head is a few matrix products; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.artefacts import Manifest
+from pipeline_lib.evaluation.alignment import require_same_images
+from pipeline_lib.evaluation.baselines import images_of
+from pipeline_lib.evaluation.metric_rows import metric_rows
+from pipeline_lib.evaluation.scores import read_scores, write_evaluation
+from pipeline_lib.evaluation.uncertainty import Uncertainty, uncertainty_metrics
+from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.heads.checkpoint import TrainedHead, read_head
+from pipeline_lib.heads.numpy_head import score
+
+_BLOCK_ROWS = 16_384
+
+
+def evaluate_heads(
+    spec: Mapping[str, Any],
+    eval_cache: FeatureCache,
+    crop_cache: FeatureCache,
+    baselines_dir: Path,
+    head_dirs: Mapping[int, Path],
+    upstream_dir: Path | None,
+    out: Path,
+) -> None:
+    """Evaluate the heads of a variant on one split and write their evaluation artefact.
+
+    spec: `backbone`, `variant`, `seeds`, `dataset`, `split`, `is_upstream`, and `bootstrap` with `resamples`,
+    `confidence`, `seed`.
+    eval_cache, crop_cache: the views `eval` and `centre_crop` of the split.
+    baselines_dir: the baselines' evaluation of the split, which says which images are retrieved correctly.
+    head_dirs: a head's folder per seed.
+    upstream_dir: this variant's evaluation of the upstream evaluation split, for `auroc_ood`; None leaves that out.
+    Raises `ArtefactError` naming the artefact whose images don't match.
+    """
+    same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}
+    baselines = read_scores(baselines_dir, same_set)
+    sample_id = eval_cache.read_all("sample_id")
+    require_same_images(sample_id, baselines["sample_id"], baselines_dir)
+    require_same_images(sample_id, crop_cache.read_all("sample_id"), crop_cache.view_dir)
+    inputs: dict[str, Manifest] = {
+        "features": eval_cache.manifest,
+        "centre_crop": crop_cache.manifest,
+        "baselines": baselines.manifest,
+    }
+    heads: dict[int, TrainedHead] = {}
+    for seed in spec["seeds"]:
+        expected = {"backbone": spec["backbone"], "variant": spec["variant"], "seed": seed}
+        heads[seed], inputs[f"head_seed{seed}"] = read_head(head_dirs[seed], expected)
+    image, crop = _score(heads, eval_cache), _score(heads, crop_cache)
+    upstream: dict[int, np.ndarray] = {}
+    if upstream_dir is not None:
+        scores = read_scores(
+            upstream_dir, {"backbone": spec["backbone"], "variant": spec["variant"], "is_upstream": True}
+        )
+        upstream = {seed: scores[f"uncertainty_seed{seed}"] for seed in heads}
+        inputs["upstream"] = scores.manifest
+    uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
+    rows = []
+    for seed, metrics in uncertainty_metrics(images_of(spec, baselines), uncertainties, spec["bootstrap"]).items():
+        rows += metric_rows(spec, "head", seed, metrics)
+    columns = {
+        "sample_id": sample_id,
+        **{f"uncertainty_seed{seed}": values for seed, values in image.items()},
+        **{f"crop_uncertainty_seed{seed}": values for seed, values in crop.items()},
+    }
+    write_evaluation(out, spec, columns, rows, inputs)
+
+
+def _score(heads: Mapping[int, TrainedHead], cache: FeatureCache) -> dict[int, np.ndarray]:
+    """Return each head's uncertainty of each image, float32 [n]; the cache is read once, in blocks."""
+    uncertainty = {seed: np.empty(cache.rows, np.float32) for seed in heads}
+    for start in range(0, cache.rows, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, cache.rows)
+        embedding = cache.read("embedding", 0, start, stop)
+        for seed, head in heads.items():
+            uncertainty[seed][start:stop] = score(head.weights, embedding)
+    return uncertainty

@@ -1,0 +1,49 @@
+"""Tidy metric rows: one value per row, in the columns of `results/metrics.csv`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ["backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n"]
+
+
+class Value(NamedTuple):
+    """A metric's value and the number of images that it was computed from."""
+
+    value: float
+    n: int
+
+
+def metric_rows(
+    spec: Mapping[str, Any], method: str, seed: int | None, metrics: Mapping[str, Value]
+) -> list[dict[str, Any]]:
+    """Return one row per metric. spec: `backbone`, `dataset`, `split` and, for heads, `variant`."""
+    common = {
+        "backbone": spec["backbone"],
+        "method": method,
+        "variant": spec.get("variant", ""),
+        "seed": seed,
+        "dataset": spec["dataset"],
+        "split": spec["split"],
+    }
+    return [{**common, "metric": metric, "value": value, "n": n} for metric, (value, n) in metrics.items()]
+
+
+def write_metric_rows(rows: pd.DataFrame, target: Any) -> None:
+    """Write rows as CSV to a path or an open file; what is missing or NaN becomes an empty field."""
+    table = rows.astype({"seed": "Int64", "value": "float64", "n": "Int64"})
+    table.to_csv(target, columns=COLUMNS, index=False, lineterminator="\n")
+
+
+def read_metric_rows(path: Path) -> pd.DataFrame:
+    """Read rows that `write_metric_rows` wrote. Text is never taken for a missing value: a dataset may be called NA."""
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in ("seed", "n"):
+        rows[column] = pd.to_numeric(rows[column].replace("", None)).astype("Int64")
+    rows["value"] = pd.to_numeric(rows["value"].replace("", None)).astype(np.float64)
+    return rows

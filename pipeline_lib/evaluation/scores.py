@@ -1,0 +1,68 @@
+"""The evaluation artefact: `scores.parquet`, one row per image, and `metrics.csv`, one row per value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline_lib import artefacts
+from pipeline_lib.artefacts import Manifest
+from pipeline_lib.errors import ArtefactError
+from pipeline_lib.evaluation.metric_rows import write_metric_rows
+
+STAGE = "evaluation"
+SCORES = "scores.parquet"
+METRICS = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The per-image columns of an evaluation artefact, by name."""
+
+    manifest: Manifest
+    columns: Mapping[str, np.ndarray]
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """Return a column; raises `ArtefactError` naming the artefact when it has none of that name."""
+        if column not in self.columns:
+            raise ArtefactError(
+                f"{self.manifest.directory / SCORES}: has no column '{column}'; it has {', '.join(self.columns)}"
+            )
+        return self.columns[column]
+
+    def get(self, column: str) -> np.ndarray | None:
+        """Return a column, or None where there is none of that name."""
+        return self.columns.get(column)
+
+
+def write_evaluation(
+    directory: Path,
+    spec: Mapping[str, Any],
+    columns: Mapping[str, np.ndarray],
+    rows: list[dict[str, Any]],
+    inputs: Mapping[str, Manifest],
+) -> None:
+    """Write an evaluation artefact.
+
+    columns: per-image values [n], by name. rows: metric rows. inputs: manifests of what was read, by name.
+    """
+    with artefacts.writing(directory, STAGE, spec) as draft:
+        pq.write_table(pa.table(dict(columns)), draft.path / SCORES)
+        write_metric_rows(pd.DataFrame(rows), draft.path / METRICS)
+        for name, manifest in inputs.items():
+            draft.add_input(name, manifest)
+        draft.facts.update(rows=len(next(iter(columns.values()))), columns=list(columns))
+
+
+def read_scores(directory: Path, expected: Mapping[str, Any]) -> Scores:
+    """Read the per-image scores; raises `ArtefactError` when they are damaged or not the `expected` ones."""
+    manifest = artefacts.read(directory, STAGE, expected)
+    table = pq.read_table(Path(directory) / SCORES)
+    return Scores(manifest, {name: table[name].to_numpy() for name in table.column_names})

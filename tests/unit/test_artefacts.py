@@ -1,0 +1,135 @@
+"""Artefacts are complete and verifiable, or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib import artefacts
+from pipeline_lib.errors import ArtefactError
+
+
+def write(directory: Path, text: str = "hello", spec: dict | None = None) -> None:
+    with artefacts.writing(directory, "stage", spec or {"size": 1}) as draft:
+        (draft.path / "data").mkdir()
+        (draft.path / "data" / "file.txt").write_text(text)
+        draft.facts["rows"] = 3
+
+
+def test_what_is_written_can_be_read_back(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    manifest = artefacts.read(tmp_path / "a", "stage", {"size": 1})
+    assert manifest.facts == {"rows": 3}
+    assert list(manifest.files) == ["data/file.txt"]
+    assert manifest.files["data/file.txt"]["bytes"] == 5
+
+
+def test_equal_work_gives_equal_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "elsewhere" / "b")
+    assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "elsewhere/b/manifest.json").read_bytes()
+
+
+def test_an_error_while_writing_leaves_the_old_artefact_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError), artefacts.writing(tmp_path / "a", "stage", {}) as draft:
+        (draft.path / "half").write_text("x")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a/data/file.txt").read_text() == "old"
+
+
+def test_a_new_artefact_replaces_every_file_of_the_old_one(tmp_path: Path) -> None:
+    write(tmp_path / "a", "old")
+    (tmp_path / "a" / "stray").write_text("x")
+    write(tmp_path / "a", "new")
+    assert not (tmp_path / "a" / "stray").exists()
+    assert (tmp_path / "a/data/file.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"hellO"), "damaged"),
+        (lambda path: path.write_bytes(b"hell"), "4 bytes, but the manifest says 5"),
+        (lambda path: path.unlink(), "missing"),
+    ],
+    ids=["flipped", "truncated", "deleted"],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, damage, message: str) -> None:
+    write(tmp_path / "a")
+    damage(tmp_path / "a/data/file.txt")
+    with pytest.raises(ArtefactError, match=message) as caught:
+        artefacts.read(tmp_path / "a", "stage")
+    assert "a/data/file.txt" in str(caught.value)
+    assert "run snakemake again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_stage_or_spec_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    with pytest.raises(ArtefactError, match="made by stage 'stage', but 'other' was asked for"):
+        artefacts.read(tmp_path / "a", "other")
+    with pytest.raises(ArtefactError, match="'size' is 1, but 2 was asked for"):
+        artefacts.read(tmp_path / "a", "stage", {"size": 2})
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 99}', "[]", "\xff"], ids=["empty", "cut", "future", "list", "?"])
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "a")
+    (tmp_path / "a/manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ArtefactError, match=r"a/manifest\.json"):
+        artefacts.read(tmp_path / "a", "stage")
+
+
+def test_a_killed_writer_leaves_no_artefact_and_its_draft_is_removed_by_the_next(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from pipeline_lib import artefacts\n"
+        "with artefacts.writing(Path(sys.argv[1]), 'stage', {}) as draft:\n"
+        "    (draft.path / 'half').write_text('x')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], check=False)
+    assert not (tmp_path / "a").exists()
+    assert len(list(tmp_path.iterdir())) == 1  # the draft
+    write(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_draft_whose_writer_is_alive_is_left_alone(tmp_path: Path) -> None:
+    with artefacts.writing(tmp_path / "a", "stage", {}) as draft:
+        (draft.path / "mine").write_text("x")
+        draft_of_parent = draft.path.with_name(draft.path.name.replace(str(os.getpid()), str(os.getppid())))
+        draft_of_parent.mkdir()
+    assert draft_of_parent.exists()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with artefacts.writing_file(path) as file:
+        file.write("old")
+    with pytest.raises(RuntimeError), artefacts.writing_file(path) as file:
+        file.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_canonical_json_does_not_depend_on_the_order_of_keys_and_refuses_nan() -> None:
+    assert artefacts.canonical_json({"b": [1, 2], "a": {"d": None, "c": 1.5}}) == '{"a":{"c":1.5,"d":null},"b":[1,2]}'
+    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+        artefacts.canonical_json({"a": float("nan")})
+
+
+def test_the_manifest_is_readable_json(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    content = json.loads((tmp_path / "a/manifest.json").read_text())
+    assert content["format"] == 1
+    assert set(content) == {"format", "stage", "spec", "facts", "inputs", "files"}

@@ -1,0 +1,148 @@
+"""The config: one clear line for each way to get it wrong, and a spec for each job."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline_lib.artefacts import canonical_json
+from pipeline_lib.config import kinds, specs
+from pipeline_lib.config.load import load_config, parse_config
+from pipeline_lib.config.schema import schema_text
+from pipeline_lib.errors import PipelineError
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return the default config with one key (dotted path) set."""
+    content = copy.deepcopy(DEFAULT)
+    *parents, last = path.split(".")
+    section = content
+    for key in parents:
+        section = section.setdefault(key, {})
+    section[last] = value
+    return content
+
+
+@pytest.mark.parametrize("path", [ROOT / "config.yaml", *sorted((ROOT / "workflow/configs").glob("*.yaml"))], ids=str)
+def test_every_config_in_the_repository_is_valid(path: Path) -> None:
+    load_config(path)
+
+
+def test_the_schema_is_in_step_with_the_models() -> None:
+    assert (ROOT / "workflow/schemas/config.schema.json").read_text() == schema_text(), "run: make schema"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("trainin", {}, ["trainin", "unknown key", "did you mean 'training'?"]),
+        ("training.learning_rat", 1, ["training.learning_rat", "unknown key", "did you mean 'learning_rate'?"]),
+        ("training.batch_size", 255, ["training.batch_size", "255", "even"]),
+        ("training.batch_size", "many", ["training.batch_size", "'many'", "integer"]),
+        ("training.loss", "ordr", ["training.loss", "'ordr'", "'order'", "did you mean 'order'?"]),
+        ("features.views.train.epoch", 3, ["features.views.train.epoch", "did you mean 'epochs'?"]),
+        ("features.views.eval", {"epochs": 3}, ["views.eval", "built-in"]),
+        ("features.centre_crop.minimum", 0.9, ["features.centre_crop", "0.9", "0.75"]),
+        ("datasets.latin.kind", "glyph", ["datasets.latin", "'glyph'", "folder", "did you mean 'glyphs'?"]),
+        ("datasets.latin.scrpt", "greek", ["datasets.latin.scrpt", "did you mean 'script'?"]),
+        ("datasets.latin.script", "klingon", ["datasets.latin.script", "'klingon'", "'greek'"]),
+        ("datasets.new", {"path": "x"}, ["datasets.new", "kind", "archive"]),
+        ("datasets.bad/name", {"kind": "digits"}, ["datasets", "bad/name"]),
+        ("backbones.vit.architecture", "test_vitt", ["backbones.vit.architecture", "test_vitt", "did you mean"]),
+        ("backbones.vit.epochs", 0, ["backbones.vit.epochs", "0"]),
+        ("upstream.dataset", "latn", ["upstream.dataset", "'latn'", "did you mean 'latin'?"]),
+        ("upstream.split", "train", ["upstream.split", "train_split"]),
+        ("downstream", ["greek", "cyrilic"], ["downstream", "'cyrilic'", "did you mean 'cyrillic'?"]),
+        ("downstream", ["greek", "greek"], ["downstream", "greek/test", "twice"]),
+        ("downstream", ["latin"], ["downstream", "latin/test", "upstream"]),
+        ("downstream", [], ["downstream", "at least 1"]),
+        ("variants.order", {"view": "trian"}, ["variants.order.view", "'trian'", "did you mean 'train'?"]),
+        ("variants.order", {"training": {"los": 1}}, ["variants.order.training.los", "did you mean 'loss'?"]),
+        ("variants.order", {"training": {"margin": -1}}, ["variants.order.training.margin", "-1"]),
+        ("seeds", [1, 1], ["seeds", "distinct"]),
+        ("seeds", 3, ["seeds", "3"]),
+        ("evaluation.plots.zero_shot.widht", 3, ["evaluation.plots.zero_shot.widht", "did you mean 'width'?"]),
+    ],
+)
+def test_a_mistake_gives_one_line_with_key_value_and_what_is_allowed(
+    path: str, value: Any, expected: list[str]
+) -> None:
+    with pytest.raises(PipelineError) as caught:
+        parse_config(changed(path, value), source="config.yaml")
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith("config.yaml: ")
+    for part in expected:
+        assert part in line
+
+
+def test_a_missing_key_and_a_broken_file_are_named(tmp_path: Path) -> None:
+    content = copy.deepcopy(DEFAULT)
+    del content["upstream"]
+    with pytest.raises(PipelineError, match="upstream: this key is required"):
+        parse_config(content)
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(PipelineError, match=r"broken\.yaml: not YAML"):
+        load_config(tmp_path / "broken.yaml")
+    with pytest.raises(PipelineError, match=r"none\.yaml: no such config file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(PipelineError, match="must be a mapping"):
+        parse_config([1])
+
+
+def test_a_variant_changes_only_what_it_names() -> None:
+    config = parse_config(changed("variants.small", {"training": {"hidden": [256]}}))
+    small, base = config.training_of("small"), config.training
+    assert small.hidden == (256,)
+    assert small.model_dump(exclude={"hidden"}) == base.model_dump(exclude={"hidden"})
+
+
+def test_epochs_and_workers_are_no_part_of_a_blocks_spec() -> None:
+    base = specs.features_spec(parse_config(DEFAULT), "vit", "latin", "train", "train")
+    for path, value in [("features.views.train.epochs", 99), ("features.workers", 4), ("features.block_samples", 7)]:
+        assert specs.features_spec(parse_config(changed(path, value)), "vit", "latin", "train", "train") == base
+    for path, value in [("features.views.train.seed", 9), ("features.dtype", "float32")]:
+        assert specs.features_spec(parse_config(changed(path, value)), "vit", "latin", "train", "train") != base
+
+
+def test_specs_are_plain_json_and_do_not_depend_on_the_order_of_keys() -> None:
+    def every_spec(content: dict[str, Any]) -> list[str]:
+        config = parse_config(content)
+        return [
+            canonical_json(spec)
+            for spec in (
+                specs.dataset_spec(config, "latin"),
+                specs.backbone_spec(config, "vit"),
+                specs.features_spec(config, "vit", "latin", "train", "train"),
+                specs.cache_spec(config, "vit", "latin", "train", "train"),
+                specs.neighbours_spec(config, "vit", "greek", "test"),
+                specs.head_spec(config, "vit", "order", 1),
+                specs.evaluation_spec(config, "vit", "greek", "test", "order"),
+            )
+        ]
+
+    def reordered(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reordered(value[key]) for key in reversed(value)}
+        return value
+
+    assert every_spec(reordered(DEFAULT)) == every_spec(DEFAULT)
+
+
+def test_every_kind_has_described_options_named_after_its_module() -> None:
+    for family in ("datasets", "backbones"):
+        assert kinds.kinds(family)
+        for kind in kinds.kinds(family):
+            options = kinds.options_class(family, kind)
+            assert options.model_fields["kind"].annotation.__args__ == (kind,)
+            undescribed = [
+                name for name, field in options.model_fields.items() if name != "kind" and not field.description
+            ]
+            assert not undescribed, f"{family}/{kind}: {undescribed}"

@@ -1,0 +1,243 @@
+"""Extraction: the cached arrays are right, and how the work was cut leaves no trace in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from pipeline_lib import artefacts
+from pipeline_lib.artefacts import MANIFEST
+from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.views import make_view
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.features.blocks import block_name, block_ranges
+from pipeline_lib.features.cache import FeatureCache, write_cache
+from pipeline_lib.features.extract import extract_block
+from pipeline_lib.features.store import BlockArrays
+from tests.unit import worlds
+
+ARRAYS = ("embedding", "task_loss", "class_entropy", "label_rank", "label", "sample_id")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("world")
+    worlds.glyphs(directory)
+    worlds.backbone(directory)
+    return directory
+
+
+def extract_view(
+    world: Path, view_dir: Path, block_samples: int = 124, block_epochs: int = 3, workers: int = 0, **changes
+) -> FeatureCache:
+    """Extract a view in blocks of the given size and open it."""
+    base = worlds.block_spec(**changes)
+    samples, epochs = base.pop("samples")[1], base.pop("epochs")[1]
+    for epoch_range in block_ranges(epochs, block_epochs):
+        for sample_range in block_ranges(samples, block_samples):
+            spec = {**base, "samples": list(sample_range), "epochs": list(epoch_range)}
+            directory = view_dir / "blocks" / block_name(sample_range, epoch_range)
+            extract_block(spec, world / spec["dataset"], world / spec["backbone"], directory, workers)
+    record = {"block": base, "epochs": epochs, "block_samples": block_samples, "block_epochs": block_epochs}
+    write_cache(record, world / base["dataset"], view_dir)
+    return FeatureCache(view_dir)
+
+
+def content(cache: FeatureCache) -> dict[str, np.ndarray]:
+    """Return every array of a cache, [epochs, rows, ...]."""
+    return {
+        name: np.stack([cache.read_all(name, epoch) for epoch in range(cache.epochs)])
+        for name in cache.arrays
+        if name != "epoch"
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    return content(extract_view(world, tmp_path_factory.mktemp("reference")))
+
+
+def test_arrays_are_what_their_definitions_say(world: Path, reference: dict[str, np.ndarray]) -> None:
+    """Every row, computed here one image at a time from the definitions."""
+    images, model = ImageDataset(world / "latin", "train"), open_backbone(world / "mine")
+    view = make_view(worlds.block_spec()["view"], model.data_config)
+    assert reference["embedding"].shape == (3, 124, model.dim)
+    assert reference["embedding"].dtype == np.float16
+    assert reference["sample_id"][0].tolist() == images.sample_id.tolist()
+    mean, std = (torch.tensor(model.data_config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    for epoch in range(3):
+        for row in (0, 57, 123):
+            pixels, _ = view(images.image(row), int(images.sample_id[row]), epoch)
+            with torch.inference_mode():
+                embedding, logits = model((pixels[None].float() / 255 - mean) / std)
+            probability = logits.softmax(1)[0].double()
+            label = int(images.label[row])
+            assert reference["label"][epoch, row] == label
+            np.testing.assert_allclose(reference["embedding"][epoch, row], embedding[0].numpy(), rtol=2e-3, atol=1e-3)
+            assert reference["task_loss"][epoch, row] == pytest.approx(
+                F.cross_entropy(logits, torch.tensor([label])).item(), rel=1e-4
+            )
+            entropy = -(probability * probability.log()).sum().item()
+            assert reference["class_entropy"][epoch, row] == pytest.approx(entropy, rel=1e-4)
+            assert reference["label_rank"][epoch, row] == int((logits[0] > logits[0, label]).sum())
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"block_samples": 100},
+        {"block_samples": 70, "block_epochs": 2},
+        {"workers": 1},
+        {"workers": 4, "block_samples": 70},
+        {"format": "hdf5", "block_samples": 100},
+        {"chunk_rows": 7},
+    ],
+    ids=str,
+)
+def test_no_trace_of_how_the_work_was_cut(
+    world: Path, reference: dict[str, np.ndarray], tmp_path: Path, cut: dict
+) -> None:
+    found = content(extract_view(world, tmp_path, **cut))
+    for name in ARRAYS:
+        assert found[name].dtype == reference[name].dtype
+        assert found[name].tobytes() == reference[name].tobytes(), name
+
+
+def test_a_block_of_one_image_gives_the_same_row(world: Path, reference: dict[str, np.ndarray], tmp_path: Path) -> None:
+    extract_block(worlds.block_spec(samples=[57, 58]), world / "latin", world / "mine", tmp_path / "block")
+    row = np.empty((1, reference["embedding"].shape[2]), np.float16)
+    BlockArrays(tmp_path / "block").read_into("embedding", (2, slice(0, 1)), row)
+    assert row.tobytes() == reference["embedding"][2, 57].tobytes()
+
+
+@pytest.mark.parametrize(("architecture", "classifier"), [("test_vit", "head"), ("test_convnext", "head.fc")])
+def test_other_architectures_give_the_same_bytes_for_any_block_size(
+    tmp_path: Path, architecture: str, classifier: str
+) -> None:
+    worlds.backbone(tmp_path, architecture=architecture, classifier=classifier)
+    worlds.glyphs(tmp_path)
+    whole = content(extract_view(tmp_path, tmp_path / "whole"))
+    cut = content(extract_view(tmp_path, tmp_path / "cut", block_samples=70, block_epochs=1))
+    for name in ARRAYS:
+        assert cut[name].tobytes() == whole[name].tobytes(), name
+
+
+def test_more_epochs_only_add_rows(world: Path, reference: dict[str, np.ndarray], tmp_path: Path) -> None:
+    more = content(extract_view(world, tmp_path, block_epochs=2, epochs=[0, 4]))
+    assert more["embedding"][:3].tobytes() == reference["embedding"].tobytes()
+    assert more["embedding"][3].tobytes() != reference["embedding"][2].tobytes()
+
+
+def test_augmentations_differ_between_epochs_and_images_and_seeds(
+    world: Path, reference: dict[str, np.ndarray]
+) -> None:
+    images = ImageDataset(world / "latin", "train")
+    config = open_backbone(world / "mine").data_config
+    view = make_view(worlds.block_spec()["view"], config)
+    other = make_view(worlds.block_spec()["view"] | {"seed": 1}, config)
+    image = images.image(0)
+    draws = [view(image, 0, 0), view(image, 0, 1), view(image, 1, 0), other(image, 0, 0)]
+    assert len({pixels.numpy().tobytes() for pixels, _ in draws}) == 4
+    assert view(image, 0, 0)[0].equal(draws[0][0])
+
+
+def test_reading_rows_across_block_borders(world: Path, reference: dict[str, np.ndarray], tmp_path: Path) -> None:
+    cache = extract_view(world, tmp_path, block_samples=50)
+    for start, stop in [(0, 124), (49, 51), (40, 110), (100, 124), (7, 7)]:
+        assert cache.read("embedding", 1, start, stop).tobytes() == reference["embedding"][1, start:stop].tobytes()
+        assert cache.read("label", 1, start, stop).tolist() == reference["label"][1, start:stop].tolist()
+    for epoch, start, stop in [(3, 0, 1), (0, 0, 125), (0, -1, 1)]:
+        with pytest.raises(PipelineError, match="3 epochs of 124 rows"):
+            cache.read("embedding", epoch, start, stop)
+    with pytest.raises(PipelineError, match="no array 'embeding'"):
+        cache.read("embeding", 0, 0, 1)
+
+
+@pytest.mark.parametrize("format", ["zarr", "hdf5"])
+def test_a_flipped_byte_is_named_and_not_read(world: Path, tmp_path: Path, format: str) -> None:
+    cache = extract_view(world, tmp_path, block_samples=100, format=format)
+    block = tmp_path / "blocks" / block_name((100, 124), (0, 3))
+    largest = max((path for path in block.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    cache.read("embedding", 0, 0, 100)  # the other block is whole
+    with pytest.raises(ArtefactError, match="damaged") as caught:
+        cache.read("embedding", 0, 0, 101)
+    assert str(largest) in str(caught.value)
+
+
+def test_a_block_of_another_run_is_refused(world: Path, tmp_path: Path) -> None:
+    extract_view(world, tmp_path / "a", block_samples=100)
+    block = tmp_path / "a" / "blocks" / block_name((0, 100), (0, 3))
+    other = worlds.block_spec(samples=[0, 100])
+    other["view"] = other["view"] | {"seed": 5}
+    extract_block(other, world / "latin", world / "mine", block)
+    with pytest.raises(ArtefactError, match="is not the block that .* recorded"):
+        FeatureCache(tmp_path / "a").read("embedding", 0, 0, 1)
+    base = worlds.block_spec()
+    record = {"epochs": 3, "block_samples": 100, "block_epochs": 3}
+    record["block"] = {key: value for key, value in base.items() if key not in ("samples", "epochs")}
+    with pytest.raises(ArtefactError, match="'view' is"):
+        write_cache(record, world / "latin", tmp_path / "a")
+
+
+def test_a_classifier_of_other_classes_is_refused(world: Path, tmp_path: Path) -> None:
+    worlds.backbone(tmp_path, num_classes=10)
+    with pytest.raises(PipelineError, match="classifies 10 classes, but the upstream dataset 'latin' has 62"):
+        extract_block(worlds.block_spec(), world / "latin", tmp_path / "mine", tmp_path / "block")
+
+
+def test_representations_that_are_not_finite_stop_the_job_and_name_the_image(world: Path, tmp_path: Path) -> None:
+    options = worlds.custom_options(tmp_path)
+    state = load_file(options["checkpoint"])
+    state["module.fc.weight"].fill_(float("nan"))  # the last layer: representations stay finite, losses do not
+    save_file(state, options["checkpoint"])
+    write_backbone({"name": "mine", "options": options}, None, tmp_path / "mine")
+    with pytest.raises(PipelineError, match=r"'class_entropy' of backbone 'mine' is not finite .* image train/0/"):
+        extract_block(worlds.block_spec(), world / "latin", tmp_path / "mine", tmp_path / "out" / "block")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_backbone_never_changes(world: Path) -> None:
+    model = open_backbone(world / "mine")
+    before = {name: value.clone() for name, value in model.encoder.network.state_dict().items()}
+    model.train()
+    with torch.no_grad():
+        model.from_pixels(torch.randint(0, 255, (8, 3, 32, 32), dtype=torch.uint8))
+    after = model.encoder.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in model.encoder.network.parameters())
+    assert any("running_mean" in name for name in before), "the test needs a network with BatchNorm"
+
+
+def test_centre_crop_keeps_the_drawn_share_of_the_side(world: Path) -> None:
+    from PIL import Image
+
+    config = open_backbone(world / "mine").data_config
+    view = make_view({"kind": "centre_crop", "minimum": 0.1, "maximum": 0.75, "seed": 0}, config)
+    # A picture whose grey value is the distance from the centre: the largest value left tells the crop.
+    side = 201
+    axis = np.abs(np.arange(side) - side // 2)
+    distance = np.maximum(axis[:, None], axis[None, :]).astype(np.uint8)
+    image = Image.fromarray(np.repeat(distance[:, :, None], 3, axis=2))
+    fractions = []
+    for sample_id in range(40):
+        pixels, (fraction,) = view(image, sample_id, 0)
+        assert 0.1 <= fraction <= 0.75
+        assert pixels.max().item() == pytest.approx(fraction * side / 2, abs=4)
+        fractions.append(fraction)
+    assert max(fractions) - min(fractions) > 0.4
+    assert view(image, 3, 0)[1] == (fractions[3],)
+
+
+def test_manifests_tell_backbone_and_dataset(world: Path, tmp_path: Path) -> None:
+    cache = extract_view(world, tmp_path)
+    assert cache.manifest.facts["backbone"] == artefacts.file_digest(world / "mine" / MANIFEST)
+    assert cache.manifest.facts["dataset"] == artefacts.file_digest(world / "latin" / MANIFEST)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.config.training import Training
+from pipeline_lib.heads.losses.order import order_accuracy, order_loss, pair_order
+from pipeline_lib.heads.losses.registry import loss_of
+from pipeline_lib.heads.losses.squared_error import squared_error_loss
+
+LOSS_NAMES = Training.model_fields["loss"].annotation.__args__
+
+
+def order_loss_literally(uncertainty: list[float], task_loss: list[float], margin: float, leeway: float) -> float:
+    """Eq. 3-5, one pair at a time."""
+    total = 0.0
+    for i in range(0, len(uncertainty), 2):
+        if task_loss[i] > task_loss[i + 1] + leeway:
+            sign = 1
+        elif leeway == 0 or task_loss[i] + leeway < task_loss[i + 1]:
+            sign = -1
+        else:
+            sign = 0
+        total += max(0.0, margin - sign * (uncertainty[i] - uncertainty[i + 1]))
+    return total / (len(uncertainty) // 2)
+
+
+def test_order_loss_of_a_right_a_close_and_a_wrong_pair():
+    uncertainty = torch.tensor([1.0, 0.5, 0.52, 0.5, 0.2, 0.6])
+    task_loss = torch.tensor([3.0, 1.0, 3.0, 1.0, 3.0, 1.0])
+    # Right by more than the margin: 0. Right by 0.02: 0.1 - 0.02. Wrong by 0.4: 0.1 + 0.4.
+    assert order_loss(uncertainty, task_loss, margin=0.1).item() == pytest.approx((0 + 0.08 + 0.5) / 3, abs=1e-6)
+
+
+def test_equal_task_losses_count_as_the_else_branch_of_equation_4():
+    uncertainty = torch.tensor([0.2, 0.7])
+    assert order_loss(uncertainty, torch.tensor([1.0, 1.0]), margin=0.1).item() == 0
+    assert order_loss(uncertainty.flip(0), torch.tensor([1.0, 1.0]), margin=0.1).item() == pytest.approx(0.6)
+
+
+def test_pairs_within_the_leeway_cost_the_margin_and_give_no_gradient():
+    uncertainty = torch.tensor([0.9, 0.1, 0.3, 0.3], requires_grad=True)
+    task_loss = torch.tensor([1.0, 1.5, 2.0, 1.0])
+    loss = order_loss(uncertainty, task_loss, margin=0.1, leeway=0.5)
+    loss.backward()
+    assert loss.item() == pytest.approx((0.1 + 0.1) / 2)
+    assert uncertainty.grad.tolist() == pytest.approx([0, 0, -0.5, 0.5])
+    assert pair_order(torch.tensor([1.0, 2.0, 0.0]), torch.tensor([1.5, 1.0, 1.0]), 0.5).tolist() == [0, 1, -1]
+
+
+values = st.lists(st.integers(-8, 8).map(lambda i: i / 4), min_size=24, max_size=24)
+
+
+@given(values, values, st.sampled_from([0.0, 0.1, 1.0]), st.sampled_from([0.0, 0.25, 1.0]))
+def test_order_loss_equals_its_literal_transcription(uncertainty, task_loss, margin, leeway):
+    stacked = order_loss(
+        torch.tensor(uncertainty).double().view(3, 8), torch.tensor(task_loss).double().view(3, 8), margin, leeway
+    )
+    for head in range(3):
+        rows = slice(head * 8, head * 8 + 8)
+        expected = order_loss_literally(uncertainty[rows], task_loss[rows], margin, leeway)
+        assert stacked[head].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_squared_error_by_hand():
+    loss = squared_error_loss(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 4.0], [1.0, 3.0]]))
+    assert loss.tolist() == [2.0, 5.0]
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
+def test_every_loss_takes_shared_task_losses_and_keeps_heads_apart(name):
+    loss = loss_of(Training(loss=name))
+    uncertainty, task_loss = torch.rand(3, 10), torch.rand(10)
+    together = loss(uncertainty, task_loss)
+    assert together.shape == (3,)
+    for head in range(3):
+        torch.testing.assert_close(together[head], loss(uncertainty[head], task_loss))
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
+@pytest.mark.parametrize("leeway", [0.0, 0.3])
+def test_gradients_are_those_of_finite_differences(name, leeway):
+    generator = torch.Generator().manual_seed(1)
+    uncertainty = torch.rand(2, 12, dtype=torch.float64, generator=generator).requires_grad_()
+    task_loss = torch.rand(2, 12, dtype=torch.float64, generator=generator)
+    loss = loss_of(Training(loss=name, leeway=leeway))
+    assert torch.autograd.gradcheck(lambda u: loss(u, task_loss), (uncertainty,))
+
+
+def test_margin_and_leeway_come_from_the_recipe():
+    uncertainty, task_loss = torch.tensor([0.5, 0.5]), torch.tensor([2.0, 1.0])
+    assert loss_of(Training(margin=0.4))(uncertainty, task_loss).item() == pytest.approx(0.4)
+    uncertainty = torch.tensor([1.0, 0.0])
+    assert loss_of(Training(leeway=0.5))(uncertainty, task_loss).item() == 0
+    assert loss_of(Training(leeway=2))(uncertainty, task_loss).item() == pytest.approx(0.1)
+
+
+def test_order_accuracy_leaves_out_ties_of_the_task_loss():
+    uncertainty = torch.tensor([[2.0, 1.0, 1.0, 2.0, 5.0, 1.0, 3.0, 3.0]])
+    task_loss = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+    # Right, wrong, no order, undecided: one of three.
+    assert order_accuracy(uncertainty, task_loss).tolist() == pytest.approx([1 / 3])

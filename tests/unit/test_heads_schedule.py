@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler
+
+from pipeline_lib.config.training import Training
+from pipeline_lib.heads.schedule import learning_rate, peak_learning_rate
+
+
+@pytest.mark.parametrize("episodes, warmup", [(460, 25), (10, 0), (7, 3), (2, 1), (1, 0)])
+def test_the_schedule_is_timms(episodes, warmup):
+    peak, start, final = 0.0028, 1e-4, 1e-8
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    timms = CosineLRScheduler(
+        optimizer, t_initial=episodes, lr_min=final, warmup_t=warmup, warmup_lr_init=start, warmup_prefix=False
+    )
+    for episode in range(episodes):
+        timms.step(episode)
+        expected = optimizer.param_groups[0]["lr"]
+        assert learning_rate(episode, episodes, peak, start, warmup, final) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_papers_peak():
+    assert peak_learning_rate(Training()) == pytest.approx(0.0028, abs=5e-5)
+    assert peak_learning_rate(Training(batch_size=256)) == 0.001

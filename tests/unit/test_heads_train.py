@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_lib import artefacts
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.heads import numpy_head
+from pipeline_lib.heads.checkpoint import read_head, write_head
+from pipeline_lib.heads.curve import live_curve
+from pipeline_lib.heads.schedule import peak_learning_rate
+from pipeline_lib.heads.train import train_heads
+from tests.unit.heads_world import CachedRows, learnable_rows, small_training
+
+ROOT = Path(__file__).parents[2]
+
+
+def train_plainly(rows: CachedRows, training, seed: int) -> dict[str, np.ndarray]:
+    """The same training with nn.Module, autograd and a plain optimiser, from the stream's batches."""
+    from pipeline_lib.heads.losses.order import order_loss
+    from pipeline_lib.heads.model import UncertaintyHead
+    from pipeline_lib.heads.stream import shuffled_buffers
+
+    head = UncertaintyHead(rows.dim, training.hidden, seed)
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=0.0, betas=training.betas, weight_decay=training.weight_decay, foreach=False
+    )
+    total = rows.rows * rows.epochs // training.batch_size * training.batch_size
+    episodes = math.ceil(total / training.episode_samples)
+    images = 0
+    for buffer in shuffled_buffers(
+        rows, rows.epochs, training.batch_size, training.shuffle_rows, training.shuffle_buffer, [seed]
+    ):
+        for batch in np.split(buffer.orders[0], len(buffer.orders[0]) // training.batch_size):
+            cosine = (1 + math.cos(math.pi * (images // training.episode_samples) / episodes)) / 2
+            final = training.final_learning_rate
+            optimizer.param_groups[0]["lr"] = final + (peak_learning_rate(training) - final) * cosine
+            optimizer.zero_grad()
+            uncertainty = head(torch.from_numpy(buffer.embedding[batch]).float())
+            order_loss(uncertainty, torch.from_numpy(buffer.task_loss[batch])).backward()
+            optimizer.step()
+            images += training.batch_size
+    return head.to_numpy()
+
+
+def assert_close(weights, expected, tolerance=2e-4):
+    assert set(weights) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(weights[name], value, atol=tolerance, err_msg=name)
+
+
+def order_of_unseen(weights) -> float:
+    """Share of pairs of unseen rows that a head puts in the order of their task losses."""
+    unseen = learnable_rows(2000, 1, seed=99)
+    uncertainty = numpy_head.score(weights, unseen.read("embedding", 0, 0, 2000))
+    task_loss = unseen.read("task_loss", 0, 0, 2000)
+    return float(np.mean((np.diff(uncertainty) > 0)[::2] == (np.diff(task_loss) > 0)[::2]))
+
+
+def test_training_is_the_plain_loop_with_autograd():
+    rows, training = learnable_rows(700, 3), small_training()
+    (trained,) = train_heads(rows, training, [4])
+    assert_close(trained.weights, train_plainly(rows, training, 4))
+
+
+def test_a_head_comes_out_the_same_alone_or_in_a_stack():
+    rows, training = learnable_rows(700, 3), small_training()
+    stacked = train_heads(rows, training, [4, 1, 2])
+    for head in stacked:
+        (alone,) = train_heads(rows, training, [head.seed])
+        assert_close(head.weights, alone.weights)
+        assert [record["loss"] for record in head.curve] == pytest.approx(
+            [record["loss"] for record in alone.curve], rel=1e-3
+        )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_training_gives_the_same_bytes(precision):
+    training = small_training(precision=precision)
+    first, second = (train_heads(learnable_rows(500, 2), training, [1, 2]) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one.curve == other.curve
+        assert all(one.weights[name].tobytes() == other.weights[name].tobytes() for name in one.weights)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["order", "squared_error"])
+def test_heads_learn_which_images_are_hard(loss, precision):
+    rows = learnable_rows(4000, 5)
+    training = small_training(loss=loss, precision=precision, learning_rate=0.005)
+    heads = train_heads(rows, training, [1, 2])
+    for head in heads:
+        assert order_of_unseen(head.weights) > 0.85
+        assert head.curve[-1]["order_accuracy"] > 0.85 > head.curve[0]["order_accuracy"]
+
+
+def test_nothing_is_learnt_where_there_is_nothing_to_learn():
+    rows = learnable_rows(2000, 1)
+    task_loss = np.random.default_rng(5).random((1, 2000), np.float32)
+    random = CachedRows(rows.read("embedding", 0, 0, 2000)[None], task_loss)
+    (head,) = train_heads(random, small_training(), [1])
+    assert 0.4 < head.curve[-1]["order_accuracy"] < 0.6
+
+
+def test_episodes_follow_the_images_and_the_schedule():
+    records = []
+    training = small_training(episode_samples=500, warmup_episodes=1, warmup_learning_rate=1e-5)
+    heads = train_heads(learnable_rows(700, 2), training, [1, 2], on_episode=records.append)
+    # 1,400 images are 21 batches of 64 = 1,344; an episode ends with the batch that reaches 500, 1,000, ...
+    assert [record.images for record in records] == [512, 1024, 1344]
+    assert [record.episode for record in records] == [0, 1, 2]
+    assert records[0].learning_rate == 1e-5
+    assert records[1].learning_rate > records[2].learning_rate
+    for index, head in enumerate(heads):
+        assert [record["loss"] for record in head.curve] == [record.loss[index] for record in records]
+        assert 0 <= head.curve[0]["order_accuracy"] <= 1
+
+
+def test_epochs_may_exceed_what_is_cached():
+    records = []
+    train_heads(learnable_rows(128, 2), small_training(epochs=5), [1], on_episode=records.append)
+    assert records[-1].images == 640
+
+
+def test_the_number_of_threads_is_set_back():
+    before = torch.get_num_threads()
+    train_heads(learnable_rows(128, 1), small_training(threads=before + 1), [1])
+    assert torch.get_num_threads() == before
+
+
+def test_a_warmup_longer_than_the_training_is_an_error():
+    with pytest.raises(PipelineError, match=r"warmup_episodes is 25, but 640 images are only 2 episodes"):
+        train_heads(learnable_rows(650, 1), small_training(warmup_episodes=25), [1])
+
+
+def test_a_loss_that_explodes_is_an_error_that_names_the_seed():
+    training = small_training(loss="squared_error", learning_rate=1e30)
+    with pytest.raises(PipelineError, match=r"loss of seed 3 became (nan|inf) in episode 0"):
+        train_heads(learnable_rows(640, 1), training, [3])
+
+
+def test_not_a_number_in_the_features_is_an_error():
+    embedding = np.ones((1, 640, 4), np.float16)
+    embedding[0, 600, 2] = np.nan
+    with pytest.raises(PipelineError, match="embedding of epoch 0, row 600"):
+        train_heads(CachedRows(embedding, np.ones((1, 640), np.float32)), small_training(), [3])
+
+
+def test_a_head_is_read_as_it_was_written_and_twice_the_same_bytes(tmp_path):
+    training = small_training()
+    (head,) = train_heads(learnable_rows(300, 1), training, [6])
+    for name in ("first", "second"):
+        write_head(tmp_path / name, {"seed": 6, "backbone": "vit"}, head, training)
+    first, second = (artefacts.read(tmp_path / name, stage="head") for name in ("first", "second"))
+    assert first.digest == second.digest
+    assert set(first.files) == {"head.safetensors", "head.json", "curve.jsonl"}
+    found, manifest = read_head(tmp_path / "first", {"seed": 6})
+    assert (found.seed, found.dim, found.hidden) == (6, 8, (16, 16))
+    assert found.curve == head.curve
+    assert all(np.array_equal(found.weights[name], head.weights[name]) for name in head.weights)
+    assert manifest.facts["dim"] == 8
+    description = json.loads((tmp_path / "first" / "head.json").read_text())
+    assert description["training"]["batch_size"] == 64
+    with pytest.raises(ArtefactError, match="'seed' is 6, but 7 was asked for"):
+        read_head(tmp_path / "first", {"seed": 7})
+
+
+def test_a_damaged_head_is_named(tmp_path):
+    training = small_training()
+    (head,) = train_heads(learnable_rows(300, 1), training, [6])
+    write_head(tmp_path / "head", {}, head, training)
+    path = tmp_path / "head" / "head.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"head\.safetensors: damaged"):
+        read_head(tmp_path / "head")
+
+
+def test_the_curve_can_be_followed_while_training_runs(tmp_path):
+    path = tmp_path / "live" / "curve.jsonl"
+    lines_at_each_episode = []
+    with live_curve(path) as append:
+
+        def on_episode(record):
+            append(record)
+            lines_at_each_episode.append(len(path.read_text().splitlines()))
+
+        train_heads(learnable_rows(1536, 1), small_training(), [1, 2], on_episode=on_episode)
+    assert lines_at_each_episode == [1, 2, 3]
+    assert [len(json.loads(line)["loss"]) for line in path.read_text().splitlines()] == [2, 2, 2]
+
+
+def test_reading_and_scoring_a_head_needs_no_torch():
+    code = "import sys, pipeline_lib.heads.checkpoint, pipeline_lib.heads.numpy_head; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+MEASURE_MEMORY = """
+import resource, sys
+import numpy as np
+from tests.unit.heads_world import small_training
+from pipeline_lib.heads.train import train_heads
+
+class RowsOnDisk:
+    def __init__(self, path, rows):
+        self.rows, self.epochs, self.dim = rows, 1, 256
+        self.path = path
+    def read(self, array, epoch, start, stop):
+        if array == "task_loss":
+            return np.arange(start, stop, dtype=np.float32)
+        count, offset = (stop - start) * self.dim, start * self.dim * 2
+        return np.fromfile(self.path, np.float16, count, offset=offset).reshape(-1, self.dim)
+
+rows = RowsOnDisk(sys.argv[1], int(sys.argv[2]))
+training = small_training(batch_size=512, shuffle_rows=1024, shuffle_buffer=4096, episode_samples=100000)
+train_heads(rows, training, [1, 2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_peak_memory_does_not_grow_with_the_rows(tmp_path):
+    peak = {}
+    for rows in (20_000, 200_000):
+        path = tmp_path / f"{rows}.bin"
+        with open(path, "wb") as file:
+            file.truncate(rows * 256 * 2)
+        result = subprocess.run(
+            [sys.executable, "-c", MEASURE_MEMORY, str(path), str(rows)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peak[rows] = int(result.stdout)
+    assert peak[200_000] / peak[20_000] == pytest.approx(1, abs=0.1)
+    # The larger cache (100 MB) would show: it is far more than a tenth of the peak.
+    cache_size = 200_000 * 256 * 2 / 1024
+    assert cache_size > 0.1 * peak[20_000]

@@ -1,0 +1,95 @@
+"""Small worlds that tests share: a rendered dataset and a backbone from the user's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from pipeline_lib.backbones.artefact import write_backbone
+from pipeline_lib.datasets.images import write_dataset
+
+FACTORY = """
+import timm
+from torch import nn
+
+
+def build(architecture, num_classes, image_size=32):
+    size = {"img_size": image_size} if "vit" in architecture else {}
+    return timm.create_model(architecture, num_classes=num_classes, **size)
+
+
+def not_a_network():
+    return 3
+"""
+
+
+def glyphs(directory: Path, name: str = "latin", per_class: dict[str, int] | None = None, **options: Any) -> Path:
+    """Write a small dataset of rendered characters; returns its artefact's folder."""
+    settings = {"kind": "glyphs", "script": "latin", "image_size": 32, "seed": 0, **options}
+    settings["per_class"] = per_class or {"train": 2, "test": 1}
+    write_dataset({"name": name, "options": settings, "data_dir": str(directory)}, directory / name)
+    return directory / name
+
+
+def custom_options(
+    directory: Path, architecture: str = "test_resnet", num_classes: int = 62, classifier: str = "fc"
+) -> dict[str, Any]:
+    """Write a factory and a checkpoint with random weights; returns the options of a `custom` backbone."""
+    import timm
+
+    (directory / "my_networks.py").write_text(FACTORY)
+    torch.manual_seed(0)
+    size = {"img_size": 32} if "vit" in architecture else {}
+    network = timm.create_model(architecture, num_classes=num_classes, **size)
+    checkpoint = directory / f"{architecture}.safetensors"
+    save_file({f"module.{name}": value for name, value in network.state_dict().items()}, checkpoint)
+    return {
+        "kind": "custom",
+        "factory": "my_networks:build",
+        "code_dir": str(directory),
+        "arguments": {"architecture": architecture, "num_classes": num_classes},
+        "checkpoint": str(checkpoint),
+        "key_prefix": "module.",
+        "classifier": classifier,
+        "image_size": 32,
+    }
+
+
+def backbone(directory: Path, name: str = "mine", **more: Any) -> Path:
+    """Write a backbone of kind `custom` with random weights; returns its artefact's folder."""
+    options = custom_options(directory, **more)
+    write_backbone({"name": name, "options": options}, None, directory / name)
+    return directory / name
+
+
+def block_spec(**changes: Any) -> dict[str, Any]:
+    """Return the spec of a block of augmented training images."""
+    return {
+        "backbone": "mine",
+        "dataset": "latin",
+        "split": "train",
+        "view": {
+            "kind": "augmented",
+            "seed": 0,
+            "scale": [0.3, 1.0],
+            "ratio": [0.75, 1.33],
+            "horizontal_flip": 0.5,
+            "color_jitter": 0.4,
+            "color_jitter_probability": None,
+            "interpolation": "random",
+        },
+        "with_task_loss": True,
+        "format": "zarr",
+        "dtype": "float16",
+        "precision": "float32",
+        "device": "cpu",
+        "batch_size": 16,
+        "chunk_rows": 50,
+        "threads": 1,
+        "samples": [0, 124],
+        "epochs": [0, 3],
+        **changes,
+    }
