@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.views import AugmentedView
 from pipeline_lib.device import choose_device
 from pipeline_lib.errors import PipelineError
-from pipeline_lib.datasets.views import AugmentedView
 from pipeline_lib.progress import Progress
 
 if TYPE_CHECKING:

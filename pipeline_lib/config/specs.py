@@ -108,7 +108,7 @@ def evaluation_spec(config: Config, backbone: str, dataset: str, split: str, var
         "backbone": backbone,
         "dataset": dataset,
         "split": split,
-        "is_upstream": dataset == config.upstream.dataset,
+        "is_upstream": (dataset, split) == (config.upstream.dataset, config.upstream.eval_split),
         "bootstrap": dump(config.evaluation.bootstrap),
     }
     if variant is not None:

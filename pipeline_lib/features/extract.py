@@ -25,11 +25,11 @@ from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.views import View, make_view
 from pipeline_lib.device import choose_device
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.features import store
 from pipeline_lib.features.cache import BLOCK_STAGE
-from pipeline_lib.datasets.views import View, make_view
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and write."""
     from pipeline_lib.evaluation.baselines import evaluate_baselines
+    from pipeline_lib.features.cache import FeatureCache
 
     evaluate_baselines(
         arguments.spec,
         arguments.dataset,
-        arguments.features,
+        FeatureCache(arguments.features / "eval"),
+        FeatureCache(arguments.features / "centre_crop"),
         arguments.neighbours,
         arguments.upstream,
         arguments.output,

@@ -20,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and write."""
     from pipeline_lib.evaluation.heads import evaluate_heads
+    from pipeline_lib.features.cache import FeatureCache
 
-    heads = {int(seed): path for seed, path in named_paths(arguments.heads).items()}
-    evaluate_heads(arguments.spec, arguments.features, arguments.baselines, heads, arguments.upstream, arguments.output)
+    evaluate_heads(
+        arguments.spec,
+        FeatureCache(arguments.features / "eval"),
+        FeatureCache(arguments.features / "centre_crop"),
+        arguments.baselines,
+        {int(seed): path for seed, path in named_paths(arguments.heads).items()},
+        arguments.upstream,
+        arguments.output,
+    )

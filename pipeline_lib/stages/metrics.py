@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline_lib.stages.arguments import add_path, add_spec
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
-    add_spec(parser, "downstream (the sets that are averaged)")
-    parser.add_argument("--metrics", nargs="+", type=Path, required=True, metavar="PATH", help="metrics.csv files")
-    add_path(parser, "--output", "the table to write")
+    parser.add_argument("--evaluations", nargs="+", type=Path, required=True, metavar="PATH", help="their folders")
+    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the table to write (csv)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Gather and write."""
-    from pipeline_lib.evaluation.aggregate import write_metrics
+    from pipeline_lib.evaluation.aggregate import aggregate
 
-    write_metrics(arguments.spec, arguments.metrics, arguments.output)
+    aggregate(arguments.evaluations, arguments.output)

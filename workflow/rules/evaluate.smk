@@ -66,7 +66,7 @@ rule evaluate:
 rule metrics:
     input:
         expand(
-            "<results>/evaluation/{backbone}/{method}/{set.dataset}/{set.split}/metrics.csv",
+            "<results>/evaluation/{backbone}/{method}/{set.dataset}/{set.split}/manifest.json",
             backbone=CONFIG.backbones,
             method=["baselines", *(f"heads/{variant}" for variant in CONFIG.variants)],
             set=EVALUATION_SETS,
@@ -85,11 +85,9 @@ rule metrics:
     conda:
         "../../envs/pipeline.yaml"
     params:
-        spec=spec(specs.summary_spec),
         code=code_digest("pipeline_lib.stages.metrics"),
     shell:
-        "python -m pipeline_lib metrics --spec {params.spec:q} --metrics {input:q} --output {output:q} "
-        "2>&1 | tee {log:q}"
+        "python -m pipeline_lib metrics --evaluations $(dirname {input:q}) --output {output:q} 2>&1 | tee {log:q}"
 
 
 def is_upstream_set(wildcards):
