@@ -75,12 +75,18 @@ def is_image_name(name: str) -> bool:
 def decode(stream: object, where: str) -> Image:
     """Decode a file or stream into an RGB image; raises `UnreadableImageError` that names `where`.
 
-    Grey, palette and 16-bit images become RGB; transparency is dropped, as torchvision does.
+    Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits, transparency is dropped.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(stream) as image:
+            if image.mode.startswith("I"):  # Pillow would clip 16-bit grey values at 255 instead of scaling them
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+            if image.mode == "F":
+                raise UnreadableImageError(
+                    f"{where}: holds real numbers, whose range is not known; save it as 8 or 16 bit"
+                )
             return image.convert("RGB")
     except FileNotFoundError:
         raise UnreadableImageError(f"{where}: no such image file") from None

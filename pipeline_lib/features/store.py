@@ -39,7 +39,10 @@ def write_arrays(directory: Path, storage: str, arrays: Mapping[str, np.ndarray]
                 fill_value=0,
                 config={"write_empty_chunks": True},
             )
-            stored[...] = values
+            # One chunk at a time: of many at once, all that fail after the first would print a traceback each.
+            for chunk in np.ndindex(*stored.cdata_shape):
+                region = tuple(slice(i * size, (i + 1) * size) for i, size in zip(chunk, stored.chunks, strict=True))
+                stored[region] = values[region]
         return
     import h5py
 

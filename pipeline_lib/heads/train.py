@@ -131,8 +131,9 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches: embeddings [S, B, d] in the type of the products and task losses [S, B] float32.
 
-    The embeddings of all batches share their memory.
+    The embeddings of all batches share their memory: a new allocation of this size is new pages for each batch.
     """
+    stored: Tensor | None = None
     for buffer in buffers:
         embedding = torch.from_numpy(buffer.embedding).to(device)
         if dtype == torch.bfloat16:
@@ -141,10 +142,15 @@ def _batches(
         task_loss = torch.from_numpy(buffer.task_loss).to(device)
         orders = torch.from_numpy(buffer.orders).to(device)
         heads, count = orders.shape
+        if stored is None:
+            stored = torch.empty((heads * batch_size, embedding.shape[1]), dtype=embedding.dtype, device=device)
+            batch = stored if stored.dtype == dtype else torch.empty_like(stored, dtype=dtype)
         for start in range(0, count, batch_size):
             picked = orders[:, start : start + batch_size].flatten()
-            batch = embedding.index_select(0, picked).view(heads, batch_size, -1)
-            yield batch.to(dtype), task_loss.index_select(0, picked).view(heads, batch_size)
+            torch.index_select(embedding, 0, picked, out=stored)
+            if batch is not stored:
+                batch.copy_(stored)
+            yield batch.view(heads, batch_size, -1), task_loss.index_select(0, picked).view(heads, batch_size)
 
 
 def _to_bfloat16(values: Tensor, block_rows: int) -> Tensor:

@@ -17,8 +17,12 @@ Three bounds on |product - similarity| are used, with u = 2^-24 and d the length
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -81,11 +85,18 @@ class CandidateSearch(Protocol):
 
 
 class TorchSearch:
-    """Products by torch; a product of two rows serves both."""
+    """Products by torch; a product of two rows serves both.
+
+    Pieces are searched side by side, each by one thread: threads that share every operation wait for each other at its
+    end, which costs more than it gains on a machine that is busy.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._piece_products = _PIECE_PRODUCTS if device.type == "cpu" else _PIECE_PRODUCTS_GPU
+        on_cpu = device.type == "cpu"
+        self._piece_products = _PIECE_PRODUCTS if on_cpu else _PIECE_PRODUCTS_GPU
+        self._workers = torch.get_num_threads() if on_cpu else 1
+        self._pool = ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def pairs(
         self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
@@ -93,12 +104,16 @@ class TorchSearch:
         """See `CandidateSearch.pairs`."""
         rows, columns = len(left.exact), len(right.exact)
         size = _whole_tiles(min(rows, self._piece_products // columns))
-        memory = torch.empty(size, _whole_tiles(columns), device=self.device)
-        for start in range(0, rows, size):
+        buffers: SimpleQueue[torch.Tensor] = SimpleQueue()
+        for _ in range(self._workers):
+            buffers.put(torch.empty(size, _whole_tiles(columns), device=self.device))
+
+        def search(start: int, is_coarse: bool) -> tuple[Pairs | None, Pairs | None]:
             piece = slice(start, min(start + size, rows))
             first = start if left is right else 0  # below the diagonal, a block's products with itself repeat
-            for is_coarse in (True, False):
-                products = _products(left, piece, right, slice(first, columns), is_coarse, memory)
+            buffer = buffers.get()
+            try:
+                products = _products(left, piece, right, slice(first, columns), is_coarse, buffer)
                 if left is right:
                     products.diagonal().fill_(-torch.inf)
                 bound = _bound(left, right, is_coarse)
@@ -107,10 +122,22 @@ class TorchSearch:
                 column_maxima = products.unflatten(0, (-1, _TILE)).amax(dim=1).T
                 there = _near_maximum(products, row_maxima, known_left[piece], bound, may_give_up=is_coarse)
                 back = _near_maximum(products.T, column_maxima, known_right[first:], bound, may_give_up=is_coarse)
-                if there is not None and back is not None:
-                    break
-            yield Found(False, start + there[0], first + there[1])
-            yield Found(True, first + back[0], start + back[1])
+            finally:
+                buffers.put(buffer)
+            return there, back
+
+        starts = list(range(0, rows, size))
+        for is_coarse in (True, False):
+            crowded = []
+            with _matmul_precision("medium" if is_coarse else "highest"):
+                for start, (there, back) in zip(starts, self._pool.map(search, starts, repeat(is_coarse)), strict=True):
+                    first = start if left is right else 0
+                    if there is None or back is None:
+                        crowded.append(start)
+                        continue
+                    yield Found(False, start + there[0], first + there[1])
+                    yield Found(True, first + back[0], start + back[1])
+            starts = crowded
 
 
 class FaissSearch:
@@ -177,14 +204,22 @@ def _products(
     products = memory[: _whole_tiles(len(first)), : _whole_tiles(len(second))]
     products[len(first) :] = -torch.inf
     products[:, len(second) :] = -torch.inf
+    torch.mm(first, second.T, out=products[: len(first), : len(second)])
+    return products
+
+
+@contextlib.contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    """Set what float32 products may be computed in.
+
+    "medium" allows bfloat16 and TensorFloat-32, which hold the coarse rows exactly; sums are float32 in any case.
+    """
     before = torch.get_float32_matmul_precision()
-    # "medium" allows bfloat16 and TensorFloat-32, which hold the coarse rows exactly; sums are float32 in any case.
-    torch.set_float32_matmul_precision("medium" if is_coarse else "highest")
+    torch.set_float32_matmul_precision(precision)
     try:
-        torch.mm(first, second.T, out=products[: len(first), : len(second)])
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
-    return products
 
 
 def _near_maximum(

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 import xxhash
 
+from pipeline_lib.device import choose_device
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch, UnitRows
 
@@ -138,8 +139,7 @@ def _scan(read: ReadRows, rows: int, block_rows: int) -> tuple[np.ndarray, _Repe
 
 
 def _search(backend: Backend, device: str) -> CandidateSearch:
-    name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    return FaissSearch(torch.device(name)) if backend == "faiss" else TorchSearch(torch.device(name))
+    return FaissSearch(choose_device(device)) if backend == "faiss" else TorchSearch(choose_device(device))
 
 
 def _search_pair(search: CandidateSearch, left: _Block, right: _Block, best: Neighbours) -> None:

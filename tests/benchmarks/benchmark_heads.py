@@ -43,8 +43,9 @@ class MemoryRows:
 def bare_products(dtype: torch.dtype) -> Callable[[], None]:
     """Return a function that does the matrix products of one training step and nothing else.
 
-    Forward, weight gradients, and input gradients of layers 2 and 3; results go to memory that is there already. The
-    input is another batch each time, from as much memory as the trainer's buffer has.
+    Forward, weight gradients, and input gradients of layers 2 and 3; results go to memory that is there already.
+    The input is another batch each time, in memory in the type of the products: reading float16 features,
+    checking, casting and shuffling them is the trainer's work and counts against it.
     """
     inputs = torch.randn(ROWS, DIM).to(dtype)
     weights = [torch.randn(shape).to(dtype) for shape in ((HIDDEN, DIM), (HIDDEN, HIDDEN), (1, HIDDEN))]

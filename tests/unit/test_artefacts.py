@@ -124,7 +124,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys_and_refuses_nan() -> None:
     assert artefacts.canonical_json({"b": [1, 2], "a": {"d": None, "c": 1.5}}) == '{"a":{"c":1.5,"d":null},"b":[1,2]}'
-    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match="JSON compliant"):
         artefacts.canonical_json({"a": float("nan")})
 
 

@@ -55,8 +55,8 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ("datasets.latin.script", "klingon", ["datasets.latin.script", "'klingon'", "'greek'"]),
         ("datasets.new", {"path": "x"}, ["datasets.new", "kind", "archive"]),
         ("datasets.bad/name", {"kind": "digits"}, ["datasets", "bad/name"]),
-        ("backbones.vit.architecture", "test_vitt", ["backbones.vit.architecture", "test_vitt", "did you mean"]),
-        ("backbones.vit.epochs", 0, ["backbones.vit.epochs", "0"]),
+        ("backbones.resnet.architecture", "test_vitt", ["backbones.resnet.architecture", "test_vitt", "did you mean"]),
+        ("backbones.resnet.epochs", 0, ["backbones.resnet.epochs", "0"]),
         ("upstream.dataset", "latn", ["upstream.dataset", "'latn'", "did you mean 'latin'?"]),
         ("upstream.split", "train", ["upstream.split", "train_split"]),
         ("downstream", ["greek", "cyrilic"], ["downstream", "'cyrilic'", "did you mean 'cyrillic'?"]),
@@ -105,11 +105,11 @@ def test_a_variant_changes_only_what_it_names() -> None:
 
 
 def test_epochs_and_workers_are_no_part_of_a_blocks_spec() -> None:
-    base = specs.features_spec(parse_config(DEFAULT), "vit", "latin", "train", "train")
+    base = specs.features_spec(parse_config(DEFAULT), "resnet", "latin", "train", "train")
     for path, value in [("features.views.train.epochs", 99), ("features.workers", 4), ("features.block_samples", 7)]:
-        assert specs.features_spec(parse_config(changed(path, value)), "vit", "latin", "train", "train") == base
+        assert specs.features_spec(parse_config(changed(path, value)), "resnet", "latin", "train", "train") == base
     for path, value in [("features.views.train.seed", 9), ("features.dtype", "float32")]:
-        assert specs.features_spec(parse_config(changed(path, value)), "vit", "latin", "train", "train") != base
+        assert specs.features_spec(parse_config(changed(path, value)), "resnet", "latin", "train", "train") != base
 
 
 def test_specs_are_plain_json_and_do_not_depend_on_the_order_of_keys() -> None:
@@ -119,12 +119,12 @@ def test_specs_are_plain_json_and_do_not_depend_on_the_order_of_keys() -> None:
             canonical_json(spec)
             for spec in (
                 specs.dataset_spec(config, "latin"),
-                specs.backbone_spec(config, "vit"),
-                specs.features_spec(config, "vit", "latin", "train", "train"),
-                specs.cache_spec(config, "vit", "latin", "train", "train"),
-                specs.neighbours_spec(config, "vit", "greek", "test"),
-                specs.head_spec(config, "vit", "order", 1),
-                specs.evaluation_spec(config, "vit", "greek", "test", "order"),
+                specs.backbone_spec(config, "resnet"),
+                specs.features_spec(config, "resnet", "latin", "train", "train"),
+                specs.cache_spec(config, "resnet", "latin", "train", "train"),
+                specs.neighbours_spec(config, "resnet", "greek", "test"),
+                specs.head_spec(config, "resnet", "order", 1),
+                specs.evaluation_spec(config, "resnet", "greek", "test", "order"),
             )
         ]
 

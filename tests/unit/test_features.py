@@ -179,7 +179,7 @@ def test_a_block_of_another_run_is_refused(world: Path, tmp_path: Path) -> None:
     other = worlds.block_spec(samples=[0, 100])
     other["view"] = other["view"] | {"seed": 5}
     extract_block(other, world / "latin", world / "mine", block)
-    with pytest.raises(ArtefactError, match="is not the block that .* recorded"):
+    with pytest.raises(ArtefactError, match=r"is not the block that .* recorded"):
         FeatureCache(tmp_path / "a").read("embedding", 0, 0, 1)
     base = worlds.block_spec()
     record = {"epochs": 3, "block_samples": 100, "block_epochs": 3}

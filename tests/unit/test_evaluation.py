@@ -1,0 +1,336 @@
+"""Evaluation from caches to metrics.csv, against scikit-learn, SciPy and loops on small random worlds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from pipeline_lib import artefacts
+from pipeline_lib.config.training import Training
+from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.errors import ArtefactError
+from pipeline_lib.evaluation.aggregate import aggregate
+from pipeline_lib.evaluation.baselines import evaluate_baselines
+from pipeline_lib.evaluation.heads import evaluate_heads
+from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
+from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.heads.numpy_head import score
+from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
+
+DIM = 6
+SEEDS = [3, 1]
+BOOTSTRAP = {"resamples": 40, "confidence": 0.9, "seed": 0}
+
+
+class ArrayCache:
+    """The interface of `FeatureCache` over arrays in memory."""
+
+    def __init__(self, view_dir: Path, **arrays: np.ndarray) -> None:
+        self.view_dir, self.arrays = view_dir, arrays
+        self.rows, self.dim = arrays["embedding"].shape
+        with artefacts.writing(view_dir / "cache", "cache", {}) as draft:
+            draft.facts["rows"] = self.rows
+        self.manifest = artefacts.read(view_dir / "cache", "cache")
+
+    def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
+        assert epoch == 0
+        return self.arrays[array][start:stop]
+
+    def read_all(self, array: str) -> np.ndarray:
+        return self.arrays[array]
+
+
+class Set:
+    """One dataset, its caches, neighbours and evaluations. The image `skipped` is in the dataset alone."""
+
+    def __init__(self, root: Path, name: str, *, images: int, seed: int, is_upstream: bool, with_votes: bool) -> None:
+        self.root, self.name, self.is_upstream = root / name, name, is_upstream
+        rng = np.random.default_rng(seed)
+        label = np.append(rng.integers(0, 4, images - 1), 4)  # the last image is alone in its class
+        votes = rng.integers(0, 3, (images, 5)) + 3 * np.eye(5, dtype=int)[label]
+        self._write_dataset(label, votes if with_votes else None)
+        self.sample_id = np.delete(np.arange(images), 7)
+        self.label = label[self.sample_id]
+        n = len(self.label)
+        centre = rng.normal(size=(5, DIM))
+        arrays: dict[str, Any] = {
+            "sample_id": self.sample_id,
+            "label": self.label,
+            "embedding": (centre[self.label] + rng.normal(size=(n, DIM))).astype(np.float16),
+            "class_entropy": rng.integers(0, 20, n).astype(np.float32),
+        }
+        crop = arrays | {
+            "embedding": (arrays["embedding"] / 2).astype(np.float16),
+            "class_entropy": rng.integers(0, 20, n).astype(np.float32),
+            "crop_fraction": rng.uniform(0.1, 0.75, n).astype(np.float32),
+        }
+        if is_upstream:
+            arrays["label_rank"] = rng.integers(0, 8, n).astype(np.int32) // 2
+            arrays["task_loss"] = rng.random(n).astype(np.float32)
+        entropy = ImageDataset(self.root / "dataset", "test").vote_entropy()
+        self.vote_entropy = None if entropy is None else np.delete(entropy, 7)
+        self.eval_cache = ArrayCache(self.root / "eval", **arrays)
+        self.crop_cache = ArrayCache(self.root / "centre_crop", **crop)
+        found = nearest_neighbours(
+            lambda start, stop: arrays["embedding"][start:stop], n, backend="torch", device="cpu", block_rows=16
+        )
+        write_neighbours(self.root / "neighbours", self.spec(), found, self.eval_cache)
+
+    def _write_dataset(self, label: np.ndarray, votes: np.ndarray | None) -> None:
+        (self.root / "images").mkdir(parents=True)
+        table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(label))]})
+        for path in table["path"]:
+            (self.root / "images" / path).write_bytes(b"never decoded here")
+        options = {"kind": "table", "path": "t.csv", "images": "images", "split": "test", "skip_unreadable": 1}
+        if votes is None:
+            table["class"] = [f"class{each}" for each in label]
+            options["label_column"] = "class"
+        else:
+            for column in range(5):
+                table[f"class{column}"] = votes[:, column]
+        table.to_csv(self.root / "t.csv", index=False)
+        spec = {"name": self.name, "options": options, "data_dir": str(self.root)}
+        write_dataset(spec, self.root / "dataset")
+
+    def spec(self, **more: Any) -> dict[str, Any]:
+        common = {"backbone": "small", "dataset": self.name, "split": "test", "is_upstream": self.is_upstream}
+        return {**common, "bootstrap": BOOTSTRAP, **more}
+
+    def evaluate_baselines(self, upstream: Set | None, **replace: Any) -> Path:
+        arguments: dict[str, Any] = {
+            "dataset_dir": self.root / "dataset",
+            "eval_cache": self.eval_cache,
+            "crop_cache": self.crop_cache,
+            "neighbours_dir": self.root / "neighbours",
+            "upstream_dir": upstream and upstream.root / "baselines",
+            "out": self.root / "baselines",
+        }
+        evaluate_baselines(self.spec(), **(arguments | replace))
+        return self.root / "baselines"
+
+    def evaluate_heads(self, heads: dict[int, Path], upstream: Set | None, **replace: Any) -> Path:
+        arguments: dict[str, Any] = {
+            "eval_cache": self.eval_cache,
+            "crop_cache": self.crop_cache,
+            "baselines_dir": self.root / "baselines",
+            "head_dirs": heads,
+            "upstream_dir": upstream and upstream.root / "heads",
+            "out": self.root / "heads",
+        }
+        evaluate_heads(self.spec(variant="paper", seeds=SEEDS), **(arguments | replace))
+        return self.root / "heads"
+
+
+class World:
+    """An upstream and two downstream sets with two heads, all evaluated."""
+
+    def __init__(self, root: Path) -> None:
+        self.upstream = Set(root, "known", images=90, seed=0, is_upstream=True, with_votes=False)
+        self.downstream = [
+            Set(root, "unseen", images=60, seed=1, is_upstream=False, with_votes=True),
+            Set(root, "NA", images=40, seed=2, is_upstream=False, with_votes=False),
+        ]
+        self.sets = [self.upstream, *self.downstream]
+        rng = np.random.default_rng(9)
+        shapes = {"layers.0.weight": (8, DIM), "layers.0.bias": (8,), "layers.1.weight": (1, 8), "layers.1.bias": (1,)}
+        self.weights, self.heads = {}, {}
+        for seed in SEEDS:
+            self.weights[seed] = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+            self.heads[seed] = root / f"head{seed}"
+            spec = {"backbone": "small", "variant": "paper", "seed": seed}
+            head = TrainedHead(seed, self.weights[seed], ({"loss": 0.0},))
+            write_head(self.heads[seed], spec, head, Training(hidden=(8,)))
+        self.evaluations = []
+        for each in self.sets:
+            upstream = None if each is self.upstream else self.upstream
+            self.evaluations.append(each.evaluate_baselines(upstream))
+            self.evaluations.append(each.evaluate_heads(self.heads, upstream))
+        self.table = root / "metrics.csv"
+        aggregate(self.evaluations, self.table)
+        self.metrics = read_metric_rows(self.table)
+
+    def value(self, metric: str, method: str, dataset: str, seed: int | None = None) -> tuple[float, int]:
+        rows = self.metrics[
+            (self.metrics["metric"] == metric)
+            & (self.metrics["method"] == method)
+            & (self.metrics["dataset"] == dataset)
+            & (self.metrics["seed"].isna() if seed is None else self.metrics["seed"] == seed)
+        ]
+        assert len(rows) == 1, f"{metric} of {method} on {dataset}: {len(rows)} rows"
+        return float(rows["value"].iloc[0]), int(rows["n"].iloc[0])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def correct_by_loop(each: Set) -> np.ndarray:
+    values = each.eval_cache.arrays["embedding"].astype(np.float64)
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -2)
+    return np.array([each.label[np.argmax(row)] == label for row, label in zip(similarity, each.label, strict=True)])
+
+
+def uncertainties(world: World, each: Set) -> dict[tuple[str, int | None], tuple[np.ndarray, np.ndarray]]:
+    """Return (u, u of the crop) per method and seed, computed anew."""
+    image, crop = each.eval_cache.arrays, each.crop_cache.arrays
+    norms = [-np.linalg.norm(arrays["embedding"].astype(np.float64), axis=1) for arrays in (image, crop)]
+    found = {
+        ("class_entropy", None): (image["class_entropy"], crop["class_entropy"]),
+        ("embedding_norm", None): (norms[0], norms[1]),
+    }
+    for seed, weights in world.weights.items():
+        found["head", seed] = (score(weights, image["embedding"]), score(weights, crop["embedding"]))
+    return found
+
+
+def test_representation_metrics_equal_a_loop(world: World) -> None:
+    for each in world.sets:
+        value, n = world.value("r1", "representation", each.name)
+        assert (value, n) == (pytest.approx(correct_by_loop(each).mean()), len(each.label))
+        assert world.value("lone_class_images", "representation", each.name)[0] == 1
+        low, high = (world.value(f"r1_ci_{end}", "representation", each.name)[0] for end in ("low", "high"))
+        assert low < value < high
+    label_rank = world.upstream.eval_cache.arrays["label_rank"]
+    assert world.value("top1", "representation", "known")[0] == pytest.approx((label_rank == 0).mean())
+    assert world.value("top5", "representation", "known")[0] == pytest.approx((label_rank <= 4).mean())
+
+
+def test_uncertainty_metrics_equal_scikit_learn_and_scipy(world: World) -> None:
+    for each in world.sets:
+        correct, fraction = correct_by_loop(each), each.crop_cache.arrays["crop_fraction"]
+        for (method, seed), (image, crop) in uncertainties(world, each).items():
+
+            def value(metric: str, method: str = method, each: Set = each, seed: int | None = seed) -> float:
+                return world.value(metric, method, each.name, seed)[0]
+
+            auroc = roc_auc_score(~correct, image)
+            assert value("auroc_correct") == pytest.approx(auroc, abs=1e-12)
+            assert value("auroc_correct_ci_low") < auroc < value("auroc_correct_ci_high")
+            assert value("croppedHasBiggerUnc") == pytest.approx((crop > image).mean())
+            assert value("rcorr_crop_unc") == pytest.approx(spearmanr(-crop, fraction).statistic, abs=1e-12)
+            assert value("unc_q75") == pytest.approx(np.quantile(image.astype(np.float64), 0.75))
+            if each.vote_entropy is not None:
+                expected = spearmanr(image, each.vote_entropy).statistic
+                assert value("rcorr_entropy") == pytest.approx(expected, abs=1e-12)
+            if each.is_upstream:
+                wrong = each.eval_cache.arrays["label_rank"] > 0
+                assert value("auroc_classification") == pytest.approx(roc_auc_score(wrong, image), abs=1e-12)
+
+
+def test_auroc_ood_compares_equally_many_images_with_the_upstream_ones(world: World) -> None:
+    upstream = uncertainties(world, world.upstream)
+    for each in world.downstream:
+        for (method, seed), (image, _) in uncertainties(world, each).items():
+            value, n = world.value("auroc_ood", method, each.name, seed)
+            assert n == 2 * len(image)
+            # The upstream images are a sample of half to two thirds of all, so the AUROC is near that of all.
+            pooled = np.concatenate([upstream[method, seed][0], image])
+            of_all = roc_auc_score(np.arange(len(pooled)) >= len(pooled) - len(image), pooled)
+            assert value == pytest.approx(of_all, abs=0.15)
+
+
+def test_metrics_stand_only_where_they_are_defined(world: World) -> None:
+    having = {
+        metric: set(rows["dataset"])
+        for metric, rows in world.metrics[world.metrics["dataset"] != "downstream"].groupby("metric")
+    }
+    assert having["auroc_classification"] == having["top1"] == having["top5"] == {"known"}
+    assert having["auroc_ood"] == {"unseen", "NA"}
+    assert having["rcorr_entropy"] == {"unseen"}
+    assert having["auroc_correct"] == {"known", "unseen", "NA"}
+
+
+def test_means_over_downstream_sets_are_plain_and_leave_upstream_out(world: World) -> None:
+    for method, seed in [("class_entropy", None), ("head", 3), ("head", 1)]:
+        values = [world.value("auroc_correct", method, each.name, seed)[0] for each in world.downstream]
+        mean, sets = world.value("avg_downstream_auroc_correct", method, "downstream", seed)
+        assert (mean, sets) == (pytest.approx(np.mean(values), abs=1e-15), 2)
+    assert world.value("avg_downstream_rcorr_entropy", "head", "downstream", 1)[1] == 1
+    averaged = world.metrics.loc[world.metrics["dataset"] == "downstream", "metric"]
+    assert not averaged.str.contains("_ci_|lone_class|top1").any()
+
+
+def test_table_does_not_depend_on_the_order_of_the_evaluations(world: World, tmp_path: Path) -> None:
+    aggregate(world.evaluations[::-1], tmp_path / "metrics.csv")
+    assert (tmp_path / "metrics.csv").read_bytes() == world.table.read_bytes()
+    assert world.table.read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_an_evaluation_that_is_listed_twice_is_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="two evaluations hold the metric small"):
+        aggregate([*world.evaluations, world.evaluations[0]], tmp_path / "metrics.csv")
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_scores_have_a_row_per_cached_image(world: World) -> None:
+    for each in world.sets:
+        baselines = pq.read_table(each.root / "baselines" / "scores.parquet").to_pandas()
+        heads = pq.read_table(each.root / "heads" / "scores.parquet").to_pandas()
+        assert baselines["sample_id"].tolist() == heads["sample_id"].tolist() == each.sample_id.tolist()
+        assert baselines["correct"].tolist() == correct_by_loop(each).tolist()
+        neighbour = baselines.set_index("sample_id").loc[baselines["neighbour_sample_id"], "label"].to_numpy()
+        assert (neighbour == baselines["label"]).tolist() == baselines["correct"].tolist()
+        assert not baselines["correct"].iloc[-1]  # alone in its class
+        for seed in SEEDS:
+            image, crop = uncertainties(world, each)["head", seed]
+            np.testing.assert_array_equal(heads[f"uncertainty_seed{seed}"], image)
+            np.testing.assert_array_equal(heads[f"crop_uncertainty_seed{seed}"], crop)
+
+
+def test_evaluating_again_gives_the_same_digest(world: World, tmp_path: Path) -> None:
+    each = world.downstream[0]
+    before = artefacts.read(each.root / "heads", "evaluation").digest
+    each.evaluate_heads(world.heads, world.upstream, out=tmp_path / "heads")
+    assert artefacts.read(tmp_path / "heads", "evaluation").digest == before
+
+
+def test_neighbours_come_back_as_written(world: World) -> None:
+    table = read_neighbours(world.upstream.root / "neighbours", {"dataset": "known"})
+    assert table.manifest.facts == {"rows": 89, "lone_class_images": 1}
+    assert table.sample_id.tolist() == world.upstream.sample_id.tolist()
+    with pytest.raises(ArtefactError, match="dataset"):
+        read_neighbours(world.upstream.root / "neighbours", {"dataset": "other"})
+
+
+def shortened(cache: ArrayCache, view_dir: Path) -> ArrayCache:
+    return ArrayCache(view_dir, **{name: values[:-1] for name, values in cache.arrays.items()})
+
+
+def test_artefacts_of_other_images_are_named(world: World, tmp_path: Path) -> None:
+    each = world.downstream[0]
+    short_eval = shortened(each.eval_cache, tmp_path / "short_eval")
+    short_crop = shortened(each.crop_cache, tmp_path / "short_crop")
+    with pytest.raises(ArtefactError, match="short_crop: lacks 1 of 59 images, the first with sample_id 59"):
+        each.evaluate_baselines(None, crop_cache=short_crop, out=tmp_path / "out")
+    with pytest.raises(ArtefactError, match="neighbours"):
+        each.evaluate_baselines(None, eval_cache=short_eval, crop_cache=short_crop, out=tmp_path / "out")
+    with pytest.raises(ArtefactError, match="baselines"):
+        each.evaluate_heads(world.heads, None, eval_cache=short_eval, out=tmp_path / "out")
+    with pytest.raises(ArtefactError, match="unseen/eval: has other labels"):
+        labels = each.eval_cache.arrays | {"label": each.label[::-1].copy()}
+        other = ArrayCache(tmp_path / "unseen" / "eval", **labels)
+        each.evaluate_baselines(None, eval_cache=other, out=tmp_path / "out")
+    with pytest.raises(ArtefactError, match="'seed' is 1, but 3"):
+        each.evaluate_heads({3: world.heads[1], 1: world.heads[1]}, None, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_loads_no_torch() -> None:
+    code = (
+        "import sys, pipeline_lib.evaluation.baselines, pipeline_lib.evaluation.heads, "
+        "pipeline_lib.evaluation.aggregate; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

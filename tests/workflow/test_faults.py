@@ -1,0 +1,128 @@
+"""Kill the run, damage its files: the same command again completes, and nothing in the result tells of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.artefacts import MANIFEST, file_digest
+from tests.workflow.conftest import TINY_WORLD, Workflow
+
+
+def digests(workflow: Workflow) -> dict[str, str]:
+    """Return the checksum of every artefact, table and plot of a run (not of its logs and timings)."""
+    results = workflow.directory / "results"
+    files = [*results.rglob(MANIFEST), results / "metrics.csv", *results.glob("tables/*"), *results.glob("plots/*")]
+    return {str(path.relative_to(results)): file_digest(path) for path in files}
+
+
+def kill_when(workflow: Workflow, condition: Callable[[Path], bool]) -> None:
+    """Start the workflow and `kill -9` its whole process group as soon as the condition holds for its results."""
+    with open(workflow.directory / "killed.log", "w") as log:
+        process = subprocess.Popen(
+            workflow.command(), cwd=workflow.directory, stdout=log, stderr=log, start_new_session=True
+        )
+        deadline = time.monotonic() + 300
+        while not condition(workflow.directory / "results"):
+            assert process.poll() is None, (workflow.directory / "killed.log").read_text()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def extracting(results: Path) -> bool:
+    """Some blocks are done, and a job is busy with another."""
+    done = list(results.glob("features/*/*/*/*/blocks/*/manifest.json"))
+    return len(done) >= 2 and b"pipeline_lib\0features" in running_commands(results)
+
+
+def training_heads(results: Path) -> bool:
+    return any(results.glob("heads/*/*/*.live.jsonl"))
+
+
+def running_commands(results: Path) -> bytes:
+    """Return the command lines of the processes that work in the folder of these results."""
+    commands = b""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == results.parent:
+                commands += (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return commands
+
+
+def test_killed_runs_go_on_with_the_same_command_and_give_the_same_bytes(tiny: Workflow, tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path, TINY_WORLD)
+    kill_when(workflow, extracting)
+    finished_before = set(digests_of_blocks(workflow))
+    kill_when(workflow, training_heads)
+    assert finished_before <= set(digests_of_blocks(workflow)), "blocks that were done were kept"
+    workflow.snakemake()
+    assert workflow.planned() == {}
+    assert digests(workflow) == digests(tiny)
+    leftovers = [path for path in (tmp_path / "results").rglob("*") if ".partial-" in path.name]
+    assert leftovers == []
+
+
+def digests_of_blocks(workflow: Workflow) -> list[tuple[str, int]]:
+    blocks = (workflow.directory / "results").glob("features/*/*/*/*/blocks/*/manifest.json")
+    return [(str(path), path.stat().st_mtime_ns) for path in blocks]
+
+
+def test_a_second_snakemake_in_the_same_folder_is_refused_while_the_first_runs(tiny: Workflow, tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path, TINY_WORLD)
+    first = subprocess.Popen(
+        workflow.command("results/datasets/latin/manifest.json", "results/backbones/resnet/manifest.json"),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not list(tmp_path.glob(".snakemake/locks/*.output.lock")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        second = workflow.snakemake("results/datasets/latin/manifest.json", check=False)
+        assert second.returncode != 0
+        assert "lock" in (second.stdout + second.stderr).lower()
+    finally:
+        assert first.wait() == 0
+
+
+@pytest.fixture
+def damaged(tiny: Workflow) -> Path:
+    """The largest file of a block of training features, with one bit flipped; mended afterwards."""
+    blocks = tiny.directory / "results/features/vit/latin/train/train/blocks"
+    path = max((p for p in blocks.rglob("*") if p.is_file() and p.name != MANIFEST), key=lambda p: p.stat().st_size)
+    before = path.read_bytes()
+    data = bytearray(before)
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def test_a_flipped_bit_is_named_and_healed_by_verify(tiny: Workflow, damaged: Path) -> None:
+    before = digests(tiny)
+    head = "results/heads/vit/order/seed1/manifest.json"
+    failed = tiny.snakemake("--forcerun", "head", "--until", "head", head, check=False)
+    assert failed.returncode != 0
+    named = [line for line in (failed.stdout + failed.stderr).splitlines() if str(damaged.name) in line]
+    assert any("head: error: " in line and "damaged" in line for line in named)
+    assert not list((tiny.directory / "results/heads/vit").rglob("*.partial-*"))
+
+    verify = [sys.executable, "-m", "pipeline_lib", "verify", "--results", "results"]
+    report = subprocess.run(verify, cwd=tiny.directory, capture_output=True, text=True, check=False)
+    assert report.returncode == 1
+    assert "1 damaged" in report.stdout
+    subprocess.run([*verify, "--remove"], cwd=tiny.directory, capture_output=True, check=True)
+    tiny.snakemake()
+    assert digests(tiny) == before
+    assert tiny.planned() == {}
