@@ -58,19 +58,20 @@ class HeadStack:
         self._product_gradient = self.parameters.grad if same else torch.zeros_like(self._product_parameters)
         self._weights, self._biases = self._by_layer(self._product_parameters)
         self._weight_gradients, self._bias_gradients = self._by_layer(self._product_gradient)
-        self._activations, self._activation_gradients = (
-            [
-                torch.empty((len(heads), batch_size, weight.shape[1]), dtype=dtype, device=device)
-                for weight in self._weights
-            ]
-            for _ in range(2)
-        )
-        self._input: Tensor | None = None
         self._count = len(heads)
         # On a GPU all heads in one batched product. On a CPU one after the other, while a head's activations are in
         # the cache: there MKL's batched product takes 1.16 times as long as single ones in float32 (2 threads, these
         # sizes) and oneDNN's as long in bfloat16, and element-wise work on all heads would stream through memory.
-        self._together: Sequence[int | slice] = range(len(heads)) if device.type == "cpu" else [slice(None)]
+        one_by_one = device.type == "cpu"
+        self._together: Sequence[int | slice] = range(self._count) if one_by_one else [slice(None)]
+        widths = [weight.shape[1] for weight in self._weights]
+        self._input: Tensor | None = None
+        self._activations = [
+            torch.empty((self._count, batch_size, width), dtype=dtype, device=device) for width in widths
+        ]
+        self._output_gradient = torch.empty_like(self._activations[-1])
+        hidden = (batch_size,) if one_by_one else (self._count, batch_size)
+        self._hidden_gradients = [torch.empty((*hidden, width), dtype=dtype, device=device) for width in widths[:-1]]
 
     @torch.no_grad()
     def forward(self, embedding: Tensor) -> Tensor:
@@ -97,20 +98,21 @@ class HeadStack:
     def backward(self, gradient: Tensor) -> None:
         """Set the gradient of all parameters from dL/dz [S, B], the gradient of what `forward` returned last."""
         inputs = [self._input, *self._activations[:-1]]
-        self._activation_gradients[-1].copy_(gradient.unsqueeze(-1))
+        self._output_gradient.copy_(gradient.unsqueeze(-1))
         for heads in self._together:
+            output_gradient = self._output_gradient[heads]
             for layer in reversed(range(len(self._weights))):
-                output_gradient = self._activation_gradients[layer][heads]
-                torch.matmul(output_gradient.mT, inputs[layer][heads], out=self._weight_gradients[layer][heads])
+                activation = inputs[layer][heads]
+                torch.matmul(output_gradient.mT, activation, out=self._weight_gradients[layer][heads])
                 torch.sum(output_gradient, -2, out=self._bias_gradients[layer][heads])
                 if layer > 0:
-                    activation = inputs[layer][heads]
-                    input_gradient = self._activation_gradients[layer - 1][heads]
+                    input_gradient = self._hidden_gradients[layer - 1]
                     torch.matmul(output_gradient, self._weights[layer][heads], out=input_gradient)
                     # In place; a leaky ReLU's result has the sign of its input, which is all that its slope needs.
                     torch.ops.aten.leaky_relu_backward.grad_input(
                         input_gradient, activation, NEGATIVE_SLOPE, True, grad_input=input_gradient
                     )
+                    output_gradient = input_gradient
         if self._product_gradient is not self.parameters.grad:
             self.parameters.grad.copy_(self._product_gradient)
 
