@@ -59,10 +59,7 @@ class HeadStack:
         self._weights, self._biases = self._by_layer(self._product_parameters)
         self._weight_gradients, self._bias_gradients = self._by_layer(self._product_gradient)
         self._count = len(heads)
-        # On a GPU all heads in one batched product. On a CPU one after the other, while a head's activations are in
-        # the cache: there MKL's batched product takes 1.16 times as long as single ones in float32 (2 threads, these
-        # sizes) and oneDNN's as long in bfloat16, and element-wise work on all heads would stream through memory.
-        one_by_one = device.type == "cpu"
+        one_by_one = _one_by_one(device)
         self._together: Sequence[int | slice] = range(self._count) if one_by_one else [slice(None)]
         widths = [weight.shape[1] for weight in self._weights]
         self._input: Tensor | None = None
@@ -127,3 +124,13 @@ class HeadStack:
         pieces = vector.split([math.prod(shape) for shape in self._shapes.values()])
         views = [piece.view(shape) for piece, shape in zip(pieces, self._shapes.values(), strict=True)]
         return views[0::2], views[1::2]
+
+
+def _one_by_one(device: torch.device) -> bool:
+    """Return whether heads are computed one after the other instead of in batched products.
+
+    On a CPU, while a head's activations are in the cache: there MKL's batched product takes 1.16 times as long as
+    single ones in float32 (2 threads, the paper's sizes) and oneDNN's as long in bfloat16, and element-wise work
+    on all heads would stream through memory.
+    """
+    return device.type == "cpu"

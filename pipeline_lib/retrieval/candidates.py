@@ -95,8 +95,12 @@ class TorchSearch:
         self.device = device
         on_cpu = device.type == "cpu"
         self._piece_products = _PIECE_PRODUCTS if on_cpu else _PIECE_PRODUCTS_GPU
-        self._workers = torch.get_num_threads() if on_cpu else 1
-        self._pool = ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,))
+        workers = torch.get_num_threads() if on_cpu else 1
+        self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        # Kept from call to call: memory of this size, given back and asked for again, splits the heap, which grows.
+        self._buffers: SimpleQueue[torch.Tensor] = SimpleQueue()
+        for _ in range(workers):
+            self._buffers.put(torch.empty(0, device=device))
 
     def pairs(
         self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
@@ -104,14 +108,14 @@ class TorchSearch:
         """See `CandidateSearch.pairs`."""
         rows, columns = len(left.exact), len(right.exact)
         size = _whole_tiles(min(rows, self._piece_products // columns))
-        buffers: SimpleQueue[torch.Tensor] = SimpleQueue()
-        for _ in range(self._workers):
-            buffers.put(torch.empty(size, _whole_tiles(columns), device=self.device))
+        values = size * _whole_tiles(columns)
 
         def search(start: int, is_coarse: bool) -> tuple[Pairs | None, Pairs | None]:
             piece = slice(start, min(start + size, rows))
             first = start if left is right else 0  # below the diagonal, a block's products with itself repeat
-            buffer = buffers.get()
+            buffer = self._buffers.get()
+            if len(buffer) < values:
+                buffer = torch.empty(values, device=self.device)
             try:
                 products = _products(left, piece, right, slice(first, columns), is_coarse, buffer)
                 if left is right:
@@ -123,7 +127,7 @@ class TorchSearch:
                 there = _near_maximum(products, row_maxima, known_left[piece], bound, may_give_up=is_coarse)
                 back = _near_maximum(products.T, column_maxima, known_right[first:], bound, may_give_up=is_coarse)
             finally:
-                buffers.put(buffer)
+                self._buffers.put(buffer)
             return there, back
 
         starts = list(range(0, rows, size))
@@ -198,10 +202,11 @@ def _whole_tiles(length: int) -> int:
 def _products(
     left: UnitRows, rows: slice, right: UnitRows, columns: slice, is_coarse: bool, memory: torch.Tensor
 ) -> torch.Tensor:
-    """Return products in `memory`, float32 [rows, columns] filled up with -inf to whole tiles."""
+    """Return products in `memory`, float32 [n], as [rows, columns] filled up with -inf to whole tiles."""
     first, second = (left.coarse, right.coarse) if is_coarse else (left.exact, right.exact)
     first, second = first[rows], second[columns]
-    products = memory[: _whole_tiles(len(first)), : _whole_tiles(len(second))]
+    shape = (_whole_tiles(len(first)), _whole_tiles(len(second)))
+    products = memory[: shape[0] * shape[1]].view(shape)
     products[len(first) :] = -torch.inf
     products[:, len(second) :] = -torch.inf
     torch.mm(first, second.T, out=products[: len(first), : len(second)])

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.heads import numpy_head
+from pipeline_lib.heads import stack as stack_module
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.heads.stack import HeadStack
 
@@ -52,10 +53,12 @@ def test_making_a_head_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize("one_by_one", [True, False])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("hidden", [(6,), (6, 5), (6, 5, 4)])
-def test_the_stacks_products_are_those_of_its_heads_by_autograd(shared, hidden):
+def test_the_stacks_products_are_those_of_its_heads_by_autograd(hidden, shared, one_by_one, monkeypatch):
     """Forward and hand-written backward in float64 against autograd through each head alone."""
+    monkeypatch.setattr(stack_module, "_one_by_one", lambda device: one_by_one)
     heads = [UncertaintyHead(8, hidden, seed).double() for seed in (1, 2, 3)]
     stack = HeadStack(heads, 10, torch.float64, CPU)
     generator = torch.Generator().manual_seed(0)
