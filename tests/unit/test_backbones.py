@@ -1,0 +1,194 @@
+"""Backbones: e(x) and c are what they should be, weights fit or say why not, training learns and repeats itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pipeline_lib.backbones import custom, trained
+from pipeline_lib.backbones.architectures import timm_architectures
+from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.backbones.base import HookedEncoder, TimmEncoder
+from pipeline_lib.backbones.timm import Options as TimmOptions
+from pipeline_lib.backbones.weights import read_state_dict
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.errors import ArtefactError, PipelineError
+from tests.unit import worlds
+
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def build(architecture: str) -> nn.Module:
+    torch.manual_seed(0)
+    size = {"img_size": 32} if "vit" in architecture else {}
+    return timm.create_model(architecture, num_classes=7, **size).eval()
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+def test_the_embedding_is_what_the_classifier_sees_and_the_logits_are_the_networks(architecture: str) -> None:
+    network = build(architecture)
+    seen = {}
+    network.get_classifier().register_forward_hook(lambda layer, inputs, output: seen.update(x=inputs[0]))
+    with torch.inference_mode():
+        expected = network(IMAGES)
+        embedding, logits = TimmEncoder(network)(IMAGES)
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(embedding, seen["x"])
+    assert embedding.shape == (4, network.num_features)
+
+
+def test_a_hooked_network_gives_the_same_as_timms_own_way() -> None:
+    network = build("test_resnet")
+    with torch.inference_mode():
+        expected = TimmEncoder(network)(IMAGES)
+        found = HookedEncoder(network, "fc")(IMAGES)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_classifier_layer_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(PipelineError, match=r"no layer 'linear' .* linear layers: fc"):
+        HookedEncoder(build("test_resnet"), "linear")
+
+
+def test_a_layer_that_sees_no_vectors_is_refused() -> None:
+    with pytest.raises(PipelineError, match="one vector per image"), torch.inference_mode():
+        HookedEncoder(build("test_resnet"), "layer1.0.conv1")(IMAGES)
+
+
+def test_a_timm_backbone_from_a_local_checkpoint(tmp_path: Path) -> None:
+    network = build("test_vit")
+    save_file({f"model.{name}": value for name, value in network.state_dict().items()}, tmp_path / "w.safetensors")
+    options = {"kind": "timm", "model": "test_vit", "checkpoint": str(tmp_path / "w.safetensors"), "num_classes": 7}
+    options |= {"key_prefix": "model.", "image_size": 32}
+    write_backbone({"name": "vit", "options": options}, None, tmp_path / "vit")
+    model = open_backbone(tmp_path / "vit")
+    assert model.data_config["input_size"] in ([3, 32, 32], (3, 32, 32))
+    assert (model.dim, model.num_classes) == (64, 7)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(IMAGES)[1], network(IMAGES))
+    assert model.manifest.facts["weights_sha256"]
+    assert "timm" in model.manifest.facts["software"]
+
+
+def test_no_network_and_no_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    options = {"kind": "timm", "model": "test_vit.r160_in1k"}
+    with pytest.raises(
+        PipelineError, match=r"timm can't create 'test_vit\.r160_in1k': .*set checkpoint to a local file"
+    ) as error:
+        write_backbone({"name": "vit", "options": options}, None, tmp_path / "vit")
+    assert "\n" not in str(error.value)
+
+
+def test_pixels_are_normalised_like_timm_does(tmp_path: Path) -> None:
+    model = open_backbone(worlds.backbone(tmp_path))
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(model.data_config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        expected = model((pixels / 255 - mean) / std)
+        found = model.from_pixels(pixels)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_keeps_logits_in_float32(tmp_path: Path) -> None:
+    directory = worlds.backbone(tmp_path)
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        embedding, logits = open_backbone(directory, precision="bfloat16").from_pixels(pixels)
+        exact, exact_logits = open_backbone(directory).from_pixels(pixels)
+    assert embedding.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(embedding.float(), exact, rtol=0.1, atol=0.05)
+    torch.testing.assert_close(logits, exact_logits, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "nested", [{}, {"state_dict": None}, {"model": None, "epoch": 3}], ids=["plain", "lightning", "timm"]
+)
+def test_torch_checkpoints_are_read_wherever_the_weights_are(tmp_path: Path, nested: dict[str, Any]) -> None:
+    state = {"module.a": torch.ones(2), "module.b": torch.zeros(3), "optimizer.c": torch.ones(1)}
+    content: Any = {key: state if value is None else value for key, value in nested.items()} or state
+    torch.save(content, tmp_path / "w.pt")
+    found = read_state_dict(tmp_path / "w.pt", "module.")
+    assert sorted(found) == ["a", "b"]
+    with pytest.raises(PipelineError, match=r"no key starts with the key_prefix 'net\.'"):
+        read_state_dict(tmp_path / "w.pt", "net.")
+
+
+def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path: Path) -> None:
+    torch.save([torch.ones(1)], tmp_path / "w.pt")
+    with pytest.raises(PipelineError, match="holds no state dict"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"factory": "no_such_module:build"}, "No module named 'no_such_module'"),
+        ({"factory": "my_networks:bild"}, "my_networks has no 'bild'"),
+        ({"factory": "my_networks:not_a_network", "arguments": {}}, "returned int, not a torch.nn.Module"),
+        ({"arguments": {"depth": 3}}, "unexpected keyword argument 'depth'"),
+    ],
+)
+def test_faults_of_a_custom_factory_are_named(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    options = custom.Options.model_validate(worlds.custom_options(tmp_path) | change)
+    with pytest.raises(PipelineError, match="factory '") as error:
+        custom.build(options, None)
+    assert expected in str(error.value)
+
+
+def test_the_users_code_and_checkpoint_are_watched(tmp_path: Path) -> None:
+    options = custom.Options.model_validate(worlds.custom_options(tmp_path))
+    assert custom.watched_files(options) == [tmp_path / "test_resnet.safetensors", tmp_path / "my_networks.py"]
+
+
+def test_every_architecture_that_timm_creates_is_known() -> None:
+    assert set(timm.list_models()) <= timm_architectures()
+    assert TimmOptions.model_validate({"kind": "timm", "model": "hf-hub:owner/anything"})
+
+
+@pytest.fixture(scope="module")
+def training_images(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
+    directory = worlds.glyphs(tmp_path_factory.mktemp("glyphs"), per_class={"train": 12}, difficulty=[0.0, 0.1])
+    return ImageDataset(directory, "train")
+
+
+def options_of(**changes: Any) -> trained.Options:
+    base = {"kind": "trained", "architecture": "test_resnet", "image_size": 32, "epochs": 4, "batch_size": 32}
+    base |= {"scale": [0.8, 1.0], "horizontal_flip": 0.0, "color_jitter": 0.0, "learning_rate": 0.005}
+    return trained.Options.model_validate(base | changes)
+
+
+def test_training_learns_and_repeats_itself(training_images: ImageDataset) -> None:
+    curves: list[list[dict[str, float]]] = [[], []]
+    encoders = [trained.prepare(options_of(), training_images, curve.append) for curve in curves]
+    assert curves[0] == curves[1]
+    states = [encoder.network.state_dict() for encoder in encoders]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    chance = math.log(len(training_images.classes))
+    assert curves[0][0]["loss"] > chance - 0.2, "it starts at chance"
+    assert curves[0][-1]["loss"] < chance - 0.4
+    assert curves[0][-1]["accuracy"] > 3 / len(training_images.classes)
+
+
+def test_a_training_that_diverges_says_so(training_images: ImageDataset) -> None:
+    with pytest.raises(PipelineError, match=r"loss is (nan|inf) in epoch 0; lower learning_rate"):
+        trained.prepare(options_of(learning_rate=1e18), training_images, lambda record: None)
+
+
+def test_damaged_weights_of_an_artefact_are_named(tmp_path: Path) -> None:
+    directory = worlds.backbone(tmp_path)
+    weights = directory / "weights.safetensors"
+    state = load_file(weights)
+    save_file({name: value + 1 for name, value in state.items()}, weights)
+    with pytest.raises(ArtefactError, match=r"weights\.safetensors: damaged"):
+        open_backbone(directory)
