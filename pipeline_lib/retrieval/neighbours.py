@@ -18,6 +18,8 @@ cost nothing, instead of thousands of tied candidates each.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -152,6 +154,7 @@ def _search_pair(search: CandidateSearch, left: _Block, right: _Block, best: Nei
             _refine(left, found.query, right, found.candidate, best)
         known_left[:] = best.similarity[left.index]
         known_right[:] = best.similarity[right.index]
+    _hand_back_freed_memory()
 
 
 def _refine(queries: _Block, query: np.ndarray, gallery: _Block, row: np.ndarray, best: Neighbours) -> None:
@@ -178,3 +181,9 @@ def _refine(queries: _Block, query: np.ndarray, gallery: _Block, row: np.ndarray
 
 def _pieces(length: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, length, size))
+
+
+def _hand_back_freed_memory() -> None:
+    """Give freed memory back to the system; glibc would keep it, in a heap that grows from block to block."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -203,8 +203,8 @@ def test_reading_and_scoring_a_head_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-MEASURE_MEMORY = """
-import resource, sys
+MEASURE_MEMORY = r"""
+import pathlib, re, sys
 import numpy as np
 from tests.unit.heads_world import small_training
 from pipeline_lib.heads.train import train_heads
@@ -222,7 +222,8 @@ class RowsOnDisk:
 rows = RowsOnDisk(sys.argv[1], int(sys.argv[2]))
 training = small_training(batch_size=512, shuffle_rows=1024, shuffle_buffer=4096, episode_samples=100000)
 train_heads(rows, training, [1, 2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss: a child inherits that of the process that started it.
+print(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
 
 

@@ -197,8 +197,8 @@ from pipeline_lib.retrieval.neighbours import nearest_neighbours
 torch.set_num_threads(1)
 rows = int(sys.argv[1])
 def read(start, stop):  # made on the fly, so that nothing of the size of the data is held
-    return np.random.default_rng(start).normal(size=(stop - start, 16)).astype(np.float16)
-nearest_neighbours(read, rows, backend="torch", device="cpu", block_rows=1000)
+    return np.random.default_rng(start).normal(size=(stop - start, 32)).astype(np.float16)
+nearest_neighbours(read, rows, backend="torch", device="cpu", block_rows=2000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -206,6 +206,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_peak_memory_does_not_grow_with_the_rows() -> None:
     peaks = [
         int(subprocess.run([sys.executable, "-c", PEAK, str(rows)], capture_output=True, text=True, check=True).stdout)
-        for rows in (2_000, 20_000)
+        for rows in (4_000, 40_000)
     ]
     assert peaks[1] < 1.1 * peaks[0]
