@@ -93,7 +93,8 @@ class ImageDataset:
 
 def _entropy(counts: list[float]) -> float:
     votes = np.asarray(counts, dtype=np.float64)
-    votes = votes[votes > 0]
+    # Sorted, so that the same votes for other classes give the same entropy to the last bit: ties stay ties.
+    votes = np.sort(votes[votes > 0])
     if votes.size == 0:
         return float("nan")
     share = votes / votes.sum()

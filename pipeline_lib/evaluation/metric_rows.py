@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline_lib.errors import PipelineError
+
 COLUMNS = ["backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n"]
 
 
@@ -41,8 +43,13 @@ def write_metric_rows(rows: pd.DataFrame, target: Any) -> None:
 
 
 def read_metric_rows(path: Path) -> pd.DataFrame:
-    """Read rows that `write_metric_rows` wrote. Text is never taken for a missing value: a dataset may be called NA."""
+    """Read metric rows. Text is never taken for a missing value: a dataset may be called NA.
+
+    Raises `PipelineError` when a column is missing; further columns are kept as text.
+    """
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := [column for column in COLUMNS if column not in rows.columns]:
+        raise PipelineError(f"{path}: no column '{missing[0]}'; metric rows have the columns {', '.join(COLUMNS)}")
     for column in ("seed", "n"):
         rows[column] = pd.to_numeric(rows[column].replace("", None)).astype("Int64")
     rows["value"] = pd.to_numeric(rows["value"].replace("", None)).astype(np.float64)

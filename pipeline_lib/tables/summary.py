@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.evaluation.metric_rows import read_metric_rows
 
-COLUMNS = ("backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n")
 KEY = ["backbone", "method", "variant", "dataset", "split", "metric"]
 MEAN_PREFIX = "avg_downstream_"
 
@@ -28,18 +27,13 @@ MEAN = EvaluationSet("downstream", "")
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Read metric rows (`results/metrics.csv`, or a file below `workflow/published`).
+    """Read metric rows (`results/metrics.csv`, or a file below `workflow/published`, which has more columns).
 
     Text columns hold "" where nothing applies (a baseline has no variant), `seed` and `n` are Int64 with missing
-    values, `value` is float64. A dataset may be called `null` or `NA`: no text is taken for a missing value.
-    Raises `PipelineError` when columns are missing.
+    values, `value` is float64. Raises `PipelineError` when columns are missing.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := [column for column in COLUMNS if column not in table.columns]:
-        raise PipelineError(f"{path}: no column '{missing[0]}'; metric rows have the columns {', '.join(COLUMNS)}")
-    for column in ("seed", "n"):
-        table[column] = pd.to_numeric(table[column].replace("", None)).astype("Int64")
-    for column in table.columns.intersection(["value", "spread", "minimum", "maximum"]):
+    table = read_metric_rows(path)
+    for column in table.columns.intersection(["spread", "minimum", "maximum"]):
         table[column] = pd.to_numeric(table[column].replace("", None)).astype(np.float64)
     return table
 

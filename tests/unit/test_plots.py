@@ -18,8 +18,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
+from pipeline_lib.evaluation.metric_rows import COLUMNS
 from pipeline_lib.plots import densities, examples, recall_vs_auroc, style, training_curves, zero_shot
-from pipeline_lib.tables.summary import COLUMNS, EvaluationSet
+from pipeline_lib.tables.summary import EvaluationSet
 
 UPSTREAM = EvaluationSet("latin", "test")
 DOWNSTREAM = [EvaluationSet(name, "test") for name in ("greek", "cyrillic", "digits")]

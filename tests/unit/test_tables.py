@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.evaluation.metric_rows import COLUMNS
 from pipeline_lib.tables import all_metrics, render, zero_shot
-from pipeline_lib.tables.summary import COLUMNS, MEAN, EvaluationSet, Summary, names, read_metrics
+from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names, read_metrics
 
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "published"
 UPSTREAM = EvaluationSet("latin", "test")
