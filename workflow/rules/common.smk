@@ -1,4 +1,4 @@
-# What every rule file needs: the checked config, the environment of the jobs, specs and code digests.
+# What all stages share: the checked config, the environment of their jobs, and what their inputs and parameters are.
 
 import json
 import os
@@ -13,6 +13,7 @@ from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import parse_config
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.provenance import code_digest
 from killed_runs import heal_killed_run
 
@@ -26,8 +27,10 @@ if workflow.is_main_process:
     heal_killed_run(Path.cwd())
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")])),
+)
 
 
 pathvars:
@@ -58,3 +61,56 @@ def spec(function, *arguments, **more):
 def gpu(device):
     """Return how many GPUs a job on this device asks for; limit them with `--resources gpu=N`."""
     return 0 if device == "cpu" else 1
+
+
+def kind(family, name):
+    """Return the module of a dataset's or backbone's kind, whose code a job runs besides its stage's."""
+    return specs.kind_module(CONFIG, family, name)
+
+
+def watched_files(family, name):
+    """Return the user's files behind a dataset or backbone, so that a change makes it stale."""
+    options = getattr(CONFIG, family)[name]
+    kind_code = kinds.load(family, options.kind)
+    arguments = (options, Path(CONFIG.data_dir)) if family == "datasets" else (options,)
+    return [str(path) for path in kind_code.watched_files(*arguments)]
+
+
+def split_size(dataset, split):
+    """Return the number of images in a split, once the dataset is indexed."""
+    manifest = checkpoints.dataset.get(dataset=dataset).output.manifest
+    splits = json.loads(Path(manifest).read_text())["facts"]["splits"]
+    if split not in splits:
+        raise WorkflowError(f"dataset '{dataset}' has no split '{split}'; it has {', '.join(sorted(splits))}")
+    return splits[split]
+
+
+def block_manifests(backbone, dataset, split, view):
+    """Return the manifests of all blocks of a view."""
+    samples = block_ranges(split_size(dataset, split), CONFIG.features.block_samples)
+    epochs = block_ranges(specs.view_epochs(CONFIG, view), CONFIG.features.block_epochs)
+    folder = f"{RESULTS}/features/{backbone}/{dataset}/{split}/{view}/blocks"
+    return [f"{folder}/{block_name(s, e)}/manifest.json" for e in epochs for s in samples]
+
+
+def is_upstream_set(wildcards):
+    """Return whether a job evaluates the upstream evaluation set itself."""
+    return (wildcards.dataset, wildcards.split) == (UPSTREAM.dataset, UPSTREAM.split)
+
+
+def upstream_evaluation(wildcards, method):
+    """Return the upstream's scores by the same method, against which a downstream set is compared."""
+    if is_upstream_set(wildcards):
+        return []
+    folder = f"{RESULTS}/evaluation/{wildcards.backbone}/{method}/{UPSTREAM.dataset}/{UPSTREAM.split}"
+    return [f"{folder}/manifest.json"]
+
+
+def upstream_argument(wildcards, method):
+    """Return the stage's argument for the same."""
+    return "".join(f"--upstream {Path(path).parent}" for path in upstream_evaluation(wildcards, method))
+
+
+def plot_code(plot):
+    """Return the digest of the code behind one figure."""
+    return code_digest("pipeline_lib.stages.plot", f"pipeline_lib.stages.figures.{plot}")

@@ -1,7 +1,5 @@
 # Evaluation: per-sample scores and tidy metrics of one dataset, then one table of all metrics.
 
-EVALUATION = "<results>/evaluation/{backbone}"
-
 
 rule baselines:
     input:
@@ -11,9 +9,9 @@ rule baselines:
         neighbours="<results>/neighbours/{backbone}/{dataset}/{split}/manifest.json",
         upstream=lambda wildcards: upstream_evaluation(wildcards, "baselines"),
     output:
-        manifest=EVALUATION + "/baselines/{dataset}/{split}/manifest.json",
-        metrics=EVALUATION + "/baselines/{dataset}/{split}/metrics.csv",
-        scores=EVALUATION + "/baselines/{dataset}/{split}/scores.parquet",
+        manifest="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
+        metrics="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/metrics.csv",
+        scores="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/scores.parquet",
     log:
         "<logs>/evaluation/{backbone}/baselines/{dataset}/{split}.log",
     benchmark:
@@ -35,13 +33,13 @@ rule evaluate:
         dataset="<results>/datasets/{dataset}/manifest.json",
         eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
         crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
-        baselines=EVALUATION + "/baselines/{dataset}/{split}/manifest.json",
+        baselines="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
         heads=expand("<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds),
         upstream=lambda wildcards: upstream_evaluation(wildcards, f"heads/{wildcards.variant}"),
     output:
-        manifest=EVALUATION + "/heads/{variant}/{dataset}/{split}/manifest.json",
-        metrics=EVALUATION + "/heads/{variant}/{dataset}/{split}/metrics.csv",
-        scores=EVALUATION + "/heads/{variant}/{dataset}/{split}/scores.parquet",
+        manifest="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/manifest.json",
+        metrics="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/metrics.csv",
+        scores="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/scores.parquet",
     log:
         "<logs>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}.log",
     benchmark:
@@ -88,21 +86,3 @@ rule metrics:
         code=code_digest("pipeline_lib.stages.metrics"),
     shell:
         "python -m pipeline_lib metrics --evaluations $(dirname {input:q}) --output {output:q} 2>&1 | tee {log:q}"
-
-
-def is_upstream_set(wildcards):
-    """Return whether a job evaluates the upstream evaluation set itself."""
-    return (wildcards.dataset, wildcards.split) == (UPSTREAM.dataset, UPSTREAM.split)
-
-
-def upstream_evaluation(wildcards, method):
-    """Return the upstream's scores by the same method, against which a downstream set is compared."""
-    if is_upstream_set(wildcards):
-        return []
-    folder = f"{RESULTS}/evaluation/{wildcards.backbone}/{method}/{UPSTREAM.dataset}/{UPSTREAM.split}"
-    return [f"{folder}/manifest.json"]
-
-
-def upstream_argument(wildcards, method):
-    """Return the stage's argument for the same."""
-    return "".join(f"--upstream {Path(path).parent}" for path in upstream_evaluation(wildcards, method))

@@ -1,9 +1,5 @@
 # Features: blocks of cached representations, one job each, and the record that makes one cache of them.
 
-from pipeline_lib.features.blocks import block_name, block_ranges
-
-VIEW = "<results>/features/{backbone}/{dataset}/{split}/{view}"
-
 
 rule features:
     input:
@@ -11,7 +7,7 @@ rule features:
         dataset="<results>/datasets/{dataset}/manifest.json",
         backbone="<results>/backbones/{backbone}/manifest.json",
     output:
-        VIEW + "/blocks/samples-{start}-{stop}_epochs-{first}-{last}/manifest.json",
+        "<results>/features/{backbone}/{dataset}/{split}/{view}/blocks/samples-{start}-{stop}_epochs-{first}-{last}/manifest.json",
     log:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.log",
     benchmark:
@@ -54,7 +50,7 @@ rule cache:
         dataset="<results>/datasets/{dataset}/manifest.json",
         blocks=lambda wildcards: block_manifests(**wildcards),
     output:
-        VIEW + "/cache/manifest.json",
+        "<results>/features/{backbone}/{dataset}/{split}/{view}/cache/manifest.json",
     log:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/cache.log",
     benchmark:
@@ -69,11 +65,3 @@ rule cache:
     shell:
         "python -m pipeline_lib cache --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
         "--view $(dirname $(dirname {output:q})) 2>&1 | tee {log:q}"
-
-
-def block_manifests(backbone, dataset, split, view):
-    """Return the manifests of all blocks of a view."""
-    samples = block_ranges(split_size(dataset, split), CONFIG.features.block_samples)
-    epochs = block_ranges(specs.view_epochs(CONFIG, view), CONFIG.features.block_epochs)
-    folder = f"{RESULTS}/features/{backbone}/{dataset}/{split}/{view}/blocks"
-    return [f"{folder}/{block_name(s, e)}/manifest.json" for e in epochs for s in samples]

@@ -9,11 +9,9 @@ belongs to the dead.
 from __future__ import annotations
 
 import fcntl
+import os
 from base64 import urlsafe_b64decode
 from pathlib import Path
-from typing import IO
-
-_held: list[IO[str]] = []
 
 
 def heal_killed_run(directory: Path) -> None:
@@ -23,13 +21,12 @@ def heal_killed_run(directory: Path) -> None:
     """
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
-    lock = open(state / "running.lock", "w")
+    lock = os.open(state / "running.lock", os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
     except OSError:
-        lock.close()  # a run is alive: Snakemake's own locks decide
+        os.close(lock)  # a run is alive: Snakemake's own locks decide
         return
-    _held.append(lock)  # until this process ends
     for path in (state / "locks").glob("*.lock"):
         path.unlink(missing_ok=True)
     markers = state / "incomplete"

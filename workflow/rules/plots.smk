@@ -6,11 +6,6 @@ SCORES = "<results>/evaluation/{backbone}/heads/{variant}/{set.dataset}/{set.spl
 FIRST_BACKBONE, FIRST_VARIANT = next(iter(CONFIG.backbones)), next(iter(CONFIG.variants))
 
 
-def plot_code(plot):
-    """Return the digest of the code behind one figure."""
-    return code_digest("pipeline_lib.stages.plot", f"pipeline_lib.stages.figures.{plot}")
-
-
 rule plot_zero_shot:
     input:
         "<results>/metrics.csv",
@@ -33,7 +28,7 @@ rule plot_zero_shot:
         name="zero_shot",
         spec=spec(specs.plot_spec, "zero_shot"),
         code=plot_code("zero_shot"),
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output.png).parents[1],
     shell:
         "python -m pipeline_lib plot --name {params.name} --spec {params.spec:q} --results {params.results:q} "
         "--png {output.png:q} --pdf {output.pdf:q} 2>&1 | tee {log:q}"
@@ -58,7 +53,7 @@ use rule plot_zero_shot as plot_recall_vs_auroc with:
         name="recall_vs_auroc",
         spec=spec(specs.plot_spec, "recall_vs_auroc"),
         code=plot_code("recall_vs_auroc"),
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output.png).parents[1],
 
 
 use rule plot_zero_shot as plot_densities with:
@@ -81,7 +76,7 @@ use rule plot_zero_shot as plot_densities with:
         name="densities",
         spec=spec(specs.plot_spec, "densities"),
         code=plot_code("densities"),
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output.png).parents[1],
 
 
 use rule plot_zero_shot as plot_examples with:
@@ -104,7 +99,7 @@ use rule plot_zero_shot as plot_examples with:
         name="examples",
         spec=spec(specs.plot_spec, "examples"),
         code=plot_code("examples"),
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output.png).parents[1],
 
 
 use rule plot_zero_shot as plot_training_curves with:
@@ -131,4 +126,4 @@ use rule plot_zero_shot as plot_training_curves with:
         name="training_curves",
         spec=spec(specs.plot_spec, "training_curves"),
         code=plot_code("training_curves"),
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output.png).parents[1],
