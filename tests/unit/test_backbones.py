@@ -17,7 +17,7 @@ from pipeline_lib.backbones.architectures import timm_architectures
 from pipeline_lib.backbones.artefact import open_backbone, write_backbone
 from pipeline_lib.backbones.base import HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
-from pipeline_lib.backbones.weights import read_state_dict
+from pipeline_lib.backbones.weights import load_into, read_state_dict
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.errors import ArtefactError, PipelineError
 from tests.unit import worlds
@@ -122,6 +122,16 @@ def test_torch_checkpoints_are_read_wherever_the_weights_are(tmp_path: Path, nes
     assert sorted(found) == ["a", "b"]
     with pytest.raises(PipelineError, match=r"no key starts with the key_prefix 'net\.'"):
         read_state_dict(tmp_path / "w.pt", "net.")
+
+
+def test_checkpoints_from_before_batchnorm_counted_its_batches_fit() -> None:
+    network = build("test_resnet")
+    state = {name: value + 1 for name, value in network.state_dict().items() if "num_batches_tracked" not in name}
+    load_into(network, state, Path("old.th"))
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in state.items())
+    del state["bn1.running_mean"]
+    with pytest.raises(PipelineError, match=r"old\.th doesn't fit .* such as 'bn1\.running_mean'"):
+        load_into(network, state, Path("old.th"))
 
 
 def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path: Path) -> None:
