@@ -1,7 +1,7 @@
 """Check every artefact below a folder against its manifest, file by file.
 
 Prints one line per damaged or incomplete artefact. With --remove, deletes those artefacts: the next snakemake
-run makes them, and nothing else, again.
+run that needs them makes them, and nothing else, again.
 """
 
 from __future__ import annotations

@@ -12,15 +12,16 @@ import pytest
 
 from tests.workflow.conftest import TINY_WORLD, Workflow
 
-SUMMARIES = {
+VIEWS_OF_METRICS = {
     "metrics": 1,
     "table_zero_shot": 1,
     "table_all_metrics": 1,
     "plot_zero_shot": 1,
     "plot_recall_vs_auroc": 1,
     "plot_densities": 1,
-    "plot_examples": 1,
 }
+# The examples are a view of the scores of single images.
+SUMMARIES = VIEWS_OF_METRICS | {"plot_examples": 1}
 PLOTS_AND_CURVES = SUMMARIES | {"plot_training_curves": 1}
 # Two backbones; per backbone the upstream and one downstream set. The examples show the first backbone only.
 EVERY_HEAD = {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES
@@ -129,7 +130,7 @@ LIBRARY_EDITS = {
     "heads/numpy_head.py": EVERY_HEAD,  # scores in evaluation, its constants in training
     "retrieval/neighbours.py": {"neighbours": 4, "baselines": 4, "evaluate": 4} | SUMMARIES,
     "evaluation/heads.py": {"evaluate": 4} | SUMMARIES,
-    "evaluation/aggregate.py": SUMMARIES,
+    "evaluation/aggregate.py": VIEWS_OF_METRICS,
     "datasets/digits.py": {},  # a kind that this world doesn't use
     "backbones/custom.py": {},
 }
