@@ -149,7 +149,13 @@ def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-def read(directory: Path, stage: str, expected: Mapping[str, Any] | None = None, verify: bool = True) -> Manifest:
+def read(
+    directory: Path,
+    stage: str,
+    expected: Mapping[str, Any] | None = None,
+    verify: bool = True,
+    remedy: str | None = None,
+) -> Manifest:
     """Read the manifest of an artefact and, unless told not to, check every file against it.
 
     Parameters
@@ -158,11 +164,13 @@ def read(directory: Path, stage: str, expected: Mapping[str, Any] | None = None,
     stage: the stage that must have made it.
     expected: keys of the spec that must have these values; others may be anything.
     verify: also read each file and compare its checksum.
+    remedy: what a user can do about a fault; None = delete the folder and run again.
 
     Raises `ArtefactError` naming the file that is missing, damaged, or not what was asked for.
     """
     directory = Path(directory)
-    content = _read_manifest(directory)
+    remedy = remedy or f"delete {directory} and run snakemake again"
+    content = _read_manifest(directory, remedy)
     if content["stage"] != stage:
         raise ArtefactError(f"{directory}: made by stage '{content['stage']}', but '{stage}' was asked for")
     for key, value in (expected or {}).items():
@@ -170,18 +178,18 @@ def read(directory: Path, stage: str, expected: Mapping[str, Any] | None = None,
         if canonical_json(found) != canonical_json(value):
             raise ArtefactError(
                 f"{directory / MANIFEST}: '{key}' is {canonical_json(found)}, but {canonical_json(value)} was "
-                f"asked for; {_remedy(directory)}"
+                f"asked for; {remedy}"
             )
     manifest = Manifest(directory, stage, content["spec"], content["facts"], content["inputs"], content["files"])
     if verify:
         for problem in problems(manifest):
-            raise ArtefactError(f"{problem}; {_remedy(directory)}")
+            raise ArtefactError(f"{problem}; {remedy}")
     return manifest
 
 
-def verify(directory: Path) -> None:
-    """Check an artefact of any stage; raises `ArtefactError` naming the first file that is wrong."""
-    read(directory, _read_manifest(Path(directory))["stage"])
+def stage_of(directory: Path) -> str:
+    """Return the stage that made an artefact; raises `ArtefactError` when its manifest is missing or damaged."""
+    return _read_manifest(Path(directory), f"delete {directory} and run snakemake again")["stage"]
 
 
 def problems(manifest: Manifest) -> Iterator[str]:
@@ -196,21 +204,17 @@ def problems(manifest: Manifest) -> Iterator[str]:
             yield f"{path}: damaged (its checksum differs from the manifest's)"
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
+def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact") from None
+        raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
     except (ValueError, UnicodeDecodeError):
-        raise ArtefactError(f"{path}: damaged (not JSON); {_remedy(directory)}") from None
+        raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ArtefactError(f"{path}: not a manifest of format {FORMAT}; {_remedy(directory)}")
+        raise ArtefactError(f"{path}: not a manifest of format {FORMAT}; {remedy}")
     return content
-
-
-def _remedy(directory: Path) -> str:
-    return f"delete {directory} and run snakemake again"
 
 
 def _draft_path(target: Path) -> Path:

@@ -133,11 +133,20 @@ class FeatureCache:
     def _open_block(self, name: str, digest: str) -> BlockArrays:
         directory = self.view_dir / "blocks" / name
         if name not in self._verified:
-            manifest = artefacts.read(directory, BLOCK_STAGE)
-            if manifest.digest != digest:
-                raise ArtefactError(
-                    f"{directory}: is not the block that {self.view_dir / 'cache'} recorded; "
-                    f"delete {directory} and run snakemake again"
-                )
+            read_block(self.view_dir, name, digest)
             self._verified.add(name)
         return BlockArrays(directory)
+
+
+def read_block(view_dir: Path, name: str, digest: str) -> Manifest:
+    """Verify a block against its checksums and against the view's record of it.
+
+    A fault can be mended by deleting the block and the record: as long as the record is there, Snakemake takes
+    the blocks behind it for granted.
+    """
+    directory = view_dir / "blocks" / name
+    remedy = f"delete {directory} and {view_dir / 'cache'} and run snakemake again"
+    manifest = artefacts.read(directory, BLOCK_STAGE, remedy=remedy)
+    if manifest.digest != digest:
+        raise ArtefactError(f"{directory}: is not the block that {view_dir / 'cache'} recorded; {remedy}")
+    return manifest
