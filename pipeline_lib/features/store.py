@@ -7,6 +7,7 @@ read together lie together; `sample_id` and `label` have the image axis alone, `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,14 @@ class BlockArrays:
         if (path := directory / FILE_NAMES["zarr"]).is_dir():
             import zarr
 
+            self._path = path
             self._handle: Any = zarr.open_group(store=path, mode="r")
             self._arrays: dict[str, Any] = dict(self._handle.arrays())
+            for name, array in self._arrays.items():
+                if len(array.metadata.codecs) != 1 or array.dtype.byteorder == ">":
+                    raise ArtefactError(
+                        f"{path / name}: is compressed or big-endian; blocks are written as plain values"
+                    )
         elif (path := directory / FILE_NAMES["hdf5"]).is_file():
             import h5py
 
@@ -80,9 +87,33 @@ class BlockArrays:
         if hasattr(array, "read_direct"):
             array.read_direct(out, source_sel=index)
         else:
-            from zarr.core.buffer.cpu import NDBuffer
+            _read_chunk_files(self._path / name, array, index, out)
 
-            array.get_basic_selection(index, out=NDBuffer.from_numpy_array(out))
+
+def _read_chunk_files(folder: Path, array: Any, index: tuple[Any, ...], out: np.ndarray) -> None:
+    """Read rows of an uncompressed Zarr array straight from its chunk files, each of which holds plain values.
+
+    zarr itself reads a whole chunk and copies it once more: half as fast, and much slower for a part of a chunk.
+    index: positions on the leading axes, along which a chunk is one wide, then a slice of rows.
+    """
+    *leading, rows = index
+    axis = len(leading)
+    chunk_rows = array.chunks[axis]
+    trailing = (0,) * (len(array.shape) - axis - 1)
+    row_bytes = math.prod(array.shape[axis + 1 :]) * array.dtype.itemsize
+    target = out.reshape(-1).view(np.uint8)
+    row = rows.start
+    while row < rows.stop:
+        chunk, first = divmod(row, chunk_rows)
+        count = min(chunk_rows - first, rows.stop - row)
+        key = array.metadata.encode_chunk_key((*leading, chunk, *trailing))
+        start = (row - rows.start) * row_bytes
+        piece = memoryview(target)[start : start + count * row_bytes]
+        with open(folder / key, "rb", buffering=0) as file:
+            file.seek(first * row_bytes)
+            if file.readinto(piece) != len(piece):
+                raise ArtefactError(f"{folder / key}: ends before row {first + count} of the chunk")
+        row += count
 
 
 def _chunks(shape: tuple[int, ...], chunk_rows: int) -> tuple[int, ...]:
