@@ -30,7 +30,6 @@ rule baselines:
 
 rule evaluate:
     input:
-        dataset="<results>/datasets/{dataset}/manifest.json",
         eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
         crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
         baselines="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
