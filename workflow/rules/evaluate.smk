@@ -49,13 +49,13 @@ rule evaluate:
         spec=lambda wildcards: spec(
             specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
         ),
-        code=code_digest("pipeline_lib.stages.evaluate"),
+        code=code_digest("pipeline_lib.stages.evaluate_heads"),
         upstream=lambda wildcards: upstream_argument(wildcards, f"heads/{wildcards.variant}"),
         heads=lambda wildcards: " ".join(
             f"{seed}={RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}/seed{seed}" for seed in CONFIG.seeds
         ),
     shell:
-        "python -m pipeline_lib evaluate --spec {params.spec:q} "
+        "python -m pipeline_lib evaluate_heads --spec {params.spec:q} "
         "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "
         "--heads {params.heads} {params.upstream} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
