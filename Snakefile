@@ -28,6 +28,7 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/neighbours.smk"
 include: "workflow/rules/heads.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyses.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 
@@ -38,3 +39,5 @@ rule all:
         "<results>/metrics.csv",
         TABLE_FILES,
         PLOT_FILES,
+        PAGES,
+        "<results>/provenance/artefacts.csv",

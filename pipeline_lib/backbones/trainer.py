@@ -12,60 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from timm.optim import create_optimizer_v2
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 
-from pipeline_lib.datasets.base import UnreadableImageError
+from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.datasets.views import AugmentedView
+from pipeline_lib.datasets.plain_views import AugmentedView
 from pipeline_lib.device import choose_device
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.progress import Progress
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.trained import Options
-
-# Decoded images are kept up to this size: a small world is decoded once, a large one every epoch.
-_DECODED_BYTES = 1 << 30
-
-
-class _TrainingImages(torch.utils.data.Dataset):
-    """Item i: uint8 pixels [3, H, W] of the i-th image, augmented for the current epoch, and its label."""
-
-    def __init__(self, images: ImageDataset, view: AugmentedView) -> None:
-        self._images, self._view = images, view
-        self.epoch = 0
-        self._decoded: dict[int, Image.Image] = {}
-        self._decoded_bytes = 0
-        self._skipped: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, position: int) -> tuple[Tensor, int] | None:
-        image = self._image(position)
-        if image is None:
-            return None
-        pixels, _ = self._view(image, int(self._images.sample_id[position]), self.epoch)
-        return pixels, int(self._images.label[position])
-
-    def _image(self, position: int) -> Image.Image | None:
-        if position in self._decoded:
-            return self._decoded[position]
-        try:
-            image = self._images.image(position)
-        except UnreadableImageError:
-            self._skipped.add(position)
-            if len(self._skipped) > self._images.skip_unreadable:
-                raise
-            return None
-        size = 3 * image.width * image.height
-        if self._decoded_bytes + size <= _DECODED_BYTES:
-            self._decoded[position] = image
-            self._decoded_bytes += size
-        return image
 
 
 def train_classifier(
@@ -80,18 +38,18 @@ def train_classifier(
     device = choose_device(options.device)
     network.to(device, memory_format=torch.channels_last).train()
     optimizer = create_optimizer_v2(network, opt="adamw", lr=options.learning_rate, weight_decay=options.weight_decay)
-    dataset = _TrainingImages(images, AugmentedView(_augmentation(options), data_config))
+    batches = ImageBatches(images, AugmentedView(_augmentation(options), data_config), options.batch_size)
     mean = torch.tensor(data_config["mean"], device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(data_config["std"], device=device).view(1, 3, 1, 1) * 255
     steps_per_epoch = math.ceil(len(images) / options.batch_size)
     with Progress(len(images) * options.epochs, "images", f"training {options.architecture}") as progress:
         for epoch in range(options.epochs):
-            dataset.epoch = epoch
             loss_sum, correct, seen = 0.0, 0, 0
-            for step, (pixels, label) in enumerate(_batches(dataset, options, epoch), start=epoch * steps_per_epoch):
+            for step, batch in enumerate(batches.shuffled(options.seed, epoch), start=epoch * steps_per_epoch):
+                rate = relative_rate(step / steps_per_epoch, options.warmup_epochs, options.epochs)
                 for group in optimizer.param_groups:
-                    group["lr"] = options.learning_rate * _rate(step / steps_per_epoch, options)
-                pixels, label = pixels.to(device), label.to(device)
+                    group["lr"] = options.learning_rate * rate
+                pixels, label = batch.pixels.to(device), batch.label.to(device)
                 normalised = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
                     logits = network(normalised)
@@ -112,11 +70,17 @@ def train_classifier(
     network.cpu()
 
 
-def _rate(epoch: float, options: Options) -> float:
-    """Return the learning rate at a fractional epoch, relative to its peak."""
-    if epoch < options.warmup_epochs:
-        return (epoch + 1e-3) / (options.warmup_epochs + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * epoch / options.epochs))
+def relative_rate(epoch: float, warmup_epochs: float, epochs: int) -> float:
+    """Return the learning rate at a fractional epoch, relative to its peak: linear warm-up, then a cosine to zero.
+
+    Warm-up, for t < w:   (t + 0.001) / (w + 0.001)
+    Cosine, from t = w:   (1 + cos(pi * t / T)) / 2
+
+    with t the epoch, w `warmup_epochs` and T `epochs`.
+    """
+    if epoch < warmup_epochs:
+        return (epoch + 1e-3) / (warmup_epochs + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
 def _augmentation(options: Options) -> dict[str, Any]:
@@ -129,19 +93,3 @@ def _augmentation(options: Options) -> dict[str, Any]:
         "color_jitter_probability": None,
         "interpolation": "random",
     }
-
-
-def _batches(dataset: _TrainingImages, options: Options, epoch: int) -> DataLoader:
-    """Return an epoch's shuffled batches (pixels uint8 [n, 3, H, W], label int64 [n])."""
-    return DataLoader(
-        dataset,
-        batch_size=options.batch_size,
-        shuffle=True,
-        generator=torch.Generator().manual_seed((options.seed << 20) + epoch),
-        collate_fn=_collate,
-    )
-
-
-def _collate(items: list[tuple[Tensor, int] | None]) -> tuple[Tensor, Tensor]:
-    readable = [item for item in items if item is not None]
-    return torch.stack([pixels for pixels, _ in readable]), torch.tensor([label for _, label in readable])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -11,8 +11,9 @@ from pipeline_lib.config import kinds
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
+from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.section import Name, Section
-from pipeline_lib.config.training import Training, Variant
+from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 
@@ -51,6 +52,8 @@ class Config(Section):
     seeds: tuple[int, ...] = Field(min_length=1, description="One head is trained per seed.")
     features: Features = Field(Features(), description="Extraction and storage of representations.")
     training: Training = Field(Training(), description="The recipe of the heads.")
+    ablations: Ablations | None = Field(None, description="Changes of the recipe to compare; null = none.")
+    joint_training: JointTraining | None = Field(None, description="Training of both from images; null = none.")
     evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
 
     @field_validator("datasets", "backbones", mode="after")
@@ -81,13 +84,60 @@ class Config(Section):
             self.training_of(name)
         return self
 
+    @model_validator(mode="after")
+    def _sets_are_downstream(self) -> Config:
+        names = [entry.dataset for entry in self.downstream]
+        for field in ("averaged", "deteriorated"):
+            for dataset in getattr(self.evaluation, field):
+                _require(names, dataset, f"evaluation.{field}", "downstream")
+        if self.evaluation.projection.dataset is not None:
+            _require(names, self.evaluation.projection.dataset, "evaluation.projection.dataset", "downstream")
+        if self.joint_training is not None:
+            _require(self.backbones, self.joint_training.backbone, "joint_training.backbone", "backbones")
+        return self
+
+    @model_validator(mode="after")
+    def _ablations_are_comparable(self) -> Config:
+        if self.ablations is None:
+            return self
+        _require(self.variants, self.ablations.baseline, "ablations.baseline", "variants")
+        for backbone in self.ablations.backbones:
+            _require(self.backbones, backbone, "ablations.backbones", "backbones")
+        for name, variant in self.ablations.variants.items():
+            if name in self.variants:
+                raise ValueError(f"ablations.variants.{name}: the name is taken by a variant below variants")
+            _require(self.features.views, variant.view, f"ablations.variants.{name}.view", "features.views")
+        for view, names in self.ablation_views().items():
+            recipes = [self.training_of(name) for name in names]
+            for field in SHARED_IN_A_PASS:
+                if len({getattr(recipe, field) for recipe in recipes}) > 1:
+                    raise ValueError(
+                        f"ablations.variants: {one_of(names)} learn from view '{view}' in one pass, "
+                        f"so they must agree in training.{field}"
+                    )
+        return self
+
+    def ablation_views(self) -> dict[str, list[str]]:
+        """Return the ablations that learn from each view."""
+        views: dict[str, list[str]] = {}
+        for name, variant in (self.ablations.variants if self.ablations else {}).items():
+            views.setdefault(variant.view, []).append(name)
+        return views
+
+    def variant(self, name: str) -> Variant:
+        """Return a variant or an ablation by its name."""
+        if name in self.variants or self.ablations is None:
+            return self.variants[name]
+        return self.ablations.variants[name]
+
     def training_of(self, variant: str) -> Training:
-        """Return the recipe of a variant: `training` with the variant's changes."""
-        changes = self.variants[variant].training
+        """Return the recipe of a variant or ablation: `training` with its changes."""
+        changes = self.variant(variant).training
+        section = "variants" if variant in self.variants else "ablations.variants"
         try:
             return Training.model_validate(self.training.model_dump() | changes)
         except ValidationError as error:
-            raise ValueError(describe(error, Training, prefix=f"variants.{variant}.training")) from None
+            raise ValueError(describe(error, Training, prefix=f"{section}.{variant}.training")) from None
 
 
 def _options(family: Any, name: str, section: Any) -> Section:
@@ -105,7 +155,7 @@ def _options(family: Any, name: str, section: Any) -> Section:
         raise ValueError(describe(error, options, prefix=f"{family}.{name}")) from None
 
 
-def _require(defined: Mapping[str, Any], name: str, where: str, section: str) -> None:
+def _require(defined: Collection[str], name: str, where: str, section: str) -> None:
     if name not in defined:
         raise ValueError(
             f"{where}: '{name}' is not defined below {section}; defined: {one_of(defined)}{did_you_mean(name, defined)}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline_lib.config.features import Device
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import Name, Section
 
 
 class Neighbours(Section):
@@ -27,6 +27,42 @@ class Bootstrap(Section):
     seed: int = Field(0, ge=0, description="Seed of the resamples.")
 
 
+class Mix(Section):
+    """The mix of upstream and downstream images behind `auroc_correct_mixed`."""
+
+    images: int = Field(50_000, ge=1, description="At most this many images of each of the two sets.")
+    seed: int = Field(0, ge=0, description="Seed of the sample, where a set has more.")
+
+
+class SafeRetrieval(Section):
+    """Leaving out uncertain queries and database images (Table 1 of the paper)."""
+
+    shares: tuple[float, ...] = Field(
+        tuple(percent / 100 for percent in range(0, 51, 5)), min_length=1, description="Shares that are left out."
+    )
+    table_share: float = Field(0.1, gt=0, lt=1, description="The share that the table shows.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> SafeRetrieval:
+        if list(self.shares) != sorted(set(self.shares)) or self.shares[0] != 0 or self.shares[-1] >= 1:
+            raise ValueError(f"shares must grow from 0 and stay below 1, not {list(self.shares)}")
+        if self.table_share not in self.shares:
+            raise ValueError(f"table_share {self.table_share} must be one of the shares {list(self.shares)}")
+        return self
+
+
+class Projection(Section):
+    """The maps of one set by t-SNE and UMAP (Figure 9 of the paper), on the first backbone."""
+
+    dataset: Name | None = Field(None, description="A set of `downstream`; null = the first.")
+    classes: tuple[str, ...] | None = Field(None, description="Classes to show; null = those with most images.")
+    class_count: int = Field(6, ge=1, description="How many classes, where they are not named.")
+    max_images: int = Field(2000, ge=10, description="At most this many images.")
+    perplexity: float = Field(30.0, gt=0, description="Perplexity of t-SNE.")
+    neighbours: int = Field(15, ge=2, description="Neighbours of UMAP.")
+    seed: int = Field(0, ge=0, description="Seed of both.")
+
+
 class Plot(Section):
     """Size of one figure."""
 
@@ -44,6 +80,17 @@ class Plots(Section):
     )
     densities: Plot = Field(Plot(height=3.4), description="Uncertainty upstream and downstream (Figure 8).")
     examples: Plot = Field(Plot(height=7.5), description="Images with the lowest and highest uncertainty (Figure 5).")
+    deteriorations: Plot = Field(Plot(height=3.2), description="Uncertainty of deteriorated images (Figure 6).")
+    human_ambiguity: Plot = Field(Plot(height=2.8), description="Uncertainty and human disagreement (Figure 7).")
+    projection: Plot = Field(Plot(height=4.0), description="t-SNE and UMAP with uncertainty (Figure 9).")
+    joint_training: Plot = Field(
+        Plot(height=3.4), description="Joint training with and without stop-gradient (Figure 3)."
+    )
+    risk_coverage: Plot = Field(Plot(height=4.0), description="1-NN error of the images that are kept.")
+    safe_retrieval_curves: Plot = Field(Plot(height=4.0), description="1-NN error without uncertain images.")
+    safe_retrieval_surface: Plot = Field(
+        Plot(height=3.6), description="1-NN error by the shares of queries and of database images left out."
+    )
     training_curves: Plot = Field(Plot(), description="Head training loss and order accuracy.")
 
 
@@ -52,4 +99,19 @@ class Evaluation(Section):
 
     neighbours: Neighbours = Field(Neighbours(), description="Nearest-neighbour search.")
     bootstrap: Bootstrap = Field(Bootstrap(), description="Confidence intervals.")
+    target_accuracies: tuple[float, ...] = Field(
+        (0.9, 0.95), description="1-NN accuracies for which to report how many images can be kept."
+    )
+    compat: Literal["none", "reference"] = Field(
+        "none", description="reference = R@1 and R-AUROC as the reference code computes them, deviations included."
+    )
+    mix: Mix = Field(Mix(), description="The mix of upstream and downstream images.")
+    safe_retrieval: SafeRetrieval = Field(SafeRetrieval(), description="Leaving out uncertain images.")
+    averaged: tuple[Name, ...] = Field(
+        (), description="Sets of `downstream` that Table 3 and Figure 4 average over; [] = all."
+    )
+    deteriorated: tuple[Name, ...] = Field(
+        (), description="Sets of `downstream` whose images are also deteriorated, on the first backbone; [] = none."
+    )
+    projection: Projection = Field(Projection(), description="Maps of one set.")
     plots: Plots = Field(Plots(), description="Figure sizes.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -42,21 +42,19 @@ def _suggestion(fault: Mapping[str, Any]) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Return the field names of the section at a location, following nested models and dicts of models."""
-    section: Any = model
+    """Return the field names of the section at a location, following nested models, dicts and unions of models."""
+    sections: list[type[BaseModel]] = [model]
     for part in location:
-        fields = getattr(section, "model_fields", None)
-        if fields is None or part not in fields:
-            continue  # a name in a dict of sections, or a position in a list
-        section = _model_inside(fields[part].annotation)
-    return list(getattr(section, "model_fields", {}))
+        if len(sections) > 1:  # a union of kinds, of which the location names one
+            sections = [section for section in sections if part in get_args(section.model_fields["kind"].annotation)]
+        elif sections and part in sections[0].model_fields:
+            sections = _models_inside(sections[0].model_fields[part].annotation)
+        # Anything else is a name in a dict of sections, or a position in a list.
+    return list(sections[0].model_fields) if sections else []
 
 
-def _model_inside(annotation: Any) -> Any:
-    """Return the first section class inside an annotation such as `dict[Name, View]`."""
+def _models_inside(annotation: Any) -> list[type[BaseModel]]:
+    """Return the section classes inside an annotation such as `dict[Name, View]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_inside(argument)) is not None:
-            return found
-    return None
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_inside(argument)]

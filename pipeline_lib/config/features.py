@@ -6,11 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline_lib.config.deteriorations import Deteriorations
+from pipeline_lib.config.policies import Policy
 from pipeline_lib.config.section import Name, Section
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
-RESERVED_VIEWS = ("eval", "centre_crop")
+RESERVED_VIEWS = ("eval", "centre_crop", "deteriorations")
 
 
 class AugmentedView(Section):
@@ -35,6 +37,7 @@ class AugmentedView(Section):
     interpolation: Literal["random", "bilinear", "bicubic"] = Field(
         "random", description="Resampling filter of the random crop; random = bilinear or bicubic."
     )
+    policy: Policy | None = Field(None, description="A strong augmentation for a share of the draws; null = none.")
 
     @model_validator(mode="after")
     def _ranges(self) -> AugmentedView:
@@ -75,6 +78,9 @@ class Features(Section):
     workers: int = Field(0, ge=0, description="Processes that decode and augment; 0 = in the job itself.")
     threads: int = Field(1, ge=1, description="CPU threads of the forward pass.")
     centre_crop: CentreCrop = Field(CentreCrop(), description="The crop of the centre_crop view.")
+    deteriorations: Deteriorations = Field(
+        Deteriorations(), description="Strengths of the view deteriorations (Figure 6)."
+    )
     views: dict[Name, AugmentedView] = Field(
         {"train": AugmentedView()}, description="Training augmentations by name; variants choose one."
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config, Downstream
+from pipeline_lib.config.deteriorations import draws
 from pipeline_lib.config.section import Section
 
 Spec = dict[str, Any]
@@ -45,14 +46,26 @@ def view_spec(config: Config, view: str) -> Spec:
         return {"kind": "eval"}
     if view == "centre_crop":
         return {"kind": "centre_crop", **dump(config.features.centre_crop)}
+    if view == "deteriorations":
+        section = config.features.deteriorations
+        return {"kind": "deteriorations", "seed": section.seed, "draws": draws(section)}
     options = dump(config.features.views[view])
     del options["epochs"]
+    if options["policy"] is None:
+        del options["policy"]
     return {"kind": "augmented", **options}
 
 
 def view_epochs(config: Config, view: str) -> int:
-    """Return how many epochs of a view are cached."""
+    """Return how many epochs of a view are cached; a deterioration's draws count as epochs."""
+    if view == "deteriorations":
+        return len(draws(config.features.deteriorations))
     return config.features.views[view].epochs if view in config.features.views else 1
+
+
+def block_epochs(config: Config, view: str) -> int:
+    """Return how many epochs of a view one block holds; all draws of the deteriorations, which are few."""
+    return view_epochs(config, view) if view == "deteriorations" else config.features.block_epochs
 
 
 def features_spec(config: Config, backbone: str, dataset: str, split: str, view: str) -> Spec:
@@ -80,13 +93,20 @@ def cache_spec(config: Config, backbone: str, dataset: str, split: str, view: st
         "block": features_spec(config, backbone, dataset, split, view),
         "epochs": view_epochs(config, view),
         "block_samples": config.features.block_samples,
-        "block_epochs": config.features.block_epochs,
+        "block_epochs": block_epochs(config, view),
     }
 
 
 def neighbours_spec(config: Config, backbone: str, dataset: str, split: str) -> Spec:
     """Spec of finding each image's nearest neighbour."""
-    return {"backbone": backbone, "dataset": dataset, "split": split, **dump(config.evaluation.neighbours)}
+    is_upstream = (dataset, split) == (config.upstream.dataset, config.upstream.eval_split)
+    return {
+        "backbone": backbone,
+        "dataset": dataset,
+        "split": split,
+        "mix": None if is_upstream else dump(config.evaluation.mix),
+        **dump(config.evaluation.neighbours),
+    }
 
 
 def head_spec(config: Config, backbone: str, variant: str, seed: int) -> Spec:
@@ -97,9 +117,21 @@ def head_spec(config: Config, backbone: str, variant: str, seed: int) -> Spec:
         "seed": seed,
         "dataset": config.upstream.dataset,
         "split": config.upstream.train_split,
-        "view": config.variants[variant].view,
+        "view": config.variant(variant).view,
         "training": dump(config.training_of(variant)),
     }
+
+
+def ablation_heads_spec(config: Config, backbone: str, view: str) -> Spec:
+    """Spec of training all ablations that learn from a view: that of each head."""
+    variants = config.ablation_views()[view]
+    return {"heads": [head_spec(config, backbone, variant, seed) for variant in variants for seed in config.seeds]}
+
+
+def ablation_evaluations_spec(config: Config, backbone: str, dataset: str, split: str) -> Spec:
+    """Spec of evaluating all ablations on one set."""
+    variants = config.ablations.variants
+    return {"evaluations": [evaluation_spec(config, backbone, dataset, split, variant) for variant in variants]}
 
 
 def evaluation_spec(config: Config, backbone: str, dataset: str, split: str, variant: str | None) -> Spec:
@@ -110,10 +142,81 @@ def evaluation_spec(config: Config, backbone: str, dataset: str, split: str, var
         "split": split,
         "is_upstream": (dataset, split) == (config.upstream.dataset, config.upstream.eval_split),
         "bootstrap": dump(config.evaluation.bootstrap),
+        "target_accuracies": list(config.evaluation.target_accuracies),
+        "compat": config.evaluation.compat,
     }
     if variant is not None:
         spec |= {"variant": variant, "seeds": list(config.seeds)}
     return spec
+
+
+def safe_retrieval_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
+    """Spec of leaving out uncertain queries and database images of one set."""
+    return {
+        **_heads_on_set(config, backbone, dataset, split, variant),
+        "shares": list(config.evaluation.safe_retrieval.shares),
+        "table_share": config.evaluation.safe_retrieval.table_share,
+    }
+
+
+def deteriorations_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
+    """Spec of evaluating heads on deteriorated images of one set."""
+    heads_on_set = _heads_on_set(config, backbone, dataset, split, variant)
+    return {**heads_on_set, "draws": draws(config.features.deteriorations)}
+
+
+def _heads_on_set(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
+    return {
+        "backbone": backbone,
+        "variant": variant,
+        "seeds": list(config.seeds),
+        "dataset": dataset,
+        "split": split,
+        "is_upstream": (dataset, split) == (config.upstream.dataset, config.upstream.eval_split),
+    }
+
+
+def projection_spec(config: Config) -> Spec:
+    """Spec of the maps of one set, on the first backbone."""
+    options = dump(config.evaluation.projection)
+    return {**options, "backbone": next(iter(config.backbones)), **dump(projected_set(config))}
+
+
+def projection_page_spec(config: Config) -> Spec:
+    """Spec of the page with the same maps and the first variant's uncertainties."""
+    chosen = projected_set(config)
+    backbone, variant = next(iter(config.backbones)), next(iter(config.variants))
+    return _heads_on_set(config, backbone, chosen.dataset, chosen.split, variant)
+
+
+def projected_set(config: Config) -> Downstream:
+    """Return the downstream set that is mapped."""
+    wanted = config.evaluation.projection.dataset
+    return next(entry for entry in config.downstream if wanted in (None, entry.dataset))
+
+
+def joint_training_spec(config: Config, stop_gradient: bool, seed: int) -> Spec:
+    """Spec of training classifier and head together."""
+    return {
+        "backbone": config.joint_training.backbone,
+        "dataset": config.upstream.dataset,
+        "train_split": config.upstream.train_split,
+        "eval_split": config.upstream.eval_split,
+        "stop_gradient": stop_gradient,
+        "seed": seed,
+        "options": dump(config.joint_training.options),
+    }
+
+
+def deteriorated_sets(config: Config) -> list[Downstream]:
+    """Return the downstream sets whose images are also deteriorated."""
+    return [entry for entry in config.downstream if entry.dataset in config.evaluation.deteriorated]
+
+
+def averaged_sets(config: Config) -> list[Downstream]:
+    """Return the downstream sets that Table 3 and Figure 4 average over."""
+    names = config.evaluation.averaged
+    return [entry for entry in config.downstream if not names or entry.dataset in names]
 
 
 def evaluation_sets(config: Config) -> list[Downstream]:
@@ -136,7 +239,32 @@ def summary_spec(config: Config) -> Spec:
 
 def plot_spec(config: Config, plot: str) -> Spec:
     """Spec of one figure."""
-    return {**summary_spec(config), "size": dump(getattr(config.evaluation.plots, plot))}
+    spec = {**summary_spec(config), "size": dump(getattr(config.evaluation.plots, plot))}
+    if plot == "deteriorations":
+        spec["deterioration_sets"] = [dump(entry) for entry in deteriorated_sets(config)]
+        spec["draws"] = draws(config.features.deteriorations)
+    if plot == "recall_vs_auroc":
+        spec["averaged"] = [dump(entry) for entry in averaged_sets(config)]
+    if plot == "projection":
+        spec["projection"] = projection_spec(config)
+    if plot == "joint_training" and config.joint_training is not None:
+        spec["joint"] = {"backbone": config.joint_training.backbone, "seeds": list(config.joint_training.seeds)}
+    return spec
+
+
+def table_spec(config: Config, table: str) -> Spec:
+    """Spec of one table."""
+    spec = summary_spec(config)
+    if table == "ablations" and config.ablations is not None:
+        spec["ablations"] = {
+            "averaged": [dump(entry) for entry in averaged_sets(config)],
+            "backbones": list(config.ablations.backbones),
+            "baseline": config.ablations.baseline,
+            "variants": list(config.ablations.variants),
+        }
+    if table == "safe_retrieval":
+        spec["table_share"] = config.evaluation.safe_retrieval.table_share
+    return spec
 
 
 def kind_module(config: Config, family: kinds.Family, name: str) -> str:

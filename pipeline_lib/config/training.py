@@ -33,9 +33,17 @@ class Training(Section):
     final_learning_rate: float = Field(1e-8, ge=0, description="Rate at the end of the cosine.")
     episode_samples: int = Field(200_000, ge=1, description="Images per episode; the rate changes once per episode.")
     warmup_episodes: int = Field(25, ge=0, description="Episodes of linear warm-up.")
-    optimizer: Literal["adamw"] = Field("adamw", description="Optimiser.")
-    betas: tuple[float, float] = Field((0.8, 0.95), description="Decay of AdamW's moment estimates.")
-    weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
+    schedule: Literal["cosine", "step"] = Field(
+        "cosine", description="After the warm-up; step = a tenth of the rate at each third of the training."
+    )
+    initialisation: Literal["default", "zero"] = Field(
+        "default", description="default = nn.Linear's uniform draw; zero = all weights start at zero."
+    )
+    optimizer: Literal["adamw", "adam", "lion", "sgd"] = Field("adamw", description="Optimiser.")
+    betas: tuple[float, float] = Field(
+        (0.8, 0.95), description="Decay of the moment estimates (adamw, adam, lion); the first is sgd's momentum."
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay; decoupled in adamw and lion.")
     precision: Precision = Field("float32", description="Type of the matrix products.")
     device: Device = Field("auto", description="Where heads are trained; auto = a GPU where there is one.")
     threads: int = Field(1, ge=1, description="CPU threads of a training job.")
@@ -59,8 +67,31 @@ class Training(Section):
         return value
 
 
+# What heads that are trained in one pass over the cache have in common.
+SHARED_IN_A_PASS = (
+    "epochs",
+    "batch_size",
+    "precision",
+    "device",
+    "threads",
+    "shuffle_rows",
+    "shuffle_buffer",
+)
+
+
 class Variant(Section):
     """A named change of the recipe."""
 
     view: Name = Field("train", description="The view of the upstream training images to learn from.")
     training: dict[str, Any] = Field({}, description="Keys of `training` that differ in this variant.")
+
+
+class Ablations(Section):
+    """Variants that are compared with one of `variants` on the sets of `evaluation.averaged` (Table 3 of the paper).
+
+    Those that learn from the same view are trained together, all seeds, in one pass over its cache.
+    """
+
+    baseline: Name = Field("default", description="The variant, defined below `variants`, to compare with.")
+    backbones: tuple[Name, ...] = Field(min_length=1, description="Backbones to compare on.")
+    variants: dict[Name, Variant] = Field(min_length=1, description="Every ablation, by name.")

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline_lib import artefacts
 from pipeline_lib.errors import ArtefactError
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows, write_metric_rows
-from pipeline_lib.evaluation.scores import METRICS, STAGE
+from pipeline_lib.evaluation.scores import METRICS
 
 _KEY = [column for column in COLUMNS if column not in ("value", "n")]
 # A mean of interval bounds is no interval, a mean of counts no count.
@@ -26,7 +26,9 @@ def aggregate(evaluation_dirs: Sequence[Path], out: Path) -> None:
     """
     tables = []
     for directory in evaluation_dirs:
-        manifest = artefacts.read(directory, STAGE)
+        manifest = artefacts.read(directory, artefacts.stage_of(directory))
+        if "is_upstream" not in manifest.spec or METRICS not in manifest.files:
+            raise ArtefactError(f"{directory}: is a {manifest.stage} artefact, which has no metrics; list evaluations")
         tables.append(read_metric_rows(Path(directory) / METRICS).assign(is_upstream=manifest.spec["is_upstream"]))
     rows = pd.concat(tables, ignore_index=True)
     if (is_repeated := rows.duplicated(_KEY)).any():

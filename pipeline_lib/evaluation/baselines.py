@@ -1,7 +1,9 @@
 """Evaluation of a representation and of the uncertainties that need no head.
 
-`class_entropy` takes the entropy of the classifier's probabilities as u, `embedding_norm` the negative norm of the
-representation (1 / norm has the same ranks). What depends on no uncertainty is reported as method `representation`.
+Three uncertainties u: `class_entropy`, the entropy of the classifier's probabilities; `embedding_norm`, the negative
+norm of the representation (1 / norm has the same ranks); `knn_distance`, one minus the cosine similarity to the nearest
+other image of the same set, so it needs the set and says nothing of a crop on its own. What depends on no uncertainty
+is reported as method `representation`.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.errors import ArtefactError
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
+from pipeline_lib.evaluation.mixed import Mix, mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
 from pipeline_lib.evaluation.uncertainty import Images, Uncertainty, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.bootstrap import bootstrap_recall_at_1, percentile_interval
 from pipeline_lib.metrics.classification import top_k_accuracy
+from pipeline_lib.metrics.reference import neighbour_reference
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
 from pipeline_lib.retrieval.store import NeighbourTable, read_neighbours
 
@@ -39,9 +43,11 @@ def evaluate_baselines(
 ) -> None:
     """Evaluate one split and write its evaluation artefact.
 
-    spec: `backbone`, `dataset`, `split`, `is_upstream`, and `bootstrap` with `resamples`, `confidence`, `seed`.
+    spec: `backbone`, `dataset`, `split`, `is_upstream`, and what `uncertainty_metrics` needs: `bootstrap`,
+    `target_accuracies`, `compat` ("reference": `r1` is the reference code's, too).
     eval_cache, crop_cache: the views `eval` and `centre_crop` of the split.
-    upstream_dir: the baselines' evaluation of the upstream evaluation split, for `auroc_ood`; None leaves that out.
+    upstream_dir: the baselines' evaluation of the upstream evaluation split, for `auroc_ood` and, where the neighbours
+    have a mix, `auroc_correct_mixed`; None leaves both out.
     Raises `ArtefactError` naming the artefact whose images don't match.
     """
     dataset = ImageDataset(dataset_dir, spec["split"])
@@ -54,34 +60,45 @@ def evaluate_baselines(
         "centre_crop": crop_cache.manifest,
         "neighbours": neighbours.manifest,
     }
-    upstream = {}
+    upstream: dict[str, np.ndarray] = {}
+    mix = None
     if upstream_dir is not None:
         scores = read_scores(upstream_dir, {"backbone": spec["backbone"], "is_upstream": True})
-        upstream = {"class_entropy": scores["class_entropy"], "embedding_norm": -scores["embedding_norm"]}
+        upstream = baseline_uncertainties(scores)
+        mix = mix_of(neighbours, columns["sample_id"], scores)
         inputs["upstream"] = scores.manifest
-    images = images_of(spec, columns)
+    image, crop = baseline_uncertainties(columns), {"class_entropy": columns["crop_class_entropy"]}
+    crop["embedding_norm"] = -columns["crop_embedding_norm"]
+    in_reference = {"embedding_norm": _inverse(columns["embedding_norm"])}
     uncertainties = {
-        "class_entropy": Uncertainty(
-            columns["class_entropy"], columns["crop_class_entropy"], upstream.get("class_entropy")
-        ),
-        "embedding_norm": Uncertainty(
-            -columns["embedding_norm"], -columns["crop_embedding_norm"], upstream.get("embedding_norm")
-        ),
+        method: Uncertainty(u, crop.get(method), upstream.get(method), in_reference.get(method))
+        for method, u in image.items()
     }
     rows = metric_rows(spec, "representation", None, _representation_metrics(spec, columns, neighbours, eval_cache))
-    for method, metrics in uncertainty_metrics(images, uncertainties, spec["bootstrap"]).items():
+    for method, metrics in uncertainty_metrics(images_of(spec, columns, mix), uncertainties, {}, spec).items():
         rows += metric_rows(spec, method, None, metrics)
     write_evaluation(out, spec, columns, rows, inputs)
 
 
-def images_of(spec: Mapping[str, Any], columns: Any) -> Images:
-    """Return what the columns of the baselines' scores say about the images."""
+def baseline_uncertainties(columns: Any) -> dict[str, np.ndarray]:
+    """Return u by baseline, float [n] each, from the columns of the baselines' scores."""
+    return {
+        "class_entropy": columns["class_entropy"],
+        "embedding_norm": -columns["embedding_norm"],
+        "knn_distance": columns["knn_distance"],
+    }
+
+
+def images_of(spec: Mapping[str, Any], columns: Any, mix: Mix | None) -> Images:
+    """Return what the columns of the baselines' scores say about the images; mix: of them with upstream images."""
     return Images(
         dataset=f"{spec['dataset']}/{spec['split']}",
         correct=columns["correct"],
+        reference_correct=columns["reference_correct"],
         crop_fraction=columns["crop_fraction"],
         classifier_correct=columns.get("classifier_correct"),
         vote_entropy=columns.get("vote_entropy"),
+        mix=mix,
     )
 
 
@@ -108,8 +125,11 @@ def _columns(
         "label": label,
         "neighbour_sample_id": neighbours.neighbour_sample_id,
         "correct": neighbour_is_correct(label, neighbour),
+        "reference_correct": neighbour_is_correct(label, neighbour_reference(neighbour, neighbours.similarity)),
         "class_entropy": eval_cache.read_all("class_entropy"),
         "embedding_norm": _embedding_norm(eval_cache),
+        # Between equal vectors rounding can put the similarity above one.
+        "knn_distance": np.maximum(1 - neighbours.similarity, 0),
     }
     if spec["is_upstream"]:
         columns["classifier_correct"] = eval_cache.read_all("label_rank") == 0
@@ -132,6 +152,10 @@ def _embedding_norm(cache: FeatureCache) -> np.ndarray:
     return norm
 
 
+def _inverse(norm: np.ndarray) -> np.ndarray:
+    return np.divide(1, norm, out=np.full(len(norm), np.inf), where=norm > 0)
+
+
 def _representation_metrics(
     spec: Mapping[str, Any],
     columns: Mapping[str, np.ndarray],
@@ -141,8 +165,10 @@ def _representation_metrics(
     correct, bootstrap = columns["correct"], spec["bootstrap"]
     resampled = bootstrap_recall_at_1(correct, bootstrap["resamples"], bootstrap["seed"])
     low, high = percentile_interval(resampled, bootstrap["confidence"])
+    exact, reference = recall_at_1(correct), recall_at_1(columns["reference_correct"])
     metrics = {
-        "r1": recall_at_1(correct),
+        "r1": reference if spec["compat"] == "reference" else exact,
+        "reference_r1": reference,
         "r1_ci_low": low,
         "r1_ci_high": high,
         "lone_class_images": neighbours.manifest.facts["lone_class_images"],

@@ -10,13 +10,15 @@ import numpy as np
 
 from pipeline_lib.artefacts import Manifest
 from pipeline_lib.evaluation.alignment import require_same_images
-from pipeline_lib.evaluation.baselines import images_of
+from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
 from pipeline_lib.evaluation.metric_rows import metric_rows
+from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
 from pipeline_lib.evaluation.uncertainty import Uncertainty, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.heads.numpy_head import score
+from pipeline_lib.retrieval.store import read_neighbours
 
 _BLOCK_ROWS = 16_384
 
@@ -28,16 +30,20 @@ def evaluate_heads(
     baselines_dir: Path,
     head_dirs: Mapping[int, Path],
     upstream_dir: Path | None,
+    neighbours_dir: Path | None,
     out: Path,
 ) -> None:
     """Evaluate the heads of a variant on one split and write their evaluation artefact.
 
-    spec: `backbone`, `variant`, `seeds`, `dataset`, `split`, `is_upstream`, and `bootstrap` with `resamples`,
-    `confidence`, `seed`.
+    spec: `backbone`, `variant`, `seeds`, `dataset`, `split`, `is_upstream`, and what `uncertainty_metrics` needs:
+    `bootstrap`, `target_accuracies`, `compat`.
     eval_cache, crop_cache: the views `eval` and `centre_crop` of the split.
-    baselines_dir: the baselines' evaluation of the split, which says which images are retrieved correctly.
+    baselines_dir: the baselines' evaluation of the split, which says which images are retrieved correctly, and whose
+    uncertainties the heads are compared with.
     head_dirs: a head's folder per seed.
     upstream_dir: this variant's evaluation of the upstream evaluation split, for `auroc_ood`; None leaves that out.
+    neighbours_dir: the neighbours artefact of the split, for `auroc_correct_mixed` where it has a mix with upstream
+    images and `upstream_dir` is there; None leaves that out.
     Raises `ArtefactError` naming the artefact whose images don't match.
     """
     same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}
@@ -56,15 +62,20 @@ def evaluate_heads(
         heads[seed], inputs[f"head_seed{seed}"] = read_head(head_dirs[seed], expected)
     image, crop = _score(heads, eval_cache), _score(heads, crop_cache)
     upstream: dict[int, np.ndarray] = {}
+    mix = None
     if upstream_dir is not None:
         scores = read_scores(
             upstream_dir, {"backbone": spec["backbone"], "variant": spec["variant"], "is_upstream": True}
         )
         upstream = {seed: scores[f"uncertainty_seed{seed}"] for seed in heads}
         inputs["upstream"] = scores.manifest
+        if neighbours_dir is not None:
+            neighbours = read_neighbours(neighbours_dir, same_set)
+            mix = mix_of(neighbours, sample_id, scores)
+            inputs["neighbours"] = neighbours.manifest
     uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
-    rows = []
-    for seed, metrics in uncertainty_metrics(images_of(spec, baselines), uncertainties, spec["bootstrap"]).items():
+    images, rivals, rows = images_of(spec, baselines, mix), baseline_uncertainties(baselines), []
+    for seed, metrics in uncertainty_metrics(images, uncertainties, rivals, spec).items():
         rows += metric_rows(spec, "head", seed, metrics)
     columns = {
         "sample_id": sample_id,

@@ -29,9 +29,13 @@ class UncertaintyHead(nn.Module):
     seed
         Draws the initial weights from nn.Linear's default distribution, U(-1/sqrt(in), 1/sqrt(in)); nothing else
         enters the draw, so a head starts the same whichever heads are trained beside it.
+    initialisation
+        `default` as above, or `zero`: all weights and biases are zero.
     """
 
-    def __init__(self, dim: int, hidden: Sequence[int] = (512, 512), seed: int = 0) -> None:
+    def __init__(
+        self, dim: int, hidden: Sequence[int] = (512, 512), seed: int = 0, initialisation: str = "default"
+    ) -> None:
         super().__init__()
         widths = (dim, *hidden, 1)
         # Made empty on the meta device, so that building a head does not advance torch's global generator.
@@ -40,7 +44,7 @@ class UncertaintyHead(nn.Module):
         ).to_empty(device="cpu")
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
-            bound = 1 / math.sqrt(layer.in_features)
+            bound = 0.0 if initialisation == "zero" else 1 / math.sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 

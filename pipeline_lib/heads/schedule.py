@@ -1,4 +1,4 @@
-"""The learning rate of each episode: linear warm-up, then a cosine."""
+"""The learning rate of each episode: linear warm-up, then a cosine or steps."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ def peak_learning_rate(training: Training) -> float:
     return training.learning_rate * math.sqrt(training.batch_size / 256)
 
 
-def learning_rate(
-    episode: int, episodes: int, peak: float, warmup_start: float, warmup_episodes: int, final: float
-) -> float:
+def learning_rate(episode: int, episodes: int, training: Training) -> float:
     """Return the learning rate of an episode (counted from 0).
 
     Warm-up, for t < w:   warmup_start + t * (peak - warmup_start) / w
     Cosine, from t = w:   final + (peak - final) * (1 + cos(pi * t / T)) / 2
+    Step, from t = w:     peak / 10^floor(3 t / T)
 
-    with t the episode, w `warmup_episodes` and T `episodes`. As in timm's `CosineLRScheduler` with
-    `warmup_prefix=False`, the cosine runs over all T episodes and the warm-up covers its beginning: the first
-    episode after the warm-up is already a little below the peak.
+    with t the episode, w `training.warmup_episodes` and T `episodes`. As in timm's schedulers with
+    `warmup_prefix=False`, the schedule runs over all T episodes and the warm-up covers its beginning: the first
+    episode after the warm-up is already a little below the cosine's peak.
     """
-    if episode < warmup_episodes:
-        return warmup_start + episode * (peak - warmup_start) / warmup_episodes
+    peak = peak_learning_rate(training)
+    if episode < training.warmup_episodes:
+        start = training.warmup_learning_rate
+        return start + episode * (peak - start) / training.warmup_episodes
+    if training.schedule == "step":
+        return peak / 10 ** min(3 * episode // episodes, 2)
+    final = training.final_learning_rate
     if episode >= episodes:
         return final
     return final + (peak - final) * (1 + math.cos(math.pi * episode / episodes)) / 2

@@ -1,25 +1,20 @@
-"""Train a stack of uncertainty heads in one pass over the cached features."""
+"""Train uncertainty heads, of one recipe or several, in one pass over the cached features."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from pipeline_lib.config.training import Training
+from pipeline_lib.config.training import SHARED_IN_A_PASS, Training
 from pipeline_lib.device import choose_device
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.curve import EpisodeRecord
-from pipeline_lib.heads.losses.order import order_accuracy
-from pipeline_lib.heads.losses.registry import loss_of
-from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.heads.schedule import learning_rate, peak_learning_rate
-from pipeline_lib.heads.stack import HeadStack
+from pipeline_lib.heads.run import TrainingRun
 from pipeline_lib.heads.stream import FeatureRows, ShuffledBuffer, shuffled_buffers, usable_rows
 from pipeline_lib.progress import Progress
 
@@ -30,102 +25,71 @@ def train_heads(
     rows: FeatureRows,
     training: Training,
     seeds: Sequence[int],
-    on_episode: Callable[[EpisodeRecord], None] | None = None,
+    on_episode: Callable[[EpisodeRecord], None] = lambda record: None,
     progress: Progress | None = None,
 ) -> list[TrainedHead]:
-    """Train one head per seed, all in one pass over the cache, and return them in the order of the seeds.
+    """Train one head per seed by one recipe; see `train_recipes`."""
+    return train_recipes(rows, {"": training}, seeds, lambda name, record: on_episode(record), progress)[""]
 
-    A seed sets a head's initial weights and the order of its batches, so a head comes out the same alone or in a
-    stack, up to rounding. The learning rate changes with the images that a head has seen, once per episode.
+
+def train_recipes(
+    rows: FeatureRows,
+    recipes: Mapping[str, Training],
+    seeds: Sequence[int],
+    on_episode: Callable[[str, EpisodeRecord], None] = lambda name, record: None,
+    progress: Progress | None = None,
+) -> dict[str, list[TrainedHead]]:
+    """Train one head per recipe and seed, all in one pass over the cache; return them by recipe, in seed order.
+
+    A seed sets a head's initial weights and the order of its batches, so a head comes out the same alone or beside
+    any others, up to rounding. The learning rate changes with the images that a head has seen, once per episode.
 
     Parameters
     ----------
     rows
         The cached embeddings and task losses.
-    training
-        The recipe. `epochs` = None means each cached epoch once.
+    recipes
+        By name; they agree in what `SHARED_IN_A_PASS` lists. `epochs` = None means each cached epoch once.
     seeds
         One head each.
     on_episode
-        Called with the record of each episode when it ends.
+        Called with the name of a recipe and the record of each of its episodes when it ends.
     progress
         Is advanced by the images of each step.
 
-    Raises `PipelineError` when there are fewer images than a batch, when the warm-up is longer than the training, when
-    a feature is not finite, or when a loss becomes NaN or infinite.
+    Raises `PipelineError` when there are fewer images than a batch, when a warm-up is longer than the training, when
+    a feature is not finite, when a loss becomes NaN or infinite, or when recipes can't share a pass.
     """
-    epochs = training.epochs or rows.epochs
-    batch_size = training.batch_size
-    images_to_see = usable_rows(rows.rows, epochs, batch_size)
-    episodes = math.ceil(images_to_see / training.episode_samples)
-    if training.warmup_episodes >= episodes and training.warmup_episodes > 0:
-        raise PipelineError(
-            f"training.warmup_episodes is {training.warmup_episodes}, but {images_to_see} images are only {episodes} "
-            f"episodes of training.episode_samples = {training.episode_samples}; lower one of the two"
-        )
-    device = choose_device(training.device)
-    dtype = getattr(torch, training.precision)
-    loss_function = loss_of(training)
-    peak = peak_learning_rate(training)
-
-    heads = [UncertaintyHead(rows.dim, training.hidden, seed) for seed in seeds]
-    stack = HeadStack(heads, batch_size, dtype, device)
-    optimizer = torch.optim.AdamW(
-        [stack.parameters], lr=peak, betas=training.betas, weight_decay=training.weight_decay, fused=True
-    )
-    curve: list[EpisodeRecord] = []
-    loss_sum, accuracy_sum = torch.zeros((2, len(heads)), device=device)
-    steps_in_episode = 0
-    images = 0
-
-    buffers = shuffled_buffers(rows, epochs, batch_size, training.shuffle_rows, training.shuffle_buffer, seeds)
-    with _cpu_threads(training.threads), contextlib.closing(buffers):
-        for embedding, task_loss in _batches(buffers, batch_size, dtype, device):
-            episode = images // training.episode_samples
-            rate = learning_rate(
-                episode,
-                episodes,
-                peak,
-                training.warmup_learning_rate,
-                training.warmup_episodes,
-                training.final_learning_rate,
-            )
-            optimizer.param_groups[0]["lr"] = rate
-
-            logits = stack.forward(embedding).requires_grad_()
-            uncertainty = functional.softplus(logits)
-            loss = loss_function(uncertainty, task_loss)
-            (gradient,) = torch.autograd.grad(loss.sum(), logits)
-            stack.backward(gradient)
-            optimizer.step()
-
-            loss_sum += loss.detach()
-            accuracy_sum += order_accuracy(uncertainty, task_loss)
-            steps_in_episode += 1
-            images += batch_size
+    shared = _shared(recipes)
+    epochs = shared.epochs or rows.epochs
+    images_to_see = usable_rows(rows.rows, epochs, shared.batch_size)
+    device = choose_device(shared.device)
+    runs = {
+        name: TrainingRun(training, seeds, rows.dim, images_to_see, device, functools.partial(on_episode, name))
+        for name, training in recipes.items()
+    }
+    buffers = shuffled_buffers(rows, epochs, shared.batch_size, shared.shuffle_rows, shared.shuffle_buffer, seeds)
+    with _cpu_threads(shared.threads), contextlib.closing(buffers):
+        for embedding, task_loss in _batches(buffers, shared.batch_size, getattr(torch, shared.precision), device):
+            for run in runs.values():
+                run.step(embedding, task_loss)
             if progress is not None:
-                progress.advance(batch_size)
-            if images // training.episode_samples > episode or images == images_to_see:
-                record = EpisodeRecord(
-                    episode,
-                    images,
-                    rate,
-                    loss=tuple((loss_sum / steps_in_episode).tolist()),
-                    order_accuracy=tuple((accuracy_sum / steps_in_episode).tolist()),
-                )
-                _require_finite_loss(record, seeds)
-                curve.append(record)
-                if on_episode is not None:
-                    on_episode(record)
-                loss_sum.zero_()
-                accuracy_sum.zero_()
-                steps_in_episode = 0
+                progress.advance(shared.batch_size)
+    return {name: run.trained() for name, run in runs.items()}
 
-    trained = []
-    for index, seed in enumerate(seeds):
-        weights = {name: tensor.cpu().numpy() for name, tensor in stack.head(index).items()}
-        trained.append(TrainedHead(seed, weights, tuple(record.of_head(index) for record in curve)))
-    return trained
+
+def _shared(recipes: Mapping[str, Training]) -> Training:
+    """Return a recipe whose `SHARED_IN_A_PASS` holds for all; raises `PipelineError` when there is none."""
+    first, *others = recipes
+    for field in SHARED_IN_A_PASS:
+        expected = getattr(recipes[first], field)
+        for name in others:
+            if (value := getattr(recipes[name], field)) != expected:
+                raise PipelineError(
+                    f"training.{field} is {expected} in '{first}' but {value} in '{name}'; "
+                    "heads that are trained in one pass must agree in it"
+                )
+    return recipes[first]
 
 
 def _batches(
@@ -165,15 +129,6 @@ def _to_bfloat16(values: Tensor) -> Tensor:
     for source, target in zip(values.split(_CAST_ROWS), result.split(_CAST_ROWS), strict=True):
         target.copy_(source.float())
     return result
-
-
-def _require_finite_loss(record: EpisodeRecord, seeds: Sequence[int]) -> None:
-    for seed, loss in zip(seeds, record.loss, strict=True):
-        if not math.isfinite(loss):
-            raise PipelineError(
-                f"loss of seed {seed} became {loss} in episode {record.episode} at learning rate "
-                f"{record.learning_rate:.3g}; lower training.learning_rate or set training.precision to float32"
-            )
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from scipy.stats import rankdata
 
 from pipeline_lib.metrics.checks import require_no_nan
+from pipeline_lib.metrics.ranks import average_ranks
 
 
 def auroc(uncertainty: np.ndarray, is_positive: np.ndarray, dataset: str) -> float:
@@ -30,5 +30,5 @@ def auroc(uncertainty: np.ndarray, is_positive: np.ndarray, dataset: str) -> flo
         which = "positive" if negatives == 0 else "negative"
         warnings.warn(f"{dataset}: all {len(is_positive)} images are {which}, so AUROC is undefined", stacklevel=2)
         return float("nan")
-    rank_sum = rankdata(uncertainty, method="average")[np.asarray(is_positive, dtype=bool)].sum()
+    rank_sum = average_ranks(uncertainty)[np.asarray(is_positive, dtype=bool)].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))

@@ -1,4 +1,7 @@
-"""The neighbours artefact: one row per image with its nearest neighbour. Reading it needs no torch."""
+"""The neighbours artefact: each image's nearest neighbour in its set, and in a mix with upstream images.
+
+Reading it needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,21 @@ if TYPE_CHECKING:
 
 STAGE = "neighbours"
 TABLE = "neighbours.parquet"
+MIXED_TABLE = "mixed.parquet"
+
+
+@dataclass(frozen=True)
+class MixedTable:
+    """A mix of upstream and downstream images: the upstream ones first, each set in the order of its cache.
+
+    is_upstream: bool [k]. sample_id: int64 [k], in its own dataset. neighbour: int64 [k], position in this table.
+    correct: bool [k], whether the neighbour is of the same set and label.
+    """
+
+    is_upstream: np.ndarray
+    sample_id: np.ndarray
+    neighbour: np.ndarray
+    correct: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -27,16 +45,25 @@ class NeighbourTable:
     """Images and their nearest neighbours, in the order of the cache.
 
     sample_id, neighbour_sample_id: int64 [n]. similarity: cosine, float64 [n].
+    mixed: the mix with upstream images; None where there is none, as for the upstream images themselves.
     """
 
     manifest: Manifest
     sample_id: np.ndarray
     neighbour_sample_id: np.ndarray
     similarity: np.ndarray
+    mixed: MixedTable | None
 
 
-def write_neighbours(directory: Path, spec: Mapping[str, Any], found: Neighbours, cache: FeatureCache) -> None:
-    """Write the neighbours of the images of a cache.
+def write_neighbours(
+    directory: Path,
+    spec: Mapping[str, Any],
+    found: Neighbours,
+    cache: FeatureCache,
+    mixed: MixedTable | None = None,
+    upstream: FeatureCache | None = None,
+) -> None:
+    """Write the neighbours of the images of a cache and, where there is one, the mix with those of `upstream`.
 
     The manifest's facts say how many `rows` there are and how many images are alone in their class
     (`lone_class_images`): their neighbour can't be right.
@@ -49,6 +76,10 @@ def write_neighbours(directory: Path, spec: Mapping[str, Any], found: Neighbours
             "similarity": found.similarity,
         }
         pq.write_table(pa.table(table), draft.path / TABLE)
+        if mixed is not None:
+            pq.write_table(pa.table(vars(mixed)), draft.path / MIXED_TABLE)
+        if upstream is not None:
+            draft.add_input("upstream_features", upstream.manifest)
         draft.add_input("features", cache.manifest)
         draft.facts.update(rows=len(sample_id), lone_class_images=lone_class_images(cache.read_all("label")))
 
@@ -56,10 +87,14 @@ def write_neighbours(directory: Path, spec: Mapping[str, Any], found: Neighbours
 def read_neighbours(directory: Path, expected: Mapping[str, Any] | None = None) -> NeighbourTable:
     """Read a neighbours artefact; raises `ArtefactError` when it is damaged or not the `expected` one."""
     manifest = artefacts.read(directory, STAGE, expected)
-    table = pq.read_table(Path(directory) / TABLE)
-    return NeighbourTable(
-        manifest, *(table[name].to_numpy() for name in ("sample_id", "neighbour_sample_id", "similarity"))
-    )
+    columns = _read_columns(Path(directory) / TABLE)
+    mixed = MixedTable(**_read_columns(Path(directory) / MIXED_TABLE)) if MIXED_TABLE in manifest.files else None
+    return NeighbourTable(manifest, **columns, mixed=mixed)
+
+
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def lone_class_images(label: np.ndarray) -> int:

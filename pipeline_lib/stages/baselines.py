@@ -1,4 +1,4 @@
-"""Evaluate one set without any head: Recall@1, accuracy, class entropy and embedding norm as uncertainties."""
+"""Evaluate one set without any head: Recall@1, accuracy, and uncertainties that need none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline_lib.stages.arguments import add_path, add_spec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, split, is_upstream, bootstrap")
+    add_spec(parser, "backbone, dataset, split, is_upstream, bootstrap, target_accuracies, compat")
     add_path(parser, "--dataset", "dataset artefact")
     add_path(parser, "--features", "folder of the split's views, which holds eval/ and centre_crop/")
     add_path(parser, "--neighbours", "neighbours artefact of the split")

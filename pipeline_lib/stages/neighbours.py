@@ -1,4 +1,7 @@
-"""Find each image's exact nearest neighbour by cosine similarity among the other images of its split."""
+"""Find each image's exact nearest neighbour by cosine similarity among the other images of its split.
+
+With the upstream evaluation images at hand also in a mix of equally many of both sets.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,14 @@ from pipeline_lib.stages.arguments import add_path, add_spec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, split, backend, device, threads, block_rows")
+    add_spec(parser, "backbone, dataset, split, backend, device, threads, block_rows, mix")
     add_path(parser, "--features", "the eval view of the split, which holds blocks/ and cache/")
+    add_path(
+        parser,
+        "--upstream-features",
+        "the eval view of the upstream evaluation split, to mix with (for any other set)",
+        required=False,
+    )
     add_path(parser, "--output", "folder of the neighbours")
 
 
@@ -20,19 +29,25 @@ def run(arguments: argparse.Namespace) -> None:
 
     from pipeline_lib.features.cache import FeatureCache
     from pipeline_lib.progress import Progress
+    from pipeline_lib.retrieval.mixed import mixed_neighbours, mixed_rows
     from pipeline_lib.retrieval.neighbours import nearest_neighbours
     from pipeline_lib.retrieval.store import write_neighbours
 
     spec = arguments.spec
     torch.set_num_threads(spec["threads"])
-    cache = FeatureCache(arguments.features)
-    with Progress(cache.rows, "images", f"neighbours of {spec['backbone']} on {spec['dataset']}") as progress:
+    cache, search = FeatureCache(arguments.features), {key: spec[key] for key in ("backend", "device", "block_rows")}
+    title = f"neighbours of {spec['backbone']} on {spec['dataset']}"
+    with Progress(cache.rows, "images", title) as progress:
         found = nearest_neighbours(
             lambda start, stop: cache.read("embedding", 0, start, stop),
             cache.rows,
-            backend=spec["backend"],
-            device=spec["device"],
-            block_rows=spec["block_rows"],
+            **search,
             progress=progress.advance,
         )
-    write_neighbours(arguments.output, spec, found, cache)
+    upstream, mixed = None, None
+    if arguments.upstream_features is not None and spec["mix"] is not None:
+        upstream = FeatureCache(arguments.upstream_features)
+        rows = mixed_rows(upstream.rows, cache.rows, spec["mix"]["images"])
+        with Progress(rows, "images", f"{title} mixed with upstream") as progress:
+            mixed = mixed_neighbours(upstream, cache, spec["mix"], **search, progress=progress.advance)
+    write_neighbours(arguments.output, spec, found, cache, mixed, upstream)

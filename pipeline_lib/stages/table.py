@@ -10,7 +10,7 @@ from pipeline_lib.stages.arguments import add_path, add_spec
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
-    parser.add_argument("--name", required=True, help="which table: all_metrics or zero_shot")
+    parser.add_argument("--name", required=True, help="which table: a module of pipeline_lib/stages/tables")
     add_spec(parser, "upstream, upstream_split, downstream, backbones, variants, seeds")
     add_path(parser, "--metrics", "metrics.csv")
     add_path(parser, "--published", "CSV of published numbers", required=False)

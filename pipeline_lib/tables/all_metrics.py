@@ -13,6 +13,7 @@ METHODS = {
     "head": "head",
     "class_entropy": "class entropy",
     "embedding_norm": "embedding norm",
+    "knn_distance": "1-NN distance",
 }
 # What a reader sees, in this order; the CSV has every metric.
 HEADINGS = {
@@ -20,16 +21,22 @@ HEADINGS = {
     "top1": "Top-1",
     "top5": "Top-5",
     "auroc_correct": "R-AUROC",
+    "auroc_correct_mixed": "R-AUROC (mixed)",
     "auroc_classification": "AUROC (classifier)",
     "auroc_ood": "AUROC (OOD)",
     "rcorr_entropy": "Corr. (votes)",
+    "auroc_not_dirac": "AUROC (ambiguous)",
     "croppedHasBiggerUnc": "Crop raises u",
     "rcorr_crop_unc": "Corr. (crop)",
 }
 
 
 def build(
-    metrics: pd.DataFrame, upstream: EvaluationSet, downstream: Sequence[EvaluationSet], backbones: Sequence[str]
+    metrics: pd.DataFrame,
+    upstream: EvaluationSet,
+    downstream: Sequence[EvaluationSet],
+    backbones: Sequence[str],
+    variants: Sequence[str],
 ) -> pd.DataFrame:
     """Return one row per backbone, method, variant and set, one column per metric: medians over seeds.
 
@@ -40,7 +47,7 @@ def build(
     """
     rank = {evaluation_set: place for place, evaluation_set in enumerate([upstream, *downstream, MEAN])}
     summary = summarise(metrics)["median"].reset_index()
-    summary = summary[summary["backbone"].isin(backbones)]
+    summary = summary[summary["backbone"].isin(backbones) & summary["variant"].isin(["", *variants])]
     of_representation = summary["method"] == "representation"
     on = ["backbone", "dataset", "split"]
     table = _wide(summary[summary["method"].isin(METHODS)], ["backbone", "method", "variant", "dataset", "split"])
@@ -48,7 +55,7 @@ def build(
     table["_set"] = [rank.get(EvaluationSet(*pair)) for pair in table[["dataset", "split"]].to_numpy()]
     table["_backbone"] = table["backbone"].map({name: place for place, name in enumerate(backbones)})
     table["_method"] = table["method"].map({name: place for place, name in enumerate(METHODS)})
-    table["_variant"] = table["variant"].map({name: place for place, name in enumerate(metrics["variant"].unique())})
+    table["_variant"] = table["variant"].map({name: place for place, name in enumerate(["", *variants])})
     order = ["_backbone", "_method", "_variant", "_set"]
     table = table.dropna(subset="_set").sort_values(order, ignore_index=True).drop(columns=order)
     keys = ["backbone", "method", "variant", "dataset", "split"]
@@ -78,10 +85,11 @@ def present(table: pd.DataFrame) -> Table:
             shown[heading] = table[metric].map(number)
     caption = (
         "Medians over seeds. R@1: share of images whose nearest neighbour has the same label. R-AUROC: AUROC of the "
-        "uncertainty u for a wrong nearest neighbour. AUROC (classifier): for a wrong top-1 class. AUROC (OOD): for "
-        "downstream images against upstream images. Corr. (votes): Spearman correlation of u with the entropy of "
-        "human votes. Crop raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman "
-        "correlation of -u with the share of the side that a crop keeps."
+        "uncertainty u for a wrong nearest neighbour; (mixed): among as many upstream images. AUROC (classifier): for "
+        "a wrong top-1 class. AUROC (OOD): for downstream images against upstream images. Corr. (votes): Spearman "
+        "correlation of u with the entropy of human votes. AUROC (ambiguous): for images whose votes disagree. Crop "
+        "raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman correlation of -u with "
+        "the share of the side that a crop keeps."
     )
     bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
     return Table(values=table, shown=shown, bold=bold, caption=caption, groups=2)

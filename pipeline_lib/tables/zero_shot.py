@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from pipeline_lib.tables.published import Estimate, beside, signed, with_spread
 from pipeline_lib.tables.render import Table, count, number
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names
 
-METHODS = {"head": "Head", "class_entropy": "Class entropy", "embedding_norm": "Embedding norm"}
+METHODS = {
+    "head": "Head",
+    "class_entropy": "Class entropy",
+    "embedding_norm": "Embedding norm",
+    "knn_distance": "1-NN distance",
+}
 
 
 def build(
@@ -24,8 +30,9 @@ def build(
 
     Columns: `head` is the median R-AUROC over seeds, `head_spread` the larger distance to the minimum or maximum,
     `head_ci_low`, `head_ci_high` the bootstrap interval over images (medians over seeds of its ends), then the
-    baselines and Recall@1 with its interval. Where at least one row has a published counterpart (same dataset,
-    split, backbone and variant), `published`, `published_spread` and `difference` (ours - published) follow.
+    baselines, the head's R-AUROC less the class entropy's with its paired bootstrap interval, and Recall@1 with its
+    interval. Where at least one row has a published counterpart (same dataset, split, backbone and variant), the
+    columns of `published.beside` follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -52,7 +59,9 @@ def build(
                 )
     table = pd.DataFrame(rows)
     table[["n", "seeds"]] = table[["n", "seeds"]].astype("Int64")
-    return table if published is None else _beside_published(table, published)
+    columns = ["head", "head_spread", "head_ci_low", "head_ci_high"]
+    estimates = [Estimate(*row) for row in table[columns].to_numpy(float)]
+    return beside(table, estimates, published, "auroc_correct")
 
 
 def present(table: pd.DataFrame) -> Table:
@@ -67,14 +76,18 @@ def present(table: pd.DataFrame) -> Table:
             "Dataset": f"{name} (upstream)" if row["role"] == "upstream" else name,
             "n": count(float("nan") if row["role"] == "mean" or pd.isna(row["n"]) else row["n"]),
             "R@1": number(row["r1"]),
-            METHODS["head"]: _with_spread(row["head"], row["head_spread"]),
+            METHODS["head"]: with_spread(row["head"], row["head_spread"]),
             "95 % interval": _interval(row["head_ci_low"], row["head_ci_high"]),
-            METHODS["class_entropy"]: number(row["class_entropy"]),
-            METHODS["embedding_norm"]: number(row["embedding_norm"]),
+            **{heading: number(row[method]) for method, heading in METHODS.items() if method != "head"},
+            "Head − entropy": signed(row["minus_class_entropy"]),
+            "its 95 % interval": _interval(
+                row["minus_class_entropy_ci_low"], row["minus_class_entropy_ci_high"], signed
+            ),
         }
         if "published" in row:
-            line["Published"] = _with_spread(row["published"], row["published_spread"])
-            line["Difference"] = number(row["difference"]).replace("-", "−")
+            line["Published"] = with_spread(row["published"], row["published_spread"])
+            line["Difference"] = signed(row["difference"])
+            line["Within"] = {True: "yes", False: "no"}.get(row["is_within_published"], "–")
         lines.append(line)
     shown = pd.DataFrame(lines)
     bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
@@ -88,7 +101,8 @@ def present(table: pd.DataFrame) -> Table:
     caption = (
         "R-AUROC: how well an uncertainty predicts that an image's nearest neighbour has another label (0.5 = chance). "
         f"Median over {seeds} seed{'s' if seeds != 1 else ''} ± the larger distance to the minimum or maximum; the "
-        "interval is a percentile bootstrap over images. Downstream datasets were not seen in training. "
+        "intervals are percentile bootstraps over images, that of the difference to the class entropy paired (the same "
+        "resamples for both). Downstream datasets were not seen in training. "
         "Bold: the best method of the row."
     )
     return Table(values=table, shown=shown, bold=bold, caption=caption, groups=groups)
@@ -106,27 +120,15 @@ def _methods(find: Summary, evaluation_set: EvaluationSet, backbone: str, varian
         "head_spread": find("auroc_correct", evaluation_set, backbone, "head", variant, "spread"),
         "head_ci_low": find("auroc_correct_ci_low", evaluation_set, backbone, "head", variant),
         "head_ci_high": find("auroc_correct_ci_high", evaluation_set, backbone, "head", variant),
-        "class_entropy": find("auroc_correct", evaluation_set, backbone, "class_entropy"),
-        "embedding_norm": find("auroc_correct", evaluation_set, backbone, "embedding_norm"),
+        **{method: find("auroc_correct", evaluation_set, backbone, method) for method in METHODS if method != "head"},
+        **{
+            f"minus_class_entropy{end}": find(
+                f"auroc_correct_minus_class_entropy{end}", evaluation_set, backbone, "head", variant
+            )
+            for end in ("", "_ci_low", "_ci_high")
+        },
     }
 
 
-def _beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Add the published columns; a table without any counterpart comes back as it is."""
-    key = ["backbone", "variant", "dataset", "split"]
-    is_median = (published["metric"] == "auroc_correct") & (published["method"] == "head") & published["seed"].isna()
-    theirs = published.loc[is_median, [*key, "value", "spread"]].rename(
-        columns={"value": "published", "spread": "published_spread"}
-    )
-    merged = table.merge(theirs, on=key, how="left", validate="one_to_one")
-    if merged["published"].isna().all():
-        return table
-    return merged.assign(difference=merged["head"] - merged["published"])
-
-
-def _with_spread(value: float, spread: float) -> str:
-    return number(value) if pd.isna(value) or pd.isna(spread) else f"{number(value)} ± {number(spread)}"
-
-
-def _interval(low: float, high: float) -> str:
-    return number(low) if pd.isna(low) or pd.isna(high) else f"{number(low)}–{number(high)}"
+def _interval(low: float, high: float, shown: Callable[[float], str] = number) -> str:
+    return number(low) if pd.isna(low) or pd.isna(high) else f"{shown(low)} to {shown(high)}"

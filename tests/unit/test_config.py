@@ -48,6 +48,23 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ("training.batch_size", "many", ["training.batch_size", "'many'", "integer"]),
         ("training.loss", "ordr", ["training.loss", "'ordr'", "'order'", "did you mean 'order'?"]),
         ("features.views.train.epoch", 3, ["features.views.train.epoch", "did you mean 'epochs'?"]),
+        (
+            "features.views.train.policy",
+            {"kind": "mixup", "alph": 1},
+            ["features.views.train.policy.mixup.alph", "allowed here", "did you mean 'alpha'?"],
+        ),
+        ("features.views.train.policy", {"kind": "mixdown"}, ["features.views.train.policy", "mixdown", "'cutmix'"]),
+        ("ablations.baseline", "defalt", ["ablations.baseline", "'defalt'", "did you mean 'default'?"]),
+        ("ablations.variants.default", {}, ["ablations.variants.default", "taken"]),
+        (
+            "ablations.variants.slow",
+            {"training": {"batch_size": 128}},
+            ["ablations.variants", "slow", "one pass", "training.batch_size"],
+        ),
+        ("evaluation.deteriorated", ["grek"], ["evaluation.deteriorated", "'grek'", "did you mean 'greek'?"]),
+        ("evaluation.projection.dataset", "latin", ["evaluation.projection.dataset", "'latin'", "defined"]),
+        ("joint_training.backbone", "rsnet", ["joint_training.backbone", "did you mean 'resnet'?"]),
+        ("evaluation.safe_retrieval", {"shares": [0.0, 0.2]}, ["table_share 0.1", "0.2"]),
         ("features.views.eval", {"epochs": 3}, ["views.eval", "built-in"]),
         ("features.centre_crop.minimum", 0.9, ["features.centre_crop", "0.9", "0.75"]),
         ("datasets.latin.kind", "glyph", ["datasets.latin", "'glyph'", "folder", "did you mean 'glyphs'?"]),
@@ -63,7 +80,7 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ("downstream", ["greek", "greek"], ["downstream", "greek/test", "twice"]),
         ("downstream", ["latin"], ["downstream", "latin/test", "upstream"]),
         ("downstream", [], ["downstream", "at least 1"]),
-        ("variants.order", {"view": "trian"}, ["variants.order.view", "'trian'", "did you mean 'train'?"]),
+        ("variants.default", {"view": "trian"}, ["variants.default.view", "'trian'", "did you mean 'train'?"]),
         ("variants.order", {"training": {"los": 1}}, ["variants.order.training.los", "did you mean 'loss'?"]),
         ("variants.order", {"training": {"margin": -1}}, ["variants.order.training.margin", "-1"]),
         ("seeds", [1, 1], ["seeds", "distinct"]),
@@ -123,8 +140,8 @@ def test_specs_are_plain_json_and_do_not_depend_on_the_order_of_keys() -> None:
                 specs.features_spec(config, "resnet", "latin", "train", "train"),
                 specs.cache_spec(config, "resnet", "latin", "train", "train"),
                 specs.neighbours_spec(config, "resnet", "greek", "test"),
-                specs.head_spec(config, "resnet", "order", 1),
-                specs.evaluation_spec(config, "resnet", "greek", "test", "order"),
+                specs.head_spec(config, "resnet", "default", 1),
+                specs.evaluation_spec(config, "resnet", "greek", "test", "default"),
             )
         ]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -24,12 +25,22 @@ from pipeline_lib.evaluation.heads import evaluate_heads
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.heads.checkpoint import TrainedHead, write_head
 from pipeline_lib.heads.numpy_head import score
+from pipeline_lib.metrics.bootstrap import resample_counts
+from pipeline_lib.metrics.selective import aurc
+from pipeline_lib.retrieval.mixed import mixed_neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
 
 DIM = 6
 SEEDS = [3, 1]
-BOOTSTRAP = {"resamples": 40, "confidence": 0.9, "seed": 0}
+SETTINGS = {
+    "bootstrap": {"resamples": 40, "confidence": 0.9, "seed": 0},
+    "target_accuracies": [0.5, 0.9],
+    "compat": "none",
+}
+MIX = {"images": 50, "seed": 4}
+COPY = 20
+BASELINES = ["class_entropy", "embedding_norm", "knn_distance"]
 
 
 class ArrayCache:
@@ -39,7 +50,7 @@ class ArrayCache:
         self.view_dir, self.arrays = view_dir, arrays
         self.rows, self.dim = arrays["embedding"].shape
         with artefacts.writing(view_dir / "cache", "cache", {}) as draft:
-            draft.facts["rows"] = self.rows
+            draft.facts.update(rows=self.rows, backbone="digest of small")
         self.manifest = artefacts.read(view_dir / "cache", "cache")
 
     def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
@@ -53,8 +64,10 @@ class ArrayCache:
 class Set:
     """One dataset, its caches, neighbours and evaluations. The image `skipped` is in the dataset alone."""
 
-    def __init__(self, root: Path, name: str, *, images: int, seed: int, is_upstream: bool, with_votes: bool) -> None:
-        self.root, self.name, self.is_upstream = root / name, name, is_upstream
+    def __init__(
+        self, root: Path, name: str, *, images: int, seed: int, upstream: Set | None, with_votes: bool
+    ) -> None:
+        self.root, self.name, self.is_upstream = root / name, name, upstream is None
         rng = np.random.default_rng(seed)
         label = np.append(rng.integers(0, 4, images - 1), 4)  # the last image is alone in its class
         votes = rng.integers(0, 3, (images, 5)) + 3 * np.eye(5, dtype=int)[label]
@@ -69,12 +82,14 @@ class Set:
             "embedding": (centre[self.label] + rng.normal(size=(n, DIM))).astype(np.float16),
             "class_entropy": rng.integers(0, 20, n).astype(np.float32),
         }
+        # A copy of an image of lower index and another label: wrong, but right by the reference code.
+        arrays["embedding"][COPY] = arrays["embedding"][np.argmax(self.label != self.label[COPY])]
         crop = arrays | {
             "embedding": (arrays["embedding"] / 2).astype(np.float16),
             "class_entropy": rng.integers(0, 20, n).astype(np.float32),
             "crop_fraction": rng.uniform(0.1, 0.75, n).astype(np.float32),
         }
-        if is_upstream:
+        if self.is_upstream:
             arrays["label_rank"] = rng.integers(0, 8, n).astype(np.int32) // 2
             arrays["task_loss"] = rng.random(n).astype(np.float32)
         entropy = ImageDataset(self.root / "dataset", "test").vote_entropy()
@@ -84,7 +99,10 @@ class Set:
         found = nearest_neighbours(
             lambda start, stop: arrays["embedding"][start:stop], n, backend="torch", device="cpu", block_rows=16
         )
-        write_neighbours(self.root / "neighbours", self.spec(), found, self.eval_cache)
+        mixed = upstream and mixed_neighbours(
+            upstream.eval_cache, self.eval_cache, MIX, backend="torch", device="cpu", block_rows=16
+        )
+        write_neighbours(self.root / "neighbours", self.spec(), found, self.eval_cache, mixed)
 
     def _write_dataset(self, label: np.ndarray, votes: np.ndarray | None) -> None:
         (self.root / "images").mkdir(parents=True)
@@ -104,7 +122,7 @@ class Set:
 
     def spec(self, **more: Any) -> dict[str, Any]:
         common = {"backbone": "small", "dataset": self.name, "split": "test", "is_upstream": self.is_upstream}
-        return {**common, "bootstrap": BOOTSTRAP, **more}
+        return {**common, **SETTINGS, **more}
 
     def evaluate_baselines(self, upstream: Set | None, **replace: Any) -> Path:
         arguments: dict[str, Any] = {
@@ -115,30 +133,33 @@ class Set:
             "upstream_dir": upstream and upstream.root / "baselines",
             "out": self.root / "baselines",
         }
-        evaluate_baselines(self.spec(), **(arguments | replace))
-        return self.root / "baselines"
+        arguments |= replace
+        evaluate_baselines(arguments.pop("spec", self.spec()), **arguments)
+        return arguments["out"]
 
     def evaluate_heads(self, heads: dict[int, Path], upstream: Set | None, **replace: Any) -> Path:
         arguments: dict[str, Any] = {
             "eval_cache": self.eval_cache,
             "crop_cache": self.crop_cache,
             "baselines_dir": self.root / "baselines",
+            "neighbours_dir": self.root / "neighbours",
             "head_dirs": heads,
             "upstream_dir": upstream and upstream.root / "heads",
             "out": self.root / "heads",
         }
-        evaluate_heads(self.spec(variant="paper", seeds=SEEDS), **(arguments | replace))
-        return self.root / "heads"
+        arguments |= replace
+        evaluate_heads(arguments.pop("spec", self.spec(variant="paper", seeds=SEEDS)), **arguments)
+        return arguments["out"]
 
 
 class World:
     """An upstream and two downstream sets with two heads, all evaluated."""
 
     def __init__(self, root: Path) -> None:
-        self.upstream = Set(root, "known", images=90, seed=0, is_upstream=True, with_votes=False)
+        self.upstream = Set(root, "known", images=90, seed=0, upstream=None, with_votes=False)
         self.downstream = [
-            Set(root, "unseen", images=60, seed=1, is_upstream=False, with_votes=True),
-            Set(root, "NA", images=40, seed=2, is_upstream=False, with_votes=False),
+            Set(root, "unseen", images=60, seed=1, upstream=self.upstream, with_votes=True),
+            Set(root, "NA", images=40, seed=2, upstream=self.upstream, with_votes=False),
         ]
         self.sets = [self.upstream, *self.downstream]
         rng = np.random.default_rng(9)
@@ -159,6 +180,9 @@ class World:
         aggregate(self.evaluations, self.table)
         self.metrics = read_metric_rows(self.table)
 
+    def sets_of(self, downstream: Set) -> tuple[Set, Set]:
+        return self.upstream, downstream
+
     def value(self, metric: str, method: str, dataset: str, seed: int | None = None) -> tuple[float, int]:
         rows = self.metrics[
             (self.metrics["metric"] == metric)
@@ -175,21 +199,27 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-def correct_by_loop(each: Set) -> np.ndarray:
-    values = each.eval_cache.arrays["embedding"].astype(np.float64)
-    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+def similarities(values: np.ndarray) -> np.ndarray:
+    wide = values.astype(np.float64)
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
     similarity = unit @ unit.T
     np.fill_diagonal(similarity, -2)
+    return similarity
+
+
+def correct_by_loop(each: Set) -> np.ndarray:
+    similarity = similarities(each.eval_cache.arrays["embedding"])
     return np.array([each.label[np.argmax(row)] == label for row, label in zip(similarity, each.label, strict=True)])
 
 
-def uncertainties(world: World, each: Set) -> dict[tuple[str, int | None], tuple[np.ndarray, np.ndarray]]:
+def uncertainties(world: World, each: Set) -> dict[tuple[str, int | None], tuple[np.ndarray, np.ndarray | None]]:
     """Return (u, u of the crop) per method and seed, computed anew."""
     image, crop = each.eval_cache.arrays, each.crop_cache.arrays
     norms = [-np.linalg.norm(arrays["embedding"].astype(np.float64), axis=1) for arrays in (image, crop)]
-    found = {
+    found: dict[tuple[str, int | None], tuple[np.ndarray, np.ndarray | None]] = {
         ("class_entropy", None): (image["class_entropy"], crop["class_entropy"]),
         ("embedding_norm", None): (norms[0], norms[1]),
+        ("knn_distance", None): (1 - similarities(image["embedding"]).max(axis=1), None),
     }
     for seed, weights in world.weights.items():
         found["head", seed] = (score(weights, image["embedding"]), score(weights, crop["embedding"]))
@@ -200,6 +230,8 @@ def test_representation_metrics_equal_a_loop(world: World) -> None:
     for each in world.sets:
         value, n = world.value("r1", "representation", each.name)
         assert (value, n) == (pytest.approx(correct_by_loop(each).mean()), len(each.label))
+        assert not correct_by_loop(each)[COPY]
+        assert world.value("reference_r1", "representation", each.name)[0] == pytest.approx(value + 1 / n)
         assert world.value("lone_class_images", "representation", each.name)[0] == 1
         low, high = (world.value(f"r1_ci_{end}", "representation", each.name)[0] for end in ("low", "high"))
         assert low < value < high
@@ -219,12 +251,19 @@ def test_uncertainty_metrics_equal_scikit_learn_and_scipy(world: World) -> None:
             auroc = roc_auc_score(~correct, image)
             assert value("auroc_correct") == pytest.approx(auroc, abs=1e-12)
             assert value("auroc_correct_ci_low") < auroc < value("auroc_correct_ci_high")
-            assert value("croppedHasBiggerUnc") == pytest.approx((crop > image).mean())
-            assert value("rcorr_crop_unc") == pytest.approx(spearmanr(-crop, fraction).statistic, abs=1e-12)
+            scores = torch.from_numpy(-1 / image if method == "embedding_norm" else image).to(torch.float32)
+            scores = scores if ((scores >= 0) & (scores <= 1)).all() else torch.sigmoid(scores)
+            wrong = ~correct & (np.arange(len(correct)) != COPY)
+            assert value("reference_auroc_correct") == pytest.approx(roc_auc_score(wrong, scores.numpy()), abs=1e-12)
+            if crop is not None:
+                assert value("croppedHasBiggerUnc") == pytest.approx((crop > image).mean())
+                assert value("rcorr_crop_unc") == pytest.approx(spearmanr(-crop, fraction).statistic, abs=1e-12)
             assert value("unc_q75") == pytest.approx(np.quantile(image.astype(np.float64), 0.75))
             if each.vote_entropy is not None:
                 expected = spearmanr(image, each.vote_entropy).statistic
                 assert value("rcorr_entropy") == pytest.approx(expected, abs=1e-12)
+                not_dirac = roc_auc_score(each.vote_entropy > 0, image)
+                assert value("auroc_not_dirac") == pytest.approx(not_dirac, abs=1e-12)
             if each.is_upstream:
                 wrong = each.eval_cache.arrays["label_rank"] > 0
                 assert value("auroc_classification") == pytest.approx(roc_auc_score(wrong, image), abs=1e-12)
@@ -242,6 +281,73 @@ def test_auroc_ood_compares_equally_many_images_with_the_upstream_ones(world: Wo
             assert value == pytest.approx(of_all, abs=0.15)
 
 
+def test_auroc_correct_mixed_equals_a_loop_over_both_sets(world: World) -> None:
+    for each in world.downstream:
+        mixed = read_neighbours(each.root / "neighbours").mixed
+        assert mixed is not None
+        sides = [np.isin(a.sample_id, mixed.sample_id[mixed.is_upstream == a.is_upstream]) for a in world.sets_of(each)]
+        size = min(MIX["images"], len(each.label))
+        assert [side.sum() for side in sides] == [size, size]
+        embedding, label = (
+            np.concatenate(
+                [a.eval_cache.arrays[name][side] for a, side in zip(world.sets_of(each), sides, strict=True)]
+            )
+            for name in ("embedding", "label")
+        )
+        label = label + 100 * (np.arange(2 * size) >= size)
+        wrong = label[similarities(embedding).argmax(axis=1)] != label
+        for (method, seed), (image, _) in uncertainties(world, each).items():
+            upstream = uncertainties(world, world.upstream)[method, seed][0]
+            expected = roc_auc_score(wrong, np.concatenate([upstream[sides[0]], image[sides[1]]]))
+            value, n = world.value("auroc_correct_mixed", method, each.name, seed)
+            assert (value, n) == (pytest.approx(expected, abs=1e-12), 2 * size)
+
+
+def test_differences_from_baselines_are_of_the_same_resamples(world: World) -> None:
+    each, seed = world.downstream[1], 1
+    wrong, found = ~correct_by_loop(each), uncertainties(world, each)
+    draws = [np.repeat(np.arange(len(wrong)), counts) for counts in resample_counts(len(wrong), 40, 0)]
+    for name in BASELINES:
+        ours, theirs = found["head", seed][0], found[name, None][0]
+        metric = f"auroc_correct_minus_{name}"
+        value = world.value(metric, "head", each.name, seed)[0]
+        assert value == pytest.approx(roc_auc_score(wrong, ours) - roc_auc_score(wrong, theirs), abs=1e-12)
+        differences = [
+            roc_auc_score(wrong[drawn], ours[drawn]) - roc_auc_score(wrong[drawn], theirs[drawn]) for drawn in draws
+        ]
+        for end, share in (("low", 0.05), ("high", 0.95)):
+            bound = world.value(f"{metric}_ci_{end}", "head", each.name, seed)[0]
+            assert bound == pytest.approx(np.quantile(differences, share), abs=1e-12)
+
+
+def test_selective_metrics_are_there_for_every_target(world: World) -> None:
+    for each in world.sets:
+        wrong = ~correct_by_loop(each)
+        for (method, seed), (image, _) in uncertainties(world, each).items():
+            assert world.value("aurc", method, each.name, seed)[0] == pytest.approx(
+                aurc(image, wrong, "toy"), abs=1e-12
+            )
+            low, high = (world.value(f"coverage_at_r1_{t}", method, each.name, seed)[0] for t in (0.5, 0.9))
+            assert 0 <= high <= low <= 1
+            assert 0 <= world.value("e_aurc", method, each.name, seed)[0] < 1
+
+
+def test_compat_replaces_the_two_point_values_alone(world: World, tmp_path: Path) -> None:
+    each = world.downstream[0]
+    spec = each.spec(compat="reference")
+    heads_spec = each.spec(variant="paper", seeds=SEEDS, compat="reference")
+    each.evaluate_baselines(world.upstream, spec=spec, out=tmp_path / "baselines")
+    each.evaluate_heads(world.heads, world.upstream, spec=heads_spec, out=tmp_path / "heads")
+    key = ["method", "seed", "metric"]
+    for folder in ("baselines", "heads"):
+        exact = read_metric_rows(each.root / folder / "metrics.csv").set_index(key)["value"]
+        compat = read_metric_rows(tmp_path / folder / "metrics.csv").set_index(key)["value"]
+        replaced = compat.index.get_level_values("metric").isin(["auroc_correct", "r1"])
+        pd.testing.assert_series_equal(compat[~replaced], exact[~replaced])
+        for method, seed, metric in compat.index[replaced]:
+            assert compat[method, seed, metric] == exact[method, seed, f"reference_{metric}"]
+
+
 def test_metrics_stand_only_where_they_are_defined(world: World) -> None:
     having = {
         metric: set(rows["dataset"])
@@ -249,7 +355,13 @@ def test_metrics_stand_only_where_they_are_defined(world: World) -> None:
     }
     assert having["auroc_classification"] == having["top1"] == having["top5"] == {"known"}
     assert having["auroc_ood"] == {"unseen", "NA"}
-    assert having["rcorr_entropy"] == {"unseen"}
+    assert having["auroc_correct_mixed"] == {"unseen", "NA"}
+    assert having["rcorr_entropy"] == having["auroc_not_dirac"] == {"unseen"}
+    assert having["auroc_correct_minus_knn_distance_ci_low"] == {"known", "unseen", "NA"}
+    without_crops = world.metrics[world.metrics["method"] == "knn_distance"]["metric"]
+    assert not without_crops.isin(["croppedHasBiggerUnc", "rcorr_crop_unc"]).any()
+    compared = world.metrics[world.metrics["metric"].str.startswith("auroc_correct_minus")]
+    assert set(compared["method"]) == {"head"}
     assert having["auroc_correct"] == {"known", "unseen", "NA"}
 
 
@@ -286,6 +398,7 @@ def test_scores_have_a_row_per_cached_image(world: World) -> None:
         assert not baselines["correct"].iloc[-1]  # alone in its class
         for seed in SEEDS:
             image, crop = uncertainties(world, each)["head", seed]
+            assert crop is not None
             np.testing.assert_array_equal(heads[f"uncertainty_seed{seed}"], image)
             np.testing.assert_array_equal(heads[f"crop_uncertainty_seed{seed}"], crop)
 
@@ -328,9 +441,9 @@ def test_artefacts_of_other_images_are_named(world: World, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluation_loads_no_torch() -> None:
+def test_evaluation_loads_neither_torch_nor_scipy() -> None:
     code = (
         "import sys, pipeline_lib.evaluation.baselines, pipeline_lib.evaluation.heads, "
-        "pipeline_lib.evaluation.aggregate; sys.exit('torch' in sys.modules)"
+        "pipeline_lib.evaluation.aggregate; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,17 +11,22 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from pipeline_lib import artefacts
-from pipeline_lib.artefacts import MANIFEST
+from pipeline_lib.__main__ import main
+from pipeline_lib.artefacts import MANIFEST, canonical_json
 from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.config.deteriorations import Deteriorations, draws
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.features.cache import FeatureCache, write_cache
-from pipeline_lib.features.extract import extract_block
+from pipeline_lib.features.extract import extract_block, extract_blocks
 from pipeline_lib.features.store import BlockArrays
 from tests.unit import worlds
 
+CUTMIX = {**worlds.block_spec()["view"], "policy": {"kind": "cutmix", "probability": 0.5, "alpha": 1.0}}
+MIXUP = {**worlds.block_spec()["view"], "policy": {"kind": "mixup", "probability": 0.5, "alpha": 1.0}}
+DETERIORATIONS = {"kind": "deteriorations", "seed": 0, "draws": draws(Deteriorations())}
 ARRAYS = ("embedding", "task_loss", "class_entropy", "label_rank", "label", "sample_id")
 
 
@@ -241,3 +246,101 @@ def test_manifests_tell_backbone_and_dataset(world: Path, tmp_path: Path) -> Non
     cache = extract_view(world, tmp_path)
     assert cache.manifest.facts["backbone"] == artefacts.file_digest(world / "mine" / MANIFEST)
     assert cache.manifest.facts["dataset"] == artefacts.file_digest(world / "latin" / MANIFEST)
+
+
+@pytest.mark.parametrize("view_spec", [CUTMIX, MIXUP], ids=["cutmix", "mixup"])
+def test_a_mixed_image_has_the_mixed_loss(world: Path, tmp_path: Path, view_spec: dict) -> None:
+    """Every row against PyTorch's cross-entropy with the mixed label as a distribution over the classes."""
+    found = content(extract_view(world, tmp_path / "mixed", view=view_spec, dtype="float32"))
+    images, model = ImageDataset(world / "latin", "train"), open_backbone(world / "mine")
+    view = make_view(view_spec, model.data_config, images)
+    assert found["partner_label"].dtype == found["label_weight"].dtype == np.float32
+    assert 0.3 < (found["label_weight"] == 1).mean() < 0.7
+    for epoch in range(3):
+        for row in range(0, 124, 8):
+            pixels, (partner, weight) = view(images.image(row), int(images.sample_id[row]), epoch)
+            assert found["partner_label"][epoch, row] == partner
+            assert found["label_weight"][epoch, row] == np.float32(weight)
+            with torch.inference_mode():
+                _, logits = model.from_pixels(pixels[None])
+            label = int(images.label[row])
+            target = torch.zeros(1, 62)
+            target[0, label] += weight
+            target[0, int(partner)] += 1 - weight
+            assert found["task_loss"][epoch, row] == pytest.approx(F.cross_entropy(logits, target).item(), rel=1e-4)
+            assert found["label_rank"][epoch, row] == int((logits[0] > logits[0, label]).sum())
+            if weight == 1:
+                assert partner == label
+    cut = content(extract_view(world, tmp_path / "cut", 50, 2, workers=1, view=view_spec, dtype="float32"))
+    for name in found:
+        assert cut[name].tobytes() == found[name].tobytes(), name
+
+
+def test_mixed_labels_are_stored_without_a_task_loss(world: Path, tmp_path: Path) -> None:
+    extract_block(
+        worlds.block_spec(view=CUTMIX, with_task_loss=False, samples=[0, 5]),
+        world / "latin",
+        world / "mine",
+        tmp_path / "block",
+    )
+    names = set(BlockArrays(tmp_path / "block").names)
+    assert names == {"embedding", "class_entropy", "partner_label", "label_weight", "sample_id", "label", "epoch"}
+
+
+def several(directory: Path) -> dict[Path, dict]:
+    """Return blocks of several views of the same images."""
+    shared = {"samples": [30, 71]}
+    return {
+        directory / "train": worlds.block_spec(**shared),
+        directory / "cutmix": worlds.block_spec(**shared, view=CUTMIX, epochs=[1, 3]),
+        directory / "eval": worlds.block_spec(**shared, view={"kind": "eval"}, epochs=[0, 1]),
+        directory / "deteriorations": worlds.block_spec(**shared, view=DETERIORATIONS, epochs=[3, 17]),
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_views_extracted_together_are_the_ones_extracted_alone(world: Path, tmp_path: Path, workers: int) -> None:
+    together, alone = several(tmp_path / "together"), several(tmp_path / "alone")
+    counted: list[int] = []
+    extract_blocks(together, world / "latin", world / "mine", workers, counted.append)
+    assert sum(counted) == 41 * (3 + 2 + 1 + 14)
+    for directory, (other, spec) in zip(together, alone.items(), strict=True):
+        extract_block(spec, world / "latin", world / "mine", other)
+        # The manifest holds the checksum of every file.
+        assert (directory / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+
+
+def test_views_extracted_together_decode_each_image_once(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    image = ImageDataset.image
+    monkeypatch.setattr(ImageDataset, "image", lambda self, position: decoded.append(position) or image(self, position))
+    specs = several(tmp_path)
+    del specs[tmp_path / "cutmix"]  # decodes partners too
+    extract_blocks(specs, world / "latin", world / "mine")
+    assert decoded == list(range(30, 71))
+
+
+def test_blocks_of_other_images_cannot_be_extracted_together(world: Path, tmp_path: Path) -> None:
+    specs = several(tmp_path)
+    specs[tmp_path / "eval"] = worlds.block_spec(samples=[30, 72])
+    with pytest.raises(PipelineError, match=r"'samples' is \[30, 71\] in one and \[30, 72\] in another"):
+        extract_blocks(specs, world / "latin", world / "mine")
+
+
+def test_the_stage_takes_a_spec_for_each_output(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = several(tmp_path)
+    base = ["features", "--dataset", str(world / "latin"), "--backbone", str(world / "mine")]
+    pairs = [f"--spec={canonical_json(spec)}" for spec in specs.values()]
+    outputs = [f"--output={directory}" for directory in specs]
+    assert main([*base, *pairs, *outputs[:-1]]) == 1
+    assert "there are 4 --spec and 3 --output; give one --output for each --spec" in capsys.readouterr().err
+    assert main([*base, *pairs[:2], outputs[0], outputs[0]]) == 1
+    assert "--output names a folder twice" in capsys.readouterr().err
+    assert main([*base, *pairs, *outputs]) == 0
+    assert "820 of 820 images" in capsys.readouterr().err
+    for directory, spec in specs.items():
+        assert artefacts.read(directory, "features").spec == spec

@@ -16,7 +16,7 @@ from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads.checkpoint import read_head, write_head
 from pipeline_lib.heads.curve import live_curve
 from pipeline_lib.heads.schedule import peak_learning_rate
-from pipeline_lib.heads.train import train_heads
+from pipeline_lib.heads.train import train_heads, train_recipes
 from tests.unit.heads_world import CachedRows, learnable_rows, small_training
 
 ROOT = Path(__file__).parents[2]
@@ -207,7 +207,7 @@ MEASURE_MEMORY = r"""
 import pathlib, re, sys
 import numpy as np
 from tests.unit.heads_world import small_training
-from pipeline_lib.heads.train import train_heads
+from pipeline_lib.heads.train import train_heads, train_recipes
 
 class RowsOnDisk:
     def __init__(self, path, rows):
@@ -240,3 +240,49 @@ def test_peak_memory_does_not_grow_with_the_rows(tmp_path):
     # The larger cache (100 MB) would show: it is more than a tenth of the peak.
     cache_size = 200_000 * 256 * 2 / 1024
     assert cache_size > 0.1 * peak[20_000]
+
+
+ABLATIONS = {
+    "default": small_training(),
+    "leeway": small_training(leeway=0.5),
+    "small": small_training(hidden=(8,)),
+    "adam": small_training(optimizer="adam"),
+    "sgd": small_training(optimizer="sgd"),
+    "lion": small_training(optimizer="lion", learning_rate=1e-4),
+    "step": small_training(schedule="step"),
+    "squared": small_training(loss="squared_error"),
+}
+
+
+def test_recipes_in_one_pass_come_out_as_alone_and_read_the_cache_once():
+    rows = learnable_rows(700, 3)
+    together = train_recipes(rows, ABLATIONS, [4, 1])
+    reads = len(rows.reads)
+    for name, training in ABLATIONS.items():
+        rows.reads.clear()
+        for head, alone in zip(together[name], train_heads(rows, training, [4, 1]), strict=True):
+            assert_close(head.weights, alone.weights)
+        assert len(rows.reads) == reads, name
+    weights = {name: heads[0].weights["layers.0.weight"] for name, heads in together.items()}
+    for name in ABLATIONS:
+        if name != "default":
+            other = weights[name]
+            assert other.shape != weights["default"].shape or np.abs(other - weights["default"]).max() > 1e-4, name
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "lion"])
+def test_every_optimiser_learns_the_order(optimizer):
+    training = small_training(optimizer=optimizer, learning_rate=1e-3 if optimizer == "lion" else 0.01)
+    (head,) = train_heads(learnable_rows(2000, 5), training, [0])
+    assert order_of_unseen(head.weights) > 0.7
+
+
+def test_a_head_that_starts_at_zero_stays_constant_as_in_table_3():
+    (head,) = train_heads(learnable_rows(700, 3), small_training(initialisation="zero"), [0])
+    assert all(not weights.any() for name, weights in head.weights.items() if name.endswith("weight"))
+
+
+def test_recipes_that_read_the_cache_differently_are_refused():
+    recipes = {"a": small_training(), "b": small_training(batch_size=32)}
+    with pytest.raises(PipelineError, match=r"training.batch_size is 64 in 'a' but 32 in 'b'"):
+        train_recipes(learnable_rows(700, 1), recipes, [0])

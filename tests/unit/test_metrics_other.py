@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import roc_auc_score
 
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.metrics.classification import top_k_accuracy
-from pipeline_lib.metrics.correlation import crop_correlation, spearman, vote_entropy_correlation
+from pipeline_lib.metrics.correlation import (
+    auroc_not_dirac,
+    crop_correlation,
+    spearman,
+    vote_entropy_correlation,
+)
+from pipeline_lib.metrics.ranks import average_ranks
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
 from pipeline_lib.metrics.summary import crop_has_bigger_uncertainty, uncertainty_summary
 from pipeline_lib.retrieval.store import lone_class_images
@@ -45,6 +52,27 @@ def test_spearman_equals_scipy_with_ties(seed: int) -> None:
     expected = spearmanr(first, second).statistic
     assert spearman(first, second, "toy") == pytest.approx(expected, abs=1e-12)
     assert spearman(1e8 + first.astype(np.float64), 1e-30 * second, "toy") == pytest.approx(expected, abs=1e-12)
+
+
+@given(
+    values=st.lists(st.floats(allow_nan=False, width=32), min_size=1, max_size=40),
+    copies=st.lists(st.integers(0, 39), max_size=10),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_average_ranks_equal_scipy_at_every_magnitude(values: list[float], copies: list[int], dtype: type) -> None:
+    u = np.array([*values, *(values[place % len(values)] for place in copies)], dtype)
+    np.testing.assert_array_equal(average_ranks(u), rankdata(u, method="average"))
+
+
+def test_images_on_which_voters_differ_are_told_from_those_on_which_they_agree() -> None:
+    rng = np.random.default_rng(0)
+    uncertainty = rng.normal(size=200).astype(np.float32)
+    entropy = np.where(rng.random(200) < 0.4, 0.0, rng.random(200))
+    expected = roc_auc_score(entropy[30:] > 0, uncertainty[30:])
+    entropy[:30] = np.nan
+    assert auroc_not_dirac(uncertainty, entropy, "toy") == pytest.approx(expected, abs=1e-12)
+    with pytest.warns(UserWarning, match="blend/test"):
+        assert np.isnan(auroc_not_dirac(uncertainty, np.zeros(200), "blend/test"))
 
 
 def test_images_without_votes_are_left_out() -> None:

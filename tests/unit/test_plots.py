@@ -77,7 +77,7 @@ def draw_densities(downstream: list[EvaluationSet], backbones: list[str], seeds:
 
 def draw_recall(downstream: list[EvaluationSet], backbones: list[str], seeds: tuple[int, ...]) -> Figure:
     metrics = make_metrics(downstream, backbones, seeds, ("default", "other"))
-    return recall_vs_auroc.draw(metrics, downstream, backbones, ["default", "other"], 4.5, 3.4)
+    return recall_vs_auroc.draw(metrics, None, downstream, backbones, ["default", "other"], 4.5, 3.4)
 
 
 def make_curves(backbones: list[str], seeds: tuple[int, ...]) -> dict[tuple[str, str, int], pd.DataFrame]:

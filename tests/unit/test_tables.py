@@ -110,7 +110,7 @@ def test_without_a_match_there_are_no_published_columns(metrics: pd.DataFrame) -
 
 
 def test_all_metrics_repeats_the_representation_beside_each_method(metrics: pd.DataFrame) -> None:
-    table = all_metrics.build(metrics, UPSTREAM, [GREEK, DIGITS], ["vit"])
+    table = all_metrics.build(metrics, UPSTREAM, [GREEK, DIGITS], ["vit"], ["default"])
     assert list(zip(table["method"], table["dataset"], strict=True)) == [
         ("head", "latin"),
         ("head", "greek"),
@@ -156,9 +156,15 @@ def test_written_files_hold_the_same_numbers(tmp_path: Path, metrics: pd.DataFra
     render.write(table, *paths)
     assert pd.read_csv(paths[0])["head"].tolist() == pytest.approx(table.values["head"].tolist(), rel=1e-5)
     markdown = paths[1].read_text()
-    assert "| vit | latin (upstream) | 1,200 | 0.900 | **0.810 ± 0.040** | 0.790–0.840 | 0.790 | – |" in markdown
+    assert (
+        "| vit | latin (upstream) | 1,200 | 0.900 | **0.810 ± 0.040** | 0.790 to 0.840 | 0.790 | – | – | – | – |"
+        in markdown
+    )
     tex = paths[2].read_text()
-    assert r"vit & latin (upstream) & 1,200 & 0.900 & \textbf{0.810 $\pm$ 0.040} & 0.790--0.840 & 0.790 & -- \\" in tex
+    assert (
+        r"vit & latin (upstream) & 1,200 & 0.900 & \textbf{0.810 $\pm$ 0.040} & 0.790 to 0.840 & 0.790 & -- & -- & -- & -- \\"
+        in tex
+    )
     assert tex.count(r"\midrule") == 1 and tex.rstrip().endswith(r"\end{tabular}")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.csv",

@@ -27,7 +27,7 @@ TINY_WORLD: dict[str, Any] = {
         name: {"kind": "trained", "architecture": architecture, "image_size": 32, "epochs": 1}
         for name, architecture in [("resnet", "test_resnet"), ("vit", "test_vit")]
     },
-    "variants": {"order": {}},
+    "variants": {"default": {}},
     "seeds": [1],
     "features": {"block_samples": 200, "block_epochs": 2, "views": {"train": {"epochs": 2}}},
     "training": {"hidden": [16], "batch_size": 32, "episode_samples": 100, "warmup_episodes": 1},

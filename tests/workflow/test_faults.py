@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_named_and_healed_by_verify(tiny: Workflow) -> None:
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
 
-    train_again = ("--forcerun", "head", "--", "results/heads/vit/order/seed1/manifest.json")
+    train_again = ("--forcerun", "head", "--", "results/heads/vit/default/seed1/manifest.json")
     failed = tiny.snakemake(*train_again, check=False)
     assert failed.returncode != 0
     lines = (failed.stdout + failed.stderr).splitlines()

@@ -70,7 +70,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         # Epochs 2 and 3 are one more block of each range of images (248 images in blocks of 200); eval views stay.
         (edited("features.views.train.epochs", 4), {"features": 4, "cache": 2} | EVERY_HEAD),
         (edited("training.learning_rate", 0.002), EVERY_HEAD),
-        (edited("variants.order", {"training": {"margin": 0.2}}), EVERY_HEAD),
+        (edited("variants.default", {"training": {"margin": 0.2}}), EVERY_HEAD),
         (
             edited("variants.narrow", {"training": {"hidden": [8]}}),
             {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES,

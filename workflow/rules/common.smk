@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -40,15 +41,21 @@ pathvars:
 
 
 RESULTS = CONFIG.results_dir
+PUBLISHED = f"{ROOT}/workflow/published/pretrained_uncertainties.csv"
 EVALUATION_SETS = specs.evaluation_sets(CONFIG)
 UPSTREAM = EVALUATION_SETS[0]
+FIRST_BACKBONE, FIRST_VARIANT = next(iter(CONFIG.backbones)), next(iter(CONFIG.variants))
+
+
+# Ablations are trained and evaluated together, by rules of their own.
+VARIANT = "|".join(map(re.escape, CONFIG.variants))
 
 
 wildcard_constraints:
     dataset=r"[^/]+",
     split=r"[^/]+",
     backbone=r"[^/]+",
-    variant=r"[^/]+",
+    variant=VARIANT,
     view=r"[^/]+",
     seed=r"\d+",
 
@@ -88,7 +95,7 @@ def split_size(dataset, split):
 def block_manifests(backbone, dataset, split, view):
     """Return the manifests of all blocks of a view."""
     samples = block_ranges(split_size(dataset, split), CONFIG.features.block_samples)
-    epochs = block_ranges(specs.view_epochs(CONFIG, view), CONFIG.features.block_epochs)
+    epochs = block_ranges(specs.view_epochs(CONFIG, view), specs.block_epochs(CONFIG, view))
     folder = f"{RESULTS}/features/{backbone}/{dataset}/{split}/{view}/blocks"
     return [f"{folder}/{block_name(s, e)}/manifest.json" for e in epochs for s in samples]
 
@@ -111,6 +118,35 @@ def upstream_argument(wildcards, method):
     return "".join(f"--upstream {Path(path).parent}" for path in upstream_evaluation(wildcards, method))
 
 
+def upstream_features(wildcards):
+    """Return the cache of the upstream evaluation set, which any other set is mixed with."""
+    if is_upstream_set(wildcards):
+        return []
+    view = f"{RESULTS}/features/{wildcards.backbone}/{UPSTREAM.dataset}/{UPSTREAM.split}/eval"
+    return [f"{view}/cache/manifest.json"]
+
+
+def heads_argument(wildcards):
+    """Return the stages' argument that names the head of each seed."""
+    folder = f"{RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}"
+    return " ".join(f"{seed}={folder}/seed{seed}" for seed in CONFIG.seeds)
+
+
+def ablation_evaluations(backbone):
+    """Return the spec of evaluating all ablations on a set, as a function of the wildcards."""
+    return lambda wildcards: spec(specs.ablation_evaluations_spec, backbone, wildcards.dataset, wildcards.split)
+
+
 def plot_code(plot):
     """Return the digest of the code behind one figure."""
     return code_digest("pipeline_lib.stages.plot", f"pipeline_lib.stages.figures.{plot}")
+
+
+def table_code(table):
+    """Return the digest of the code behind one table."""
+    return code_digest("pipeline_lib.stages.table", f"pipeline_lib.stages.tables.{table}")
+
+
+def results_folder(wildcards, output):
+    """Return the results folder from which a figure reads what it needs."""
+    return Path(output.png).parents[1]

@@ -33,6 +33,7 @@ rule evaluate:
         eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
         crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
         baselines="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
+        neighbours="<results>/neighbours/{backbone}/{dataset}/{split}/manifest.json",
         heads=expand("<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds),
         upstream=lambda wildcards: upstream_evaluation(wildcards, f"heads/{wildcards.variant}"),
     output:
@@ -51,23 +52,84 @@ rule evaluate:
         ),
         code=code_digest("pipeline_lib.stages.evaluate_heads"),
         upstream=lambda wildcards: upstream_argument(wildcards, f"heads/{wildcards.variant}"),
-        heads=lambda wildcards: " ".join(
-            f"{seed}={RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}/seed{seed}" for seed in CONFIG.seeds
-        ),
+        heads=heads_argument,
     shell:
         "python -m pipeline_lib evaluate_heads --spec {params.spec:q} "
         "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "
+        "--neighbours $(dirname {input.neighbours:q}) "
         "--heads {params.heads} {params.upstream} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+
+
+for BACKBONE in CONFIG.ablations.backbones if CONFIG.ablations else []:
+
+    rule:
+        name:
+            f"evaluate_ablations_{BACKBONE}"
+        input:
+            eval=f"<results>/features/{BACKBONE}/{{dataset}}/{{split}}/eval/cache/manifest.json",
+            crop=f"<results>/features/{BACKBONE}/{{dataset}}/{{split}}/centre_crop/cache/manifest.json",
+            baselines=f"<results>/evaluation/{BACKBONE}/baselines/{{dataset}}/{{split}}/manifest.json",
+            heads=expand(
+                f"<results>/heads/{BACKBONE}/{{variant}}/seed{{seed}}/manifest.json",
+                variant=CONFIG.ablations.variants,
+                seed=CONFIG.seeds,
+            ),
+        output:
+            expand(
+                f"<results>/evaluation/{BACKBONE}/heads/{{variant}}/{{{{dataset}}}}/{{{{split}}}}/{{file}}",
+                variant=CONFIG.ablations.variants,
+                file=["manifest.json", "metrics.csv", "scores.parquet"],
+            ),
+        log:
+            f"<logs>/evaluation/{BACKBONE}/ablations/{{dataset}}/{{split}}.log",
+        benchmark:
+            f"<benchmarks>/evaluation/{BACKBONE}/ablations/{{dataset}}/{{split}}.tsv"
+        conda:
+            "../../envs/pipeline.yaml"
+        params:
+            spec=ablation_evaluations(BACKBONE),
+            code=code_digest("pipeline_lib.stages.evaluate_ablations"),
+            heads=f"{RESULTS}/heads/{BACKBONE}",
+            evaluations=f"{RESULTS}/evaluation/{BACKBONE}/heads",
+        shell:
+            "python -m pipeline_lib evaluate_ablations --spec {params.spec:q} "
+            "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "
+            "--heads {params.heads:q} --output {params.evaluations:q} "
+            "2>&1 | tee {log:q}"
+
+
+# Every artefact with metric rows.
+MEASURED = [
+    *expand(
+        "<results>/evaluation/{backbone}/{method}/{set.dataset}/{set.split}/manifest.json",
+        backbone=CONFIG.backbones,
+        method=["baselines", *(f"heads/{variant}" for variant in CONFIG.variants)],
+        set=EVALUATION_SETS,
+    ),
+    *expand(
+        "<results>/evaluation/{backbone}/heads/{variant}/{set.dataset}/{set.split}/manifest.json",
+        backbone=CONFIG.ablations.backbones if CONFIG.ablations else [],
+        variant=CONFIG.ablations.variants if CONFIG.ablations else [],
+        set=specs.averaged_sets(CONFIG),
+    ),
+    *expand(
+        "<results>/safe_retrieval/{backbone}/{variant}/{set.dataset}/{set.split}/manifest.json",
+        backbone=CONFIG.backbones,
+        variant=FIRST_VARIANT,
+        set=EVALUATION_SETS,
+    ),
+    *expand(
+        "<results>/deteriorations/{backbone}/{variant}/{set.dataset}/{set.split}/manifest.json",
+        backbone=FIRST_BACKBONE,
+        variant=FIRST_VARIANT,
+        set=specs.deteriorated_sets(CONFIG),
+    ),
+]
 
 
 rule metrics:
     input:
-        expand(
-            "<results>/evaluation/{backbone}/{method}/{set.dataset}/{set.split}/manifest.json",
-            backbone=CONFIG.backbones,
-            method=["baselines", *(f"heads/{variant}" for variant in CONFIG.variants)],
-            set=EVALUATION_SETS,
-        ),
+        MEASURED,
     output:
         report(
             "<results>/metrics.csv",
@@ -85,3 +147,34 @@ rule metrics:
         code=code_digest("pipeline_lib.stages.metrics"),
     shell:
         "python -m pipeline_lib metrics --evaluations $(dirname {input:q}) --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule provenance:
+    input:
+        MEASURED,
+    output:
+        artefacts=report(
+            "<results>/provenance/artefacts.csv",
+            category="Provenance",
+            caption="../report/artefacts.rst",
+            labels={"table": "artefacts"},
+        ),
+        software=report(
+            "<results>/provenance/software.csv",
+            category="Provenance",
+            caption="../report/software.rst",
+            labels={"table": "software"},
+        ),
+    log:
+        "<logs>/provenance.log",
+    benchmark:
+        "<benchmarks>/provenance.tsv"
+    localrule: True
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        code=code_digest("pipeline_lib.stages.provenance"),
+        results=lambda wildcards, output: Path(output.artefacts).parents[1],
+    shell:
+        "python -m pipeline_lib provenance --results {params.results:q} --artefacts $(dirname {input:q}) "
+        "--artefacts-out {output.artefacts:q} --software-out {output.software:q} 2>&1 | tee {log:q}"

@@ -1,4 +1,4 @@
-# Heads: one job per backbone, variant and seed, reading cached features only.
+# Heads, reading cached features only: one job per backbone, variant and seed; all ablations of a view in one.
 
 
 rule head:
@@ -26,3 +26,73 @@ rule head:
     shell:
         "python -m pipeline_lib head --spec {params.spec:q} --features $(dirname $(dirname {input.cache:q})) "
         "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+
+
+ABLATION_HEADS = {
+    (backbone, view): [f"{variant}/seed{seed}" for variant in variants for seed in CONFIG.seeds]
+    for backbone in (CONFIG.ablations.backbones if CONFIG.ablations else [])
+    for view, variants in CONFIG.ablation_views().items()
+}
+
+
+for BACKBONE, VIEW in ABLATION_HEADS:
+
+    rule:
+        name:
+            f"ablation_heads_{BACKBONE}_{VIEW}"
+        input:
+            cache=f"<results>/features/{BACKBONE}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{VIEW}/cache/manifest.json",
+        output:
+            manifests=expand(f"<results>/heads/{BACKBONE}/{{head}}/manifest.json", head=ABLATION_HEADS[BACKBONE, VIEW]),
+            others=expand(
+                f"<results>/heads/{BACKBONE}/{{head}}/{{file}}",
+                head=ABLATION_HEADS[BACKBONE, VIEW],
+                file=["head.safetensors", "curve.jsonl"],
+            ),
+        log:
+            f"<logs>/heads/{BACKBONE}/ablations_{VIEW}.log",
+        benchmark:
+            f"<benchmarks>/heads/{BACKBONE}/ablations_{VIEW}.tsv"
+        conda:
+            "../../envs/pipeline.yaml"
+        threads: CONFIG.training_of(CONFIG.ablation_views()[VIEW][0]).threads
+        resources:
+            gpu=gpu(CONFIG.training_of(CONFIG.ablation_views()[VIEW][0]).device),
+        params:
+            spec=spec(specs.ablation_heads_spec, BACKBONE, VIEW),
+            code=code_digest("pipeline_lib.stages.ablation_heads"),
+            heads=f"{RESULTS}/heads/{BACKBONE}",
+        shell:
+            "python -m pipeline_lib ablation_heads --spec {params.spec:q} "
+            "--features $(dirname $(dirname {input.cache:q})) --output {params.heads:q} 2>&1 | tee {log:q}"
+
+
+rule joint_training:
+    input:
+        dataset=f"<results>/datasets/{UPSTREAM.dataset}/manifest.json",
+        index=f"<results>/datasets/{UPSTREAM.dataset}/index.parquet",
+        backbone="<results>/backbones/{backbone}/manifest.json",
+    output:
+        manifest="<results>/joint_training/{backbone}/{mode}/seed{seed}/manifest.json",
+        curve="<results>/joint_training/{backbone}/{mode}/seed{seed}/curve.jsonl",
+    log:
+        "<logs>/joint_training/{backbone}/{mode}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/joint_training/{backbone}/{mode}/seed{seed}.tsv"
+    wildcard_constraints:
+        mode="stop_gradient|no_stop_gradient",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: CONFIG.joint_training.options.threads if CONFIG.joint_training else 1
+    resources:
+        gpu=gpu(CONFIG.joint_training.options.device) if CONFIG.joint_training else 0,
+    params:
+        spec=lambda wildcards: spec(specs.joint_training_spec, wildcards.mode == "stop_gradient", int(wildcards.seed)),
+        code=lambda wildcards: code_digest(
+            "pipeline_lib.stages.joint_training",
+            kind("datasets", UPSTREAM.dataset),
+            kind("backbones", wildcards.backbone),
+        ),
+    shell:
+        "python -m pipeline_lib joint_training --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
+        "--backbone $(dirname {input.backbone:q}) --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

@@ -1,9 +1,11 @@
-# Neighbours: the exact cosine nearest neighbour of each image. They depend on no head, so they are found once.
+# Neighbours: the exact cosine nearest neighbour of each image, in its set and in a mix with the upstream set. They depend
+# on no head, so they are found once.
 
 
 rule neighbours:
     input:
         cache="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
+        upstream=upstream_features,
     output:
         "<results>/neighbours/{backbone}/{dataset}/{split}/manifest.json",
     log:
@@ -18,6 +20,10 @@ rule neighbours:
     params:
         spec=lambda wildcards: spec(specs.neighbours_spec, wildcards.backbone, wildcards.dataset, wildcards.split),
         code=code_digest("pipeline_lib.stages.neighbours"),
+        upstream=lambda wildcards: "".join(
+            f"--upstream-features {Path(path).parents[1]}" for path in upstream_features(wildcards)
+        ),
     shell:
         "python -m pipeline_lib neighbours --spec {params.spec:q} "
-        "--features $(dirname $(dirname {input.cache:q})) --output $(dirname {output:q}) 2>&1 | tee {log:q}"
+        "--features $(dirname $(dirname {input.cache:q})) {params.upstream} --output $(dirname {output:q}) "
+        "2>&1 | tee {log:q}"

@@ -9,15 +9,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pipeline_lib.plots import recall_vs_auroc
-from pipeline_lib.stages.sets import downstream_sets
-from pipeline_lib.tables.summary import read_metrics
+from pipeline_lib.tables.summary import EvaluationSet, read_metrics
 
 
 def draw(spec: Mapping[str, Any], results: Path) -> Figure:
     """Return the figure."""
     return recall_vs_auroc.draw(
         read_metrics(results / "metrics.csv"),
-        downstream_sets(spec),
+        read_metrics(spec["published"]) if spec["published"] else None,
+        [EvaluationSet(entry["dataset"], entry["split"]) for entry in spec["averaged"]],
         spec["backbones"],
         spec["variants"],
         spec["size"]["width"],

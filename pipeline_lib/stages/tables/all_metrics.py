@@ -14,5 +14,5 @@ from pipeline_lib.tables.render import Table
 
 def build(spec: Mapping[str, Any], metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
     """Return the table, ready to be written."""
-    table = all_metrics.build(metrics, upstream_set(spec), downstream_sets(spec), spec["backbones"])
+    table = all_metrics.build(metrics, upstream_set(spec), downstream_sets(spec), spec["backbones"], spec["variants"])
     return all_metrics.present(table)

@@ -1,0 +1,175 @@
+"""Arrays from the files that people have: .npy, .npz, .csv and .parquet. Nothing in a file is ever run as code."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline_lib.errors import PipelineError, did_you_mean
+
+FORMATS = (".npy", ".npz", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Array:
+    """What a file holds.
+
+    source: as the user wrote it, for messages. path: the file. values: [n] or [n, m]; memory-mapped from .npy.
+    names: of the m columns, where the file names them.
+    """
+
+    source: str
+    path: Path
+    values: np.ndarray
+    names: tuple[str, ...] | None
+
+
+def read_array(source: str, as_text: bool = False) -> Array:
+    """Read the array that `source` names: FILE, FILE.npz:KEY, or FILE.csv:COLUMN[,COLUMN...] (.parquet likewise).
+
+    as_text: take the cells of a CSV file as text, whatever they look like (labels).
+    Raises `PipelineError` naming the file for one that is missing, damaged, of another format, or holds Python objects.
+    """
+    path, selection = _split(source)
+    if not path.is_file():
+        raise PipelineError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise PipelineError(f"{path}: can't read '{suffix}' files; use one of {', '.join(FORMATS)}")
+    try:
+        if suffix == ".npy":
+            values, names = _npy(path, selection), None
+        elif suffix == ".npz":
+            values, names = _npz(path, selection)
+        elif suffix == ".csv":
+            values, names = _csv(path, selection, as_text)
+        else:
+            values, names = _parquet(path, selection)
+    except (ValueError, EOFError, zipfile.BadZipFile, pd.errors.ParserError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        if "Python objects" in reason or "allow_pickle" in reason:
+            reason = "it holds Python objects, which could run code; save plain numbers or text"
+        raise PipelineError(f"{path}: can't be read as {suffix}: {reason}") from error
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim not in (1, 2) or values.dtype.kind not in "biufUS":
+        raise PipelineError(
+            f"{source}: has shape {list(values.shape)} and type {values.dtype}; needs numbers or text in rows"
+        )
+    if len(values) == 0 or (values.ndim == 2 and values.shape[1] == 0):
+        raise PipelineError(f"{source}: is empty (shape {list(values.shape)}); needs one row per image")
+    return Array(source, path, values, names)
+
+
+def _split(source: str) -> tuple[Path, str | None]:
+    """Return the file and what follows its last colon; a colon may also belong to the file's name."""
+    if Path(source).exists() or ":" not in source:
+        return Path(source), None
+    path, _, selection = source.rpartition(":")
+    return Path(path), selection
+
+
+def _npy(path: Path, selection: str | None) -> np.ndarray:
+    if selection is not None:
+        raise PipelineError(f"{path}: holds one array, so ':{selection}' selects nothing; leave it out")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _npz(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    with np.load(path, allow_pickle=False) as arrays:
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise PipelineError(f"{path}: is not a .npz file, although its name says so")
+        if selection is None and len(arrays.files) != 1:
+            raise PipelineError(
+                f"{path}: holds {len(arrays.files)} arrays ({', '.join(arrays.files)}); choose one: {path}:KEY"
+            )
+        key = arrays.files[0] if selection is None else selection
+        if key not in arrays.files:
+            raise PipelineError(
+                f"{path}: holds no array '{key}'; it has {', '.join(arrays.files)}{did_you_mean(key, arrays.files)}"
+            )
+        values = arrays[key]
+    return values, (key,) if values.ndim == 1 and selection is not None else None
+
+
+def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    header = [str(name) for name in pd.read_csv(path, nrows=0, encoding_errors="strict").columns]
+    has_header = not all(_is_number(name) for name in header)  # a file of bare numbers has no names
+    if not has_header:
+        header = [str(place) for place in range(len(header))]
+    chosen = _chosen(path, header, selection)
+    options = {"dtype": str, "keep_default_na": False} if as_text else {}
+    table = pd.read_csv(
+        path,
+        header=0 if has_header else None,
+        names=header,
+        usecols=[header.index(name) for name in chosen],
+        **options,
+    )[chosen]
+    if as_text:
+        return table.to_numpy(dtype=str), tuple(chosen) if has_header else None
+    for name in chosen:
+        if len(table) and table[name].dtype.kind not in "biuf":
+            is_number = pd.to_numeric(table[name], errors="coerce").notna() | table[name].isna()
+            row = int(np.flatnonzero(~is_number.to_numpy())[0]) if not is_number.all() else 0
+            raise PipelineError(f"{path}: column '{name}' must hold numbers, but row {row} is '{table[name][row]}'")
+    return table.to_numpy(None if len(table) else np.float64), tuple(chosen) if has_header else None
+
+
+def _parquet(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    file = pq.ParquetFile(path)
+    chosen = _chosen(path, file.schema_arrow.names, selection)
+    table = file.read(columns=chosen)
+    if len(chosen) == 1 and _is_list(table.schema.field(chosen[0]).type):
+        return _vectors(path, chosen[0], table[chosen[0]].combine_chunks()), tuple(chosen)
+    columns = []
+    for name in chosen:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if column.null_count and (is_text or not pa.types.is_floating(column.type)):
+            row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+            raise PipelineError(f"{path}: column '{name}' has no value in row {row}; fill it or leave the row out")
+        columns.append(column.to_numpy().astype(str) if is_text else column.to_numpy())
+    return np.column_stack(columns), tuple(chosen)
+
+
+def _vectors(path: Path, name: str, column: pa.Array) -> np.ndarray:
+    """Return a column of equally long lists as [n, d]."""
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    if column.null_count or len(lengths) == 0 or (lengths != lengths[0]).any():
+        raise PipelineError(f"{path}: the lists in column '{name}' must all have the same length")
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(lengths), int(lengths[0]))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _chosen(path: Path, available: list[str], selection: str | None) -> list[str]:
+    if selection is None:
+        return available
+    chosen = [selection] if selection in available else selection.split(",")
+    for name in chosen:
+        if name not in available:
+            raise PipelineError(
+                f"{path}: has no column '{name}'; it has {', '.join(available)}{did_you_mean(name, available)}"
+            )
+    if len(set(chosen)) < len(chosen):
+        raise PipelineError(f"{path}: '{selection}' names a column twice")
+    return chosen
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""CutMix and MixUp: two images of a split become one, and so do their labels.
+
+A mixed image has the label of its own with weight `label_weight` and `partner_label` with the rest, so its task loss
+is label_weight * CE(own label) + (1 - label_weight) * CE(partner_label). Where a draw isn't mixed, the weight is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from pipeline_lib.datasets.base import UnreadableImageError
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
+
+MIXING_POLICIES = ("cutmix", "mixup")
+
+
+class MixedView:
+    """The plain augmentation of an image, mixed with that of a partner with the policy's `probability`.
+
+    The partner is drawn uniformly from the split and augmented by its own draw of the same epoch, as if both had met
+    in a batch. The weight of the own image is drawn from Beta(alpha, alpha). A partner that can't be decoded gives
+    its place to the next image of the split; the image itself is readable, so the search ends.
+    """
+
+    extras: tuple[str, ...] = ("partner_label", "label_weight")
+
+    def __init__(self, spec: Mapping[str, Any], data_config: Mapping[str, Any], images: ImageDataset) -> None:
+        policy = spec["policy"]
+        self._seed, self._probability, self._alpha = spec["seed"], policy["probability"], policy["alpha"]
+        self._mix = cutmix if policy["kind"] == "cutmix" else mixup
+        self._plain = AugmentedView(spec, data_config)
+        self._images = images
+
+    def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:
+        pixels, _ = self._plain(image, sample_id, epoch)
+        generator = draw_generator(self._seed, epoch, sample_id)
+        if generator.random() >= self._probability:
+            own = int(np.searchsorted(self._images.sample_id, sample_id))
+            return pixels, (float(self._images.label[own]), 1.0)
+        weight = generator.beta(self._alpha, self._alpha)
+        partner, position = self._partner(int(generator.integers(len(self._images))))
+        partner_pixels, _ = self._plain(partner, int(self._images.sample_id[position]), epoch)
+        mixed, weight = self._mix(pixels, partner_pixels, weight, generator)
+        return mixed, (float(self._images.label[position]), weight)
+
+    def _partner(self, first: int) -> tuple[Image, int]:
+        """Return the first readable image from a position on, and its position."""
+        for position in (np.arange(len(self._images)) + first) % len(self._images):
+            try:
+                return self._images.image(int(position)), int(position)
+            except UnreadableImageError:
+                continue
+        raise UnreadableImageError(f"dataset '{self._images.name}': no image of split '{self._images.split}' decodes")
+
+
+def mixup(
+    own: torch.Tensor, partner: torch.Tensor, weight: float, generator: np.random.Generator
+) -> tuple[torch.Tensor, float]:
+    """Return the weighted mean of two images, uint8 [3, H, W], and the weight of the own one (Zhang et al., 2018)."""
+    mixed = weight * own.float() + (1 - weight) * partner.float()
+    return mixed.round().clamp(0, 255).to(torch.uint8), weight
+
+
+def cutmix(
+    own: torch.Tensor, partner: torch.Tensor, weight: float, generator: np.random.Generator
+) -> tuple[torch.Tensor, float]:
+    """Return the own image with a box from the same place of its partner's (Yun et al., 2019).
+
+    The box is meant to cover 1 - weight of the area; its centre is anywhere in the image, so that the border may cut
+    it. The weight that is returned is the share of the area that is left of the own image.
+    """
+    height, width = own.shape[-2:]
+    half_height, half_width = (0.5 * side * (1 - weight) ** 0.5 for side in (height, width))
+    centre_y, centre_x = generator.uniform(0, height), generator.uniform(0, width)
+    top, bottom = (min(max(round(edge), 0), height) for edge in (centre_y - half_height, centre_y + half_height))
+    left, right = (min(max(round(edge), 0), width) for edge in (centre_x - half_width, centre_x + half_width))
+    mixed = own.clone()
+    mixed[:, top:bottom, left:right] = partner[:, top:bottom, left:right]
+    return mixed, 1 - (bottom - top) * (right - left) / (height * width)

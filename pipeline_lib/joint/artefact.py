@@ -1,0 +1,150 @@
+"""The artefact of a joint training, and how it goes on after a kill.
+
+After each epoch the state is written beside the output, as `<output>.resume`: an artefact too, so a damaged or half
+written one, or one of another spec, backbone or dataset, is not used. It is removed when the training is done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from pipeline_lib import artefacts
+from pipeline_lib.artefacts import Manifest
+from pipeline_lib.backbones.artefact import open_backbone
+from pipeline_lib.backbones.base import Backbone
+from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
+from pipeline_lib.device import choose_device
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.joint.evaluate import evaluate
+from pipeline_lib.joint.recipe import Recipe
+from pipeline_lib.joint.train import JointTrainer
+from pipeline_lib.progress import Progress
+
+STAGE = "joint_training"
+RESUME_STAGE = "joint_training_resume"
+CURVE = "curve.jsonl"
+STATE = "state.pt"
+
+Record = dict[str, float | None]
+
+
+def write_joint_training(
+    spec: Mapping[str, Any], dataset_dir: Path, backbone_dir: Path, directory: Path, workers: int = 0
+) -> None:
+    """Train classifier and head together and write the curve into `directory` (`curve.jsonl`, `manifest.json`).
+
+    A line of the curve is the state after `epoch` epochs, from 0 = the pretrained backbone with a fresh head: the
+    metrics of `joint.evaluate` on the evaluation split, and the epoch's mean training losses (None before the first).
+
+    spec: `backbone`, `dataset`, `train_split`, `eval_split`, `stop_gradient`, `seed` and `options` (a `Recipe`).
+    workers: processes that decode and augment; the result doesn't depend on it.
+
+    Raises `PipelineError` when the backbone classifies other classes, for images that can't be decoded (more than the
+    dataset allows), and when a loss is not finite.
+    """
+    recipe = Recipe.model_validate(spec["options"])
+    seed = spec["seed"]
+    torch.set_num_threads(recipe.threads)
+    images = ImageDataset(dataset_dir, spec["train_split"])
+    evaluated = ImageDataset(dataset_dir, spec["eval_split"])
+    backbone = open_backbone(backbone_dir, choose_device(recipe.device))
+    _check_classes(spec, backbone, images)
+    inputs = {"dataset": images.manifest, "backbone": backbone.manifest}
+    augmentation = {**recipe.model_dump(), "seed": seed}
+    training = ImageBatches(images, AugmentedView(augmentation, backbone.data_config), recipe.batch_size, workers)
+    evaluation = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
+    steps = math.ceil(len(images) / recipe.batch_size)
+    trainer = JointTrainer(backbone, recipe, spec["stop_gradient"], seed, steps)
+
+    resume = directory.with_name(f"{directory.name}.resume")
+    saved = _read_state(resume, spec, inputs)
+    if saved is not None:
+        trainer.load_state(saved["trainer"])
+        training.skipped = saved["skipped"]
+    curve: list[Record] = saved["curve"] if saved is not None else []
+    label = f"joint training of {spec['backbone']}, seed {seed}, {'with' if spec['stop_gradient'] else 'no'} stopgrad"
+    total, done = len(images) * recipe.epochs, len(images) * max(len(curve) - 1, 0)
+    with Progress(total, "images", label, done) as progress:
+        for epoch in range(len(curve), recipe.epochs + 1):
+            losses: Record = {"train_task_loss": None, "train_head_loss": None}
+            if epoch > 0:
+                losses |= trainer.train_epoch(epoch - 1, training.shuffled(seed, epoch - 1), progress.advance)
+            curve.append({"epoch": epoch, **losses, **evaluate(backbone, trainer.head, evaluation)})
+            if epoch < recipe.epochs:
+                _write_state(resume, spec, inputs, trainer, curve, training.skipped)
+
+    with artefacts.writing(directory, STAGE, spec) as draft:
+        for name, manifest in inputs.items():
+            draft.add_input(name, manifest)
+        (draft.path / CURVE).write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
+        skipped = sorted((training.skipped | evaluation.skipped).items())
+        draft.facts.update(
+            train_images=len(images) - len(training.skipped),
+            eval_images=len(evaluated) - len(evaluation.skipped),
+            skipped=[{"sample_id": sample_id, "error": error} for sample_id, error in skipped],
+            network_xxh3_128=_weights_digest(backbone),
+            software=artefacts.software_versions("torch", "timm"),
+        )
+    shutil.rmtree(resume, ignore_errors=True)
+
+
+def _check_classes(spec: Mapping[str, Any], backbone: Backbone, images: ImageDataset) -> None:
+    if backbone.num_classes != len(images.classes):
+        raise PipelineError(
+            f"backbone '{spec['backbone']}' classifies {backbone.num_classes} classes, but the upstream dataset "
+            f"'{images.name}' has {len(images.classes)}; choose a backbone trained on it, or another upstream"
+        )
+
+
+def _write_state(
+    directory: Path,
+    spec: Mapping[str, Any],
+    inputs: Mapping[str, Manifest],
+    trainer: JointTrainer,
+    curve: list[Record],
+    skipped: Mapping[int, str],
+) -> None:
+    with artefacts.writing(directory, RESUME_STAGE, spec) as draft:
+        for name, manifest in inputs.items():
+            draft.add_input(name, manifest)
+        draft.facts["software"] = artefacts.software_versions("torch", "timm")
+        state = {"trainer": trainer.state(), "curve": curve, "skipped": dict(skipped)}
+        torch.save(state, draft.path / STATE)
+
+
+def _read_state(directory: Path, spec: Mapping[str, Any], inputs: Mapping[str, Manifest]) -> dict[str, Any] | None:
+    """Return the state of an interrupted training of the same spec from the same inputs, or None."""
+    if not directory.exists():
+        return None
+    try:
+        manifest = artefacts.read(directory, RESUME_STAGE, spec)
+    except ArtefactError as error:
+        print(f"starting anew instead of going on: {error}", file=sys.stderr)
+        return None
+    software = artefacts.software_versions("torch", "timm")
+    if manifest.inputs != {name: each.digest for name, each in inputs.items()} or manifest.facts != {
+        "software": software
+    }:
+        print(f"starting anew instead of going on: {directory} has another dataset, backbone or torch", file=sys.stderr)
+        return None
+    return torch.load(directory / STATE, map_location="cpu", weights_only=True)
+
+
+def _weights_digest(backbone: Backbone) -> str:
+    """Return a checksum of all weights of backbone and classifier: equal training gives equal checksums."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(backbone.encoder.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,109 @@
+"""Safe retrieval: 1-NN error over the shares of the queries and of the database that are left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from pipeline_lib.plots import style
+from pipeline_lib.tables.summary import EvaluationSet, names
+
+_COLOURS = "cividis"  # perceptually uniform, and its grey print rises evenly too
+_HIGHEST = 1.5  # of the colour scale: one set that gets much worse must not flatten all others
+_STEPS = (1, 2, 5, 10)
+
+
+@style.styled
+def draw(
+    surfaces: Mapping[EvaluationSet, pd.DataFrame],
+    upstream: EvaluationSet,
+    backbone: str,
+    variant: str,
+    width: float,
+    height: float,
+) -> Figure:
+    """Return one heat map per set: the error in multiples of the error of all images, which the title says.
+
+    All maps share one colour scale. Lines join equal errors, and are labelled with that error in %.
+
+    surfaces: per set, rows as in `surface.csv`. width, height: inches.
+    """
+    seeds = max(table["seed"].nunique() for table in surfaces.values())
+    subtitle = (
+        f"Heads on {style.shorten(backbone)}, variant {style.shorten(variant)}, trained on "
+        f"{style.shorten(upstream.dataset)} (upstream); the largest u of all images are left out. Colour: error "
+        "relative to that of all images; lines: error in %. "
+        + (f"Median of {style.plural(seeds, 'seed')}." if seeds > 1 else f"{style.plural(seeds, 'seed')}.")
+    )
+    figure, _ = style.new_figure(width, height, "1-NN error by rejected queries and removed database", subtitle)
+    columns = min(4 if len(surfaces) > 6 else 3, len(surfaces))
+    rows = math.ceil(len(surfaces) / columns)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    errors = {each: _median(table) for each, table in surfaces.items()}
+    relative = {each: error / error.iloc[0, 0] if error.iloc[0, 0] > 0 else error for each, error in errors.items()}
+    low = min(float(each.to_numpy().min()) for each in relative.values())
+    worst = max(float(each.to_numpy().max()) for each in relative.values())
+    high = min(max(1.0, worst), _HIGHEST)
+    for place, (panel, (each, name)) in enumerate(zip(panels, names(list(surfaces)).items(), strict=False)):
+        image = _panel(panel, relative[each], errors[each], low, high)
+        ending = " (upstream)" if each == upstream else ""
+        n, full = int(surfaces[each]["n"].max()), 100 * errors[each].iloc[0, 0]
+        short = style.shorten(name, (26 if columns < 4 else 20) - len(ending))
+        panel.set_title(f"{short}{ending}\nn = {n:,}, full: {full:.1f} %")
+        # The lowest panel of each column, which may be in the last row but one.
+        if place + columns >= len(surfaces):
+            panel.tick_params(labelbottom=True)
+    for panel in panels[len(surfaces) :]:
+        panel.set_visible(False)
+    figure.supxlabel("share of the database removed in %", fontsize=style.TEXT_SIZE)
+    figure.supylabel("share of the queries rejected in %", fontsize=style.TEXT_SIZE)
+    bar = figure.colorbar(
+        image, ax=panels.tolist(), shrink=0.8, pad=0.02, aspect=30, extend="max" if worst > high else "neither"
+    )
+    bar.set_label("error relative to that of all images")
+    bar.outline.set_linewidth(0.6)
+    return figure
+
+
+def _median(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the median error over seeds: query shares as rows, database shares as columns."""
+    return table.pivot_table(index="query_share", columns="database_share", values="error", aggfunc="median")
+
+
+def _panel(axes: Axes, relative: pd.DataFrame, error: pd.DataFrame, low: float, high: float) -> AxesImage:
+    queries, database = 100 * relative.index.to_numpy(), 100 * relative.columns.to_numpy()
+    half_y, half_x = _half_step(queries), _half_step(database)
+    image = axes.imshow(
+        relative.to_numpy(),
+        origin="lower",
+        extent=(database[0] - half_x, database[-1] + half_x, queries[0] - half_y, queries[-1] + half_y),
+        cmap=_COLOURS,
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    percent = 100 * error.to_numpy()
+    levels = MaxNLocator(5).tick_values(percent.min(), percent.max())
+    levels = levels[(levels > percent.min()) & (levels < percent.max())]
+    if len(levels) and min(percent.shape) > 1:
+        # The map is dark at its low end: lines are the opposite of what they stand on.
+        shade = np.where((levels / percent[0, 0] - low) / (high - low) < 0.55, "white", "black")
+        lines = axes.contour(database, queries, percent, levels=levels, colors=shade.tolist(), linewidths=0.8)
+        axes.clabel(lines, fmt="%g", fontsize=style.TEXT_SIZE)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return image
+
+
+def _half_step(shares: np.ndarray) -> float:
+    return float(np.diff(shares).mean() / 2) if len(shares) > 1 else 2.5

@@ -1,0 +1,436 @@
+"""Safe retrieval against loops over images, with duplicates, ties and everything nearby removed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from pipeline_lib import artefacts
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.evaluation import safe_retrieval
+from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
+from pipeline_lib.plots import safe_retrieval_curves, safe_retrieval_surface
+from pipeline_lib.retrieval.restricted import nearest_kept
+from pipeline_lib.stages import safe_retrieval as stage
+from pipeline_lib.stages.arguments import read_spec
+from pipeline_lib.tables import render
+from pipeline_lib.tables import safe_retrieval as table
+from pipeline_lib.tables.summary import EvaluationSet
+
+SHARES = [0.0, 0.1, 0.29, 0.5]
+SEEDS = [4, 2]
+UPSTREAM, DOWNSTREAM = EvaluationSet("known", "test"), [EvaluationSet("unseen", "test")]
+
+
+def similarity_of(features: np.ndarray) -> np.ndarray:
+    """Return the cosine of each pair, float64; each pair's sum on its own, so equal rows have equal similarities."""
+    wide = features.astype(np.float64)
+    norm = np.sqrt((wide * wide).sum(axis=1))
+    norms = norm[:, None] * norm
+    return (wide[:, None] * wide).sum(axis=2) / np.where(norms > 0, norms, 1.0)
+
+
+def nearest_by_loop(similarity: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    best = np.full(len(similarity), -1)
+    for q in range(len(similarity)):
+        for g in np.flatnonzero(kept):
+            if g != q and (best[q] < 0 or similarity[q, g] > similarity[q, best[q]]):
+                best[q] = g
+    return best
+
+
+def duplicated_features(rng: np.random.Generator, rows: int, distinct: int) -> np.ndarray:
+    vectors = rng.normal(size=(distinct, 5)).astype(np.float16)
+    vectors[0] = 0
+    return vectors[rng.integers(0, distinct, rows)]
+
+
+@pytest.mark.parametrize(("length", "block_rows"), [(64, 2048), (2, 7), (1, 64), (5, 3)])
+@pytest.mark.parametrize(("rows", "distinct"), [(40, 6), (60, 55), (25, 1), (90, 40)])
+def test_nearest_kept_equals_a_loop(rows: int, distinct: int, length: int, block_rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    features = duplicated_features(rng, rows, distinct)
+    similarity = similarity_of(features)
+    removed_at = rng.integers(1, 5, (3, rows))
+    removed_at[:, rng.permutation(rows)[:3]] = 4
+    neighbour = nearest_by_loop(similarity, np.ones(rows, dtype=bool))
+    found = nearest_kept(lambda a, b: features[a:b], neighbour, removed_at, 4, length, block_rows)
+    assert found.shape == (3, 4, rows)
+    for removal in range(3):
+        for level in range(4):
+            expected = nearest_by_loop(similarity, removed_at[removal] > level)
+            np.testing.assert_array_equal(found[removal, level], expected)
+
+
+def test_nearest_kept_finds_the_one_that_is_left_far_away() -> None:
+    """All of a tight cluster but the query's are removed: no short list holds the answer."""
+    rng = np.random.default_rng(0)
+    features = np.concatenate([10 + rng.normal(size=(300, 4)), rng.normal(size=(40, 4))]).astype(np.float16)
+    removed_at = np.concatenate([np.ones(300, dtype=int), np.full(40, 2)])[None]
+    similarity = similarity_of(features)
+    neighbour = nearest_by_loop(similarity, np.ones(340, dtype=bool))
+    found = nearest_kept(lambda a, b: features[a:b], neighbour, removed_at, 2, 8)
+    np.testing.assert_array_equal(found[0, 0], neighbour)
+    np.testing.assert_array_equal(found[0, 1], nearest_by_loop(similarity, removed_at[0] > 1))
+
+
+def test_rows_of_one_direction_tie_although_rounding_differs() -> None:
+    rng = np.random.default_rng(1)
+    direction = rng.integers(0, 4, 60)
+    features = (rng.normal(size=(4, 50))[direction] * rng.integers(1, 1000, (60, 1))).astype(np.float64)
+    removed_at = rng.integers(1, 3, (1, 60))
+    neighbour = np.array([min(i for i in range(60) if direction[i] == direction[q] and i != q) for q in range(60)])
+    found = nearest_kept(lambda a, b: features[a:b], neighbour, removed_at, 2, 4)
+    kept = removed_at[0] > 1
+    expected = [min(i for i in range(60) if direction[i] == direction[q] and kept[i] and i != q) for q in range(60)]
+    np.testing.assert_array_equal(found[0, 1], expected)
+
+
+def test_an_almost_empty_database_is_refused() -> None:
+    with pytest.raises(PipelineError, match="of 3 images 1 are left"):
+        nearest_kept(lambda a, b: np.ones((3, 2))[a:b], np.array([1, 0, 0]), np.array([[1, 1, 2]]), 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=60))
+def test_removal_levels_are_nested_and_take_the_largest(images: list[tuple[int, int]]) -> None:
+    group, uncertainty = np.array(images).T
+    shares = [k / 20 for k in range(11)]
+    level = safe_retrieval.removal_level(uncertainty.astype(np.float32), group, shares)
+    for place, share in enumerate(shares):
+        removed = level <= place
+        for each in np.unique(group):
+            mine = np.flatnonzero(group == each)
+            # Rank by loop: an image stands behind all of larger u, and behind later ones of equal u.
+            ahead = [sum((uncertainty[j], j) > (uncertainty[i], i) for j in mine) for i in mine]
+            count = round(share * 20) * len(mine) // 20
+            np.testing.assert_array_equal(removed[mine], np.array(ahead) < count)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_removal_depends_on_the_order_of_u_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    uncertainty, group = rng.integers(1, 9, 50).astype(np.float64), rng.integers(0, 4, 50)
+    level = safe_retrieval.removal_level(uncertainty, group, SHARES)
+    np.testing.assert_array_equal(level, safe_retrieval.removal_level(np.exp(uncertainty), 7 - group, SHARES))
+
+
+def test_a_share_that_rounds_down_in_binary_counts_whole() -> None:
+    level = safe_retrieval.removal_level(np.arange(100.0), np.zeros(100, int), [0.0, 0.29])
+    assert (level == 1).sum() == 29  # 0.29 * 100 is 28.999999999999996
+
+
+@pytest.mark.parametrize(
+    ("shares", "table_share"),
+    [([], 0), ([0.1, 0.2], 0.1), ([0, 0.2, 0.1], 0.1), ([0, 0.1, 0.1], 0.1), ([0, 1.0], 0), ([0, 0.2], 0.1)],
+)
+def test_senseless_shares_are_refused(shares: list[float], table_share: float) -> None:
+    with pytest.raises(PipelineError, match="share"):
+        safe_retrieval.checked_shares(shares, table_share)
+
+
+class World:
+    """One set with duplicates, its artefacts, and the artefact under test, made through the command line's stage."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        rng = np.random.default_rng(5)
+        n = 130
+        self.label = rng.integers(0, 5, n)
+        self.label[7] = 9  # alone in its class
+        centre = rng.normal(size=(10, 4))
+        self.features = (centre[self.label] + rng.normal(size=(n, 4))).astype(np.float16)
+        self.features[100:] = self.features[:30]
+        self.uncertainty = {seed: rng.integers(0, 40, n).astype(np.float32) for seed in SEEDS}
+        self.similarity = similarity_of(self.features)
+        self.neighbour = nearest_by_loop(self.similarity, np.ones(n, dtype=bool))
+        self.sample_id = np.arange(n) * 3
+        same = {"backbone": "small", "dataset": "known", "split": "test"}
+        self.spec = {
+            **same,
+            "variant": "paper",
+            "seeds": SEEDS,
+            "is_upstream": True,
+            "shares": SHARES,
+            "table_share": 0.29,
+        }
+        with artefacts.writing(root / "eval" / "cache", "cache", {}):
+            pass
+        with artefacts.writing(root / "neighbours", "neighbours", same) as draft:
+            found = {
+                "sample_id": self.sample_id,
+                "neighbour_sample_id": self.sample_id[self.neighbour],
+                "similarity": np.zeros(n),
+            }
+            pq.write_table(pa.table(found), draft.path / "neighbours.parquet")
+        self.write_scores("baselines", same, {"sample_id": self.sample_id, "label": self.label})
+        heads = {f"uncertainty_seed{seed}": values for seed, values in self.uncertainty.items()}
+        self.write_scores("scores", {**same, "variant": "paper"}, {"sample_id": self.sample_id, **heads})
+        world = self
+
+        class ArrayCache:
+            def __init__(self, view_dir: Path) -> None:
+                self.view_dir, self.rows = view_dir, n
+                self.manifest = artefacts.read(view_dir / "cache", "cache")
+
+            def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
+                assert (array, epoch) == ("embedding", 0)
+                return world.features[start:stop]
+
+            def read_all(self, array: str) -> np.ndarray:
+                return {"sample_id": world.sample_id, "label": world.label}[array]
+
+        monkeypatch.setattr("pipeline_lib.features.cache.FeatureCache", ArrayCache)
+        self.run("out")
+
+    def write_scores(self, folder: str, spec: dict, columns: dict) -> None:
+        with artefacts.writing(self.root / folder, "evaluation", spec) as draft:
+            pq.write_table(pa.table(columns), draft.path / "scores.parquet")
+
+    def run(self, out: str) -> None:
+        parser = argparse.ArgumentParser()
+        stage.add_arguments(parser)
+        paths = {"features": "eval", "baselines": "baselines", "scores": "scores", "neighbours": "neighbours"}
+        arguments = ["--spec", json.dumps(self.spec), "--output", str(self.root / out)]
+        for option, folder in paths.items():
+            arguments += [f"--{option}", str(self.root / folder)]
+        stage.run(parser.parse_args(arguments))
+
+    def errors(self, seed: int, kind: str) -> np.ndarray:
+        """Return the error per query share and database share, by loops."""
+        group = {"per_class": self.label, "global": 0 * self.label, "per_neighbour_class": self.label[self.neighbour]}
+        group, u = group[kind], self.uncertainty[seed]
+        kept = []
+        for share in SHARES:
+            here = np.ones(len(u), dtype=bool)
+            for each in set(group):
+                mine = sorted(np.flatnonzero(group == each), key=lambda i: (-u[i], -i))
+                here[mine[: round(share * 100) * len(mine) // 100]] = False
+            kept.append(here)
+        error = np.empty((len(SHARES), len(SHARES)))
+        for column, database in enumerate(kept):
+            wrong = self.label[nearest_by_loop(self.similarity, database)] != self.label
+            error[:, column] = [wrong[queries].mean() for queries in kept]
+        return error
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield World(tmp_path_factory.mktemp("world"), monkeypatch)
+
+
+def test_errors_equal_loops_for_every_kind_seed_and_share(world: World) -> None:
+    curves = pd.read_csv(world.root / "out" / "curves.csv")
+    surface = pd.read_csv(world.root / "out" / "surface.csv")
+    assert len(curves) == len(SEEDS) * 3 * len(SHARES)
+    for seed in SEEDS:
+        for kind in safe_retrieval.KINDS:
+            expected = world.errors(seed, kind)
+            mine = curves[(curves["seed"] == seed) & (curves["kind"] == kind)]
+            assert mine["share"].tolist() == SHARES
+            np.testing.assert_allclose(mine["clean_queries"], expected[:, 0], rtol=1e-12)
+            np.testing.assert_allclose(mine["clean_database"], expected[0], rtol=1e-12)
+            np.testing.assert_allclose(mine["clean_both"], np.diag(expected), rtol=1e-12)
+        mine = surface[surface["seed"] == seed].pivot(index="query_share", columns="database_share", values="error")
+        np.testing.assert_allclose(mine.to_numpy(), world.errors(seed, "global"), rtol=1e-12)
+    assert surface.groupby("query_share")["n"].first().tolist() == [130, 117, 93, 65]
+
+
+def test_metrics_are_those_at_the_share_of_the_table(world: World) -> None:
+    rows = read_metric_rows(world.root / "out" / "metrics.csv")
+    assert list(rows.columns) == COLUMNS
+    value = rows.set_index(["seed", "metric"])["value"]
+    n = rows.set_index(["seed", "metric"])["n"]
+    full = np.mean(world.label[world.neighbour] != world.label)
+    for seed in SEEDS:
+        assert value[seed, "error_1nn_full"] == pytest.approx(full)
+        assert n[seed, "error_1nn_full"] == 130
+        for kind, ending in safe_retrieval.KINDS.items():
+            error = world.errors(seed, kind)
+            assert value[seed, f"error_1nn_clean_queries{ending}"] == pytest.approx(error[2, 0])
+            assert value[seed, f"error_1nn_clean_database{ending}"] == pytest.approx(error[2, 2])
+        assert n[seed, "error_1nn_clean_database_global"] == 130 - 37
+    assert len(rows) == len(SEEDS) * 7
+
+
+def test_the_same_work_gives_the_same_digest(world: World) -> None:
+    world.run("again")
+    digests = {artefacts.read(world.root / name, "safe_retrieval").digest for name in ("out", "again")}
+    assert len(digests) == 1
+    assert read_spec(str(world.root / "out" / "manifest.json"))["is_upstream"] is True
+
+
+def test_faults_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(world.spec, "seeds", [4, 3])
+    with pytest.raises(ArtefactError, match="no column 'uncertainty_seed3'"):
+        world.run("faulty")
+    monkeypatch.setitem(world.spec, "seeds", SEEDS)
+    monkeypatch.setitem(world.spec, "dataset", "other")
+    with pytest.raises(ArtefactError, match=r"baselines.*'dataset' is"):
+        world.run("faulty")
+    monkeypatch.setitem(world.spec, "dataset", "known")
+    monkeypatch.setattr(world, "sample_id", world.sample_id[::-1])
+    with pytest.raises(ArtefactError, match="another order"):
+        world.run("faulty")
+    assert not (world.root / "faulty").exists()
+
+
+def make_metrics() -> pd.DataFrame:
+    rows = []
+    for each in [*DOWNSTREAM, UPSTREAM]:
+        for seed, queries, both in [(1, 0.30, 0.20), (2, 0.32, 0.24), (3, 0.31, 0.21)]:
+            values = {"error_1nn_full": 0.4}
+            for place, ending in enumerate(safe_retrieval.KINDS.values()):
+                values[f"error_1nn_clean_queries{ending}"] = queries + 0.01 * place
+                values[f"error_1nn_clean_database{ending}"] = both + 0.01 * place
+            rows += [["vit", "head", "default", seed, *each, metric, value, 90] for metric, value in values.items()]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "n": "Int64"})
+
+
+def make_published() -> pd.DataFrame:
+    rows = [
+        ["vit", "head", "default", None, "known", "test", "error_1nn_full", 0.45, 0.0],
+        ["vit", "head", "default", None, "known", "test", "error_1nn_clean_queries", 0.35, 0.002],
+        ["vit", "head", "default", None, "known", "test", "error_1nn_clean_database", 0.25, 0.003],
+        ["vit", "head", "other", None, "unseen", "test", "error_1nn_clean_queries", 0.99, 0.002],
+    ]
+    return pd.DataFrame(rows, columns=[*(c for c in COLUMNS if c != "n"), "spread"]).astype({"seed": "Int64"})
+
+
+def test_table_names_the_metrics_as_the_evaluation_does() -> None:
+    assert table.ENDINGS == safe_retrieval.KINDS
+    assert table.LABELS.keys() == safe_retrieval.KINDS.keys()
+
+
+def test_table_has_medians_spreads_and_the_published_numbers_of_the_same_kind() -> None:
+    built = table.build(make_metrics(), make_published(), UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
+    assert built["kind"].tolist() == [*safe_retrieval.KINDS] * 3
+    row = built[(built["dataset"] == "known") & (built["kind"] == "per_class")].iloc[0]
+    assert row[["full", "clean_queries", "clean_database"]].tolist() == pytest.approx([0.4, 0.31, 0.21])
+    assert row[["clean_queries_spread", "clean_database_spread"]].tolist() == pytest.approx([0.01, 0.03])
+    assert row["reduction"] == pytest.approx(1 - 0.21 / 0.4)
+    assert row[["published_full", "published_clean_queries", "published_clean_database"]].tolist() == [0.45, 0.35, 0.25]
+    others = built[(built["dataset"] != "known") | (built["kind"] != "per_class")]
+    assert others[["published_full", "published_clean_queries"]].isna().all(axis=None)
+    shown = table.present(built, 0.1)
+    text = render.to_markdown(shown)
+    assert "0.210 ± 0.030" in text and "−48 %" in text and "0.250 ± 0.003" in text and "10 %" in text
+    assert render.to_tex(shown).count(r"\midrule") == 3
+
+
+def test_table_without_a_published_counterpart_has_no_such_columns() -> None:
+    built = table.build(make_metrics(), None, UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
+    assert not [column for column in built if column.startswith("published")]
+    empty = table.build(make_metrics().iloc[:0], None, UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
+    assert empty["full"].isna().all()
+    assert "–" in render.to_markdown(table.present(empty, 0.1))
+
+
+LONG = [EvaluationSet(f"dataset_with_a_very_long_name_{number:02d}", "test") for number in range(6)]
+FEW, MANY = [UPSTREAM, *DOWNSTREAM], [UPSTREAM, *LONG]
+
+
+def make_curves(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> dict[EvaluationSet, pd.DataFrame]:
+    shares = np.arange(11) / 20
+    rows = [
+        {
+            "seed": seed,
+            "kind": kind,
+            "share": share,
+            "clean_queries": 0.4 - 0.3 * share + 0.01 * seed * share,
+            "clean_database": 0.4 + 0.05 * share * place,
+            "clean_both": 0.4 - 0.5 * share + 0.02 * place * share,
+            "n_queries": 700 - int(700 * share),
+        }
+        for seed in seeds
+        for place, kind in enumerate(safe_retrieval.KINDS)
+        for share in shares
+    ]
+    return {each: pd.DataFrame(rows) for each in sets}
+
+
+def make_surfaces(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> dict[EvaluationSet, pd.DataFrame]:
+    shares = np.arange(11) / 20
+    rows = [
+        {"seed": seed, "query_share": q, "database_share": d, "error": 0.4 - 0.4 * q + 0.1 * d * seed, "n": 700}
+        for seed in seeds
+        for q in shares
+        for d in shares
+    ]
+    return {each: pd.DataFrame(rows) for each in sets}
+
+
+def draw_curves(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> Figure:
+    height = 3.4 if len(sets) < 5 else 7.5
+    return safe_retrieval_curves.draw(make_curves(sets, seeds), UPSTREAM, "vit", "default", 6.75, height)
+
+
+def draw_surface(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> Figure:
+    height = 3.4 if len(sets) < 5 else 7.5
+    return safe_retrieval_surface.draw(make_surfaces(sets, seeds), UPSTREAM, "vit", "default", 6.75, height)
+
+
+def test_curves_are_medians_over_seeds() -> None:
+    panel = draw_curves(FEW, (1, 2, 4)).axes[0]
+    lines = {line.get_gid(): line for line in panel.lines if line.get_gid()}
+    assert len(lines) == 9
+    shares = np.arange(11) / 20
+    np.testing.assert_allclose(lines["clean_queries/global"].get_xdata(), 100 * shares)
+    np.testing.assert_allclose(lines["clean_queries/global"].get_ydata(), 0.4 - 0.3 * shares + 0.02 * shares)
+    np.testing.assert_allclose(lines["clean_both/per_neighbour_class"].get_ydata(), 0.4 - 0.5 * shares + 0.04 * shares)
+
+
+def test_surface_shows_the_median_relative_to_the_full_error() -> None:
+    figure = draw_surface(FEW, (1, 2, 4))
+    shown = np.asarray(figure.axes[0].images[0].get_array())  # [query share, database share]
+    assert shown[0, 0] == pytest.approx(1.0)
+    assert shown[10, 0] == pytest.approx((0.4 - 0.2) / 0.4)
+    assert shown[0, 10] == pytest.approx((0.4 + 0.05 * 2) / 0.4)
+
+
+@pytest.mark.parametrize("draw", [draw_curves, draw_surface])
+def test_titles_say_dataset_images_and_seeds(draw) -> None:
+    text = "\n".join(each.get_text() for each in draw(FEW, (1, 2, 3)).findobj(Text)).replace("\n", " ")
+    assert all(each in text for each in ("3 seeds", "vit", "known", "unseen", "700"))
+
+
+@pytest.mark.parametrize("draw", [draw_curves, draw_surface])
+@pytest.mark.parametrize(("sets", "seeds"), [([UPSTREAM], (1,)), (MANY, (1, 2, 3))])
+def test_everything_is_inside_the_figure_and_large_enough(draw, sets, seeds) -> None:
+    figure = draw(sets, seeds)
+    figure.draw_without_rendering()
+    assert all(text.get_fontsize() >= 7 for text in figure.findobj(Text))
+    _, subtitle = figure.texts[:2]
+    below = subtitle.get_window_extent().y0
+    axes = [each.get_tightbbox() for each in figure.axes if each.get_visible()]
+    for box in [*axes, *(each.get_window_extent() for each in figure.legends)]:
+        assert figure.bbox.x0 - 2 <= box.x0 and box.x1 <= figure.bbox.x1 + 2
+        assert figure.bbox.y0 - 2 <= box.y0 and box.y1 <= below + 1
+    # Panels of a grid may not run into each other.
+    for place, box in enumerate(axes):
+        assert not any(box.shrunk(0.97, 0.97).overlaps(other.shrunk(0.97, 0.97)) for other in axes[:place])
+
+
+def test_a_set_without_any_error_still_has_a_surface() -> None:
+    surfaces = {UPSTREAM: make_surfaces([UPSTREAM], (1,))[UPSTREAM].assign(error=0.0)}
+    safe_retrieval_surface.draw(surfaces, UPSTREAM, "vit", "default", 6.75, 3.4).draw_without_rendering()
+
+
+def test_no_torch_is_loaded() -> None:
+    code = "import sys, pipeline_lib.evaluation.safe_retrieval; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,149 @@
+"""Ours beside the published numbers: means over sets, intervals, and what counts as a match."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.evaluation.metric_rows import COLUMNS
+from pipeline_lib.plots import recall_vs_auroc
+from pipeline_lib.tables import ablations, compat, published, selective
+from pipeline_lib.tables.published import Estimate, estimate, lies_within
+from pipeline_lib.tables.render import to_markdown, to_tex
+from pipeline_lib.tables.summary import EvaluationSet, Summary, read_metrics
+
+PUBLISHED = Path(__file__).parents[2] / "workflow" / "published" / "pretrained_uncertainties.csv"
+CUB, CARS, SOP = SETS = [EvaluationSet(name, "test") for name in ("cub", "cars", "sop")]
+SEEDS = (1, 2, 3)
+# R-AUROC per variant, set and seed: the best seed differs between sets.
+VALUES = {
+    "default": {"cub": (0.62, 0.63, 0.64), "cars": (0.60, 0.58, 0.59), "sop": (0.61, 0.61, 0.60)},
+    "adam": {"cub": (0.72, 0.73, 0.74), "cars": (0.70, 0.68, 0.69), "sop": (0.71, 0.71, 0.70)},
+    "zero_start": dict.fromkeys(("cub", "cars", "sop"), (0.5, 0.5, 0.5)),
+}
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> pd.DataFrame:
+    table = []
+    for variant, sets in VALUES.items():
+        for dataset, values in sets.items():
+            for seed, value in zip(SEEDS, values, strict=True):
+                key = ["vit_base", "head", variant, seed, dataset, "test"]
+                table.append([*key, "auroc_correct", value, 100])
+                table.append([*key, "auroc_correct_ci_low", value - 0.03, 100])
+                table.append([*key, "auroc_correct_ci_high", value + 0.06, 100])
+                table.append([*key, "aurc", 1 - value, 100])
+                table.append([*key, "coverage_at_r1_0.9", value / 2, 100])
+                table.append([*key, "reference_auroc_correct", value - 0.01, 100])
+    for dataset, recall in (("cub", 0.7), ("cars", 0.4), ("sop", 0.6)):
+        table.append(["vit_base", "representation", "", "", dataset, "test", "r1", recall, 100])
+        table.append(["vit_base", "class_entropy", "", "", dataset, "test", "aurc", 0.3, 100])
+    with open(tmp_path / "metrics.csv", "w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *table])
+    return read_metrics(tmp_path / "metrics.csv")
+
+
+def test_a_mean_over_sets_has_a_mean_value_and_a_combined_interval(metrics: pd.DataFrame) -> None:
+    ours = estimate(Summary(metrics), "auroc_correct", SETS, "vit_base", "head", "default")
+    assert ours.value == pytest.approx((0.63 + 0.59 + 0.61) / 3)
+    assert ours.spread == pytest.approx((0.01 + 0.01 + 0.01) / 3)
+    assert ours.value - ours.low == pytest.approx(0.03 * math.sqrt(3) / 3)
+    assert ours.high - ours.value == pytest.approx(0.06 * math.sqrt(3) / 3)
+    assert math.isnan(
+        estimate(
+            Summary(metrics), "auroc_correct", [*SETS, EvaluationSet("dtd", "test")], "vit_base", "head", "default"
+        ).value
+    )
+
+
+@given(*[st.floats(0, 1) for _ in range(3)], *[st.floats(0, 0.2) for _ in range(3)])
+def test_within_is_the_published_spread_widened_by_our_interval(
+    value: float, printed: float, unused: float, spread: float, below: float, above: float
+) -> None:
+    ours = Estimate(value, 0.0, value - below, value + above)
+    expected = printed - spread - above <= value <= printed + spread + below
+    if min(abs(value - (printed - spread - above)), abs(value - (printed + spread + below))) > 1e-12:
+        assert lies_within(ours, printed, spread) == expected
+    assert lies_within(Estimate(value, 0, math.nan, math.nan), value, math.nan)
+
+
+def test_every_published_number_with_a_counterpart_is_listed_and_no_other(metrics: pd.DataFrame) -> None:
+    theirs = read_metrics(PUBLISHED)
+    table = published.build(metrics, theirs)
+    assert set(table["backbone"]) == {"vit_base"}
+    found = table.set_index(["method", "variant", "dataset", "metric"])
+    assert found.loc[("head", "default", "cub+cars+sop", "auroc_correct"), "published"] == 0.608
+    assert found.loc[("head", "adam", "cub+cars+sop", "auroc_correct"), "ours"] == pytest.approx(
+        (0.73 + 0.69 + 0.71) / 3
+    )
+    assert found.loc[("representation", "", "cub", "r1"), "difference"] == pytest.approx(0.7 - 0.7308)
+    assert bool(found.loc[("head", "zero_start", "cub+cars+sop", "auroc_correct"), "is_within_published"])
+    assert not bool(found.loc[("head", "adam", "cub+cars+sop", "auroc_correct"), "is_within_published"])
+    assert "caltech101" not in set(table["dataset"])
+    shown = published.present(table)
+    assert len(shown.shown) == len(table) > 5
+    assert "| yes" in to_markdown(shown)
+
+
+def test_without_a_match_the_table_says_so(metrics: pd.DataFrame) -> None:
+    table = published.present(published.build(metrics.assign(backbone="mine"), read_metrics(PUBLISHED)))
+    assert table.shown.empty
+    assert "No published number matches" in to_markdown(table)
+    assert r"\begin{tabular}" in to_tex(table)
+
+
+def test_ablations_average_each_seed_over_the_sets_and_stand_beside_the_paper(metrics: pd.DataFrame) -> None:
+    theirs = read_metrics(PUBLISHED)
+    table = ablations.build(metrics, theirs, [SOP, CUB, CARS], ["vit_base"], "default", ["adam", "zero_start"])
+    means = np.array([VALUES["default"][name] for name in ("cub", "cars", "sop")]).mean(axis=0)
+    assert table.loc[0, "auroc_correct"] == pytest.approx(np.median(means))
+    assert table.loc[0, "spread"] == pytest.approx(max(np.median(means) - means.min(), means.max() - np.median(means)))
+    assert table.loc[1, "change"] == pytest.approx(0.1)
+    assert list(table["published"]) == [0.608, 0.609, 0.500]
+    assert list(table["is_within_published"]) == [True, False, True]
+    shown = ablations.present(table)
+    assert list(shown.shown["Variant"]) == ["default", "adam", "zero start"]
+    assert list(shown.bold["R-AUROC"]) == [False, True, False]
+    assert shown.shown["Change"][2].startswith("−0.1")
+
+
+def test_ablations_on_other_sets_have_no_published_numbers(metrics: pd.DataFrame) -> None:
+    table = ablations.build(metrics, read_metrics(PUBLISHED), [CUB, CARS], ["vit_base"], "default", ["adam"])
+    assert "published" not in table
+    assert table.loc[0, "dataset"] == "cub+cars"
+
+
+def test_selective_table_marks_the_lower_risk(metrics: pd.DataFrame) -> None:
+    table = selective.build(metrics, [CUB], ["vit_base"], "default")
+    assert list(table["aurc"].dropna()) == pytest.approx([0.37, 0.3])
+    shown = selective.present(table)
+    assert list(shown.bold["AURC"])[:2] == [False, True]
+    assert shown.shown["Coverage at R@1 90 %"][0] == "0.315"
+
+
+def test_compat_table_shows_what_a_switch_changes(metrics: pd.DataFrame) -> None:
+    table = compat.build(metrics, SETS, ["vit_base"], "default")
+    auroc = table[table["switch"] == "auroc"]
+    assert list(auroc["difference"]) == pytest.approx([-0.01] * 3)
+    shown = compat.present(table)
+    assert list(shown.shown["Difference"][shown.bold["Difference"]]) == ["−0.010"] * 3
+
+
+def test_published_points_are_figure_4() -> None:
+    points = recall_vs_auroc.published_points(read_metrics(PUBLISHED))
+    assert len(points) == 5 * 4 + 3 * 3
+    base = points[(points["backbone"] == "vit_base_imagenet1k") & (points["variant"] == "loss_prediction")]
+    assert sorted(zip(base["r1"], base["auroc_correct"], strict=True)) == [
+        (0.5280, 0.5398),
+        (0.5309, 0.5623),
+        (0.5480, 0.5757),
+    ]
+    assert set(points.loc[points["backbone"] == "vit_tiny", "r1"]) == {0.352}

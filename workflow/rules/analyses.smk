@@ -1,0 +1,83 @@
+# Analyses of the first variant's uncertainties: safe retrieval, deteriorated images, maps of the representations.
+
+
+rule safe_retrieval:
+    input:
+        eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
+        baselines="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
+        scores="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/manifest.json",
+        neighbours="<results>/neighbours/{backbone}/{dataset}/{split}/manifest.json",
+    output:
+        multiext(
+            "<results>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}/",
+            "manifest.json",
+            "metrics.csv",
+            "curves.csv",
+            "surface.csv",
+        ),
+    log:
+        "<logs>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        spec=lambda wildcards: spec(
+            specs.safe_retrieval_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
+        ),
+        code=code_digest("pipeline_lib.stages.safe_retrieval"),
+    shell:
+        "python -m pipeline_lib safe_retrieval --spec {params.spec:q} "
+        "--features $(dirname $(dirname {input.eval:q})) --baselines $(dirname {input.baselines:q}) "
+        "--scores $(dirname {input.scores:q}) --neighbours $(dirname {input.neighbours:q}) "
+        "--output $(dirname {output[0]:q}) 2>&1 | tee {log:q}"
+
+
+rule deteriorations:
+    input:
+        cache="<results>/features/{backbone}/{dataset}/{split}/deteriorations/cache/manifest.json",
+        scores="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/manifest.json",
+        heads=expand("<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds),
+    output:
+        multiext(
+            "<results>/deteriorations/{backbone}/{variant}/{dataset}/{split}/",
+            "manifest.json",
+            "metrics.csv",
+            "scores.parquet",
+        ),
+    log:
+        "<logs>/deteriorations/{backbone}/{variant}/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/deteriorations/{backbone}/{variant}/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        spec=lambda wildcards: spec(
+            specs.deteriorations_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
+        ),
+        code=code_digest("pipeline_lib.stages.deteriorations"),
+        heads=heads_argument,
+    shell:
+        "python -m pipeline_lib deteriorations --spec {params.spec:q} "
+        "--features $(dirname $(dirname {input.cache:q})) --scores $(dirname {input.scores:q}) "
+        "--heads {params.heads} --output $(dirname {output[0]:q}) 2>&1 | tee {log:q}"
+
+
+rule projection:
+    input:
+        dataset="<results>/datasets/{dataset}/manifest.json",
+        eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
+    output:
+        multiext("<results>/projection/{backbone}/{dataset}/{split}/", "manifest.json", "coordinates.parquet"),
+    log:
+        "<logs>/projection/{backbone}/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/projection/{backbone}/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        spec=spec(specs.projection_spec),
+        code=code_digest("pipeline_lib.stages.projection"),
+    shell:
+        "python -m pipeline_lib projection --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
+        "--features $(dirname $(dirname {input.eval:q})) --output $(dirname {output[0]:q}) 2>&1 | tee {log:q}"
