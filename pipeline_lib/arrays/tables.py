@@ -58,7 +58,7 @@ def _summary(report: dict[str, Any]) -> Table:
     if len(shown) > 1:
         for key, best in better.items():
             rounded = measured[key].round(4 if "aurc" in key else 3)  # as shown: what looks equal is equally good
-            bold[headings[key]] = rounded.eq(best(rounded.dropna(), default=math.nan))
+            bold[headings[key]] = rounded.eq(best(rounded.dropna(), default=math.nan)) & (rounded.nunique() > 1)
     caption = (
         f"How well an uncertainty predicts that an image's nearest neighbour is wrong ({report['images']:,} images, "
         f"Recall@1 {report['representation']['r1']:.3f}). R-AUROC: 0.5 is chance, 1 is perfect; AURC and E-AURC: "

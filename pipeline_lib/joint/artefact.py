@@ -90,6 +90,7 @@ def write_joint_training(
         (draft.path / CURVE).write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
         skipped = sorted((training.skipped | evaluation.skipped).items())
         draft.facts.update(
+            recipe=recipe.model_dump(mode="json"),
             train_images=len(images) - len(training.skipped),
             eval_images=len(evaluated) - len(evaluation.skipped),
             skipped=[{"sample_id": sample_id, "error": error} for sample_id, error in skipped],

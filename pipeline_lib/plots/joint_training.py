@@ -16,7 +16,7 @@ from pipeline_lib.plots import style
 # In the order of the paper: first the conflict, then its solution.
 MODES = {False: "(a) without stop-gradient", True: "(b) with stop-gradient"}
 ACCURACY = {"top1": "top-1 accuracy"}
-UNCERTAINTY = {"auroc_classification": "AUROC (classification)", "auroc_correct": "R-AUROC (1-nearest neighbour)"}
+UNCERTAINTY = {"auroc_classification": "AUROC (classification)", "auroc_correct": "R-AUROC (1-NN)"}
 _LOSSES = {"squared_error": "squared-error loss", "order": "order loss"}
 
 
@@ -43,8 +43,8 @@ def draw(
     seeds = len({seed for _, seed in curves})
     subtitle = (
         f"Unfrozen {style.shorten(backbone)}, trained on {style.shorten(dataset)}; task loss + λ · {_LOSSES[loss]}, "
-        f"λ = {loss_weight:g}. {style.plural(eval_images, 'held-out image')}, {style.plural(seeds, 'seed')}"
-        + (": median, band: smallest to largest." if seeds > 1 else ".")
+        f"λ = {loss_weight:g}; {style.plural(eval_images, 'held-out image')}, {style.plural(seeds, 'seed')}"
+        + (" (line: median, band: smallest to largest)." if seeds > 1 else ".")
         + " Epoch 0: pretrained, fresh head. Higher is better; AUROC 0.5: chance."
     )
     figure, _ = style.new_figure(width, height, "Classifier and uncertainty head trained together", subtitle)

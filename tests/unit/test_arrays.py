@@ -394,6 +394,7 @@ def test_best_values_are_bold() -> None:
     for heading, key, best in (("R-AUROC", "auroc_correct", np.argmax), ("AURC", "aurc", np.argmin)):
         values = [metrics[key] for metrics in report["uncertainties"].values()]
         assert np.flatnonzero(table.bold[heading]).tolist() == [best(values)]
+    assert not table.bold["Uncertainty"].any() and not table.bold["95 % interval"].any()
     for table in build_tables(report).values():
         assert "nan" not in to_markdown(table) + to_tex(table)
 

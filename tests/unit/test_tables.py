@@ -161,10 +161,8 @@ def test_written_files_hold_the_same_numbers(tmp_path: Path, metrics: pd.DataFra
         in markdown
     )
     tex = paths[2].read_text()
-    assert (
-        r"vit & latin (upstream) & 1,200 & 0.900 & \textbf{0.810 $\pm$ 0.040} & 0.790 to 0.840 & 0.790 & -- & -- & -- & -- \\"
-        in tex
-    )
+    row = r"vit & latin (upstream) & 1,200 & 0.900 & \textbf{0.810 $\pm$ 0.040} & 0.790 to 0.840 & 0.790"
+    assert row + r" & -- & -- & -- & -- \\" in tex
     assert tex.count(r"\midrule") == 1 and tex.rstrip().endswith(r"\end{tabular}")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "metrics.csv",

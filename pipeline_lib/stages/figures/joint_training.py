@@ -29,8 +29,8 @@ def draw(spec: Mapping[str, Any], results: Path) -> Figure:
         backbone,
         manifest.spec["dataset"],
         manifest.facts["eval_images"],
-        manifest.spec["options"]["loss"],
-        manifest.spec["options"]["loss_weight"],
+        manifest.facts["recipe"]["loss"],
+        manifest.facts["recipe"]["loss_weight"],
         spec["size"]["width"],
         spec["size"]["height"],
     )
