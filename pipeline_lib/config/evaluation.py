@@ -84,7 +84,7 @@ class Plots(Section):
     human_ambiguity: Plot = Field(Plot(height=2.8), description="Uncertainty and human disagreement (Figure 7).")
     projection: Plot = Field(Plot(height=4.0), description="t-SNE and UMAP with uncertainty (Figure 9).")
     joint_training: Plot = Field(
-        Plot(height=3.4), description="Joint training with and without stop-gradient (Figure 3)."
+        Plot(height=3.6), description="Joint training with and without stop-gradient (Figure 3)."
     )
     risk_coverage: Plot = Field(Plot(height=4.0), description="1-NN error of the images that are kept.")
     safe_retrieval_curves: Plot = Field(Plot(height=4.0), description="1-NN error without uncertain images.")

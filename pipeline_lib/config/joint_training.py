@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline_lib.config.features import Device, Precision
 from pipeline_lib.config.section import Name, Section
@@ -18,7 +18,7 @@ class JointOptions(Section):
     learning_rate: float = Field(1e-4, gt=0, description="Peak rate of the backbone and its classifier.")
     head_learning_rate: float = Field(1e-3, gt=0, description="Peak rate of the uncertainty head.")
     weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
-    warmup_epochs: float = Field(1.0, ge=0, description="Epochs of linear warm-up.")
+    warmup_epochs: float = Field(0.5, ge=0, description="Epochs of linear warm-up.")
     loss: Literal["squared_error", "order"] = Field(
         "squared_error", description="L_u: squared_error = predict the task loss (eq. 1); order = rank it (eq. 3)."
     )
@@ -41,6 +41,23 @@ class JointOptions(Section):
         if value % 2:
             raise ValueError("must be even, since the order loss pairs adjacent images")
         return value
+
+    @field_validator("hidden")
+    @classmethod
+    def _widths(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 1:
+            raise ValueError("must list widths of 1 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _ranges(self) -> JointOptions:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must satisfy 0 < low <= high <= 1, not {list(self.scale)}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio must satisfy 0 < low <= high, not {list(self.ratio)}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
+        return self
 
 
 class JointTraining(Section):

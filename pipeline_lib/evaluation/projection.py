@@ -30,7 +30,8 @@ def project(spec: Mapping[str, Any], dataset_dir: Path, cache: FeatureCache, out
     spec: `backbone`, `dataset`, `split`; `classes`, names, or None for the `class_count` classes with most images;
     `max_images`, above which a random sample by `seed` is taken; `perplexity` of t-SNE; `neighbours` of UMAP; `seed`.
     cache: the view `eval` of the split.
-    Raises `PipelineError` for an unknown class, and for a perplexity or neighbourhood as large as the set.
+    A small set lowers perplexity and neighbourhood; the manifest's facts hold those that were used.
+    Raises `PipelineError` for an unknown class, and for fewer than five images.
     """
     dataset = ImageDataset(dataset_dir, spec["split"])
     label, sample_id = cache.read_all("label"), cache.read_all("sample_id")
@@ -41,8 +42,10 @@ def project(spec: Mapping[str, Any], dataset_dir: Path, cache: FeatureCache, out
     _check(spec, len(rows), dataset.name)
     embedding = np.concatenate([cache.read("embedding", 0, row, row + 1) for row in rows.tolist()])
     points = reduced(embedding)
-    tsne = tsne_coordinates(points, spec["perplexity"], spec["seed"])
-    umap = umap_coordinates(points, spec["neighbours"], spec["seed"])
+    # A third of the images at most, which is where scikit-learn's own choice of neighbours ends.
+    perplexity, neighbours = min(spec["perplexity"], (len(rows) - 1) / 3), min(spec["neighbours"], len(rows) - 1)
+    tsne = tsne_coordinates(points, perplexity, spec["seed"])
+    umap = umap_coordinates(points, neighbours, spec["seed"])
     columns = {
         "sample_id": sample_id[rows],
         "label": label[rows],
@@ -59,6 +62,8 @@ def project(spec: Mapping[str, Any], dataset_dir: Path, cache: FeatureCache, out
         draft.facts.update(
             rows=len(rows),
             classes=[dataset.classes[each] for each in chosen],
+            perplexity=perplexity,
+            neighbours=neighbours,
             software=artefacts.software_versions("scikit-learn", "umap-learn"),
         )
 
@@ -127,6 +132,3 @@ def _check(spec: Mapping[str, Any], images: int, dataset: str) -> None:
     where = f"projection of '{dataset}/{spec['split']}'"
     if images < _FEWEST_IMAGES:
         raise PipelineError(f"{where}: {images} images, but at least {_FEWEST_IMAGES} are needed; choose more classes")
-    for key, allowed in (("perplexity", "above 0 and below"), ("neighbours", "at least 2 and below")):
-        if not (2 if key == "neighbours" else 0) <= spec[key] < images or spec[key] == 0:
-            raise PipelineError(f"{where}: {key} is {spec[key]}, but must be {allowed} the number of images, {images}")

@@ -22,12 +22,12 @@ from pipeline_lib.artefacts import Manifest
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
 from pipeline_lib.device import choose_device
 from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.joint.evaluate import evaluate
-from pipeline_lib.joint.recipe import Recipe
 from pipeline_lib.joint.train import JointTrainer
 from pipeline_lib.progress import Progress
 
@@ -47,13 +47,13 @@ def write_joint_training(
     A line of the curve is the state after `epoch` epochs, from 0 = the pretrained backbone with a fresh head: the
     metrics of `joint.evaluate` on the evaluation split, and the epoch's mean training losses (None before the first).
 
-    spec: `backbone`, `dataset`, `train_split`, `eval_split`, `stop_gradient`, `seed` and `options` (a `Recipe`).
+    spec: `backbone`, `dataset`, `train_split`, `eval_split`, `stop_gradient`, `seed` and `options` (a `JointOptions`).
     workers: processes that decode and augment; the result doesn't depend on it.
 
     Raises `PipelineError` when the backbone classifies other classes, for images that can't be decoded (more than the
     dataset allows), and when a loss is not finite.
     """
-    recipe = Recipe.model_validate(spec["options"])
+    recipe = JointOptions.model_validate(spec["options"])
     seed = spec["seed"]
     torch.set_num_threads(recipe.threads)
     images = ImageDataset(dataset_dir, spec["train_split"])

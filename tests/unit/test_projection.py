@@ -148,13 +148,11 @@ def test_a_sample_depends_on_the_seed_alone(world: SimpleNamespace, tmp_path: Pa
     assert set(run(world, tmp_path / "x", classes=["c"])["class_name"]) == {"c"}
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("perplexity", 44), ("perplexity", 0), ("neighbours", 44), ("neighbours", 1)]
-)
-def test_an_impossible_neighbourhood_is_named(world: SimpleNamespace, tmp_path: Path, key: str, value: int) -> None:
-    with pytest.raises(PipelineError, match=f"three/test': {key} is {value}, but must be .* the number of images, 44"):
-        run(world, tmp_path / "out", **{key: value})
-    assert not (tmp_path / "out").exists()
+@pytest.mark.usefixtures("without_maps")
+def test_a_small_set_has_a_smaller_neighbourhood(world: SimpleNamespace, tmp_path: Path) -> None:
+    run(world, tmp_path / "out", perplexity=100, neighbours=60)
+    facts = artefacts.read(tmp_path / "out", "projection").facts
+    assert facts["rows"] == 44 and facts["perplexity"] == pytest.approx(43 / 3) and facts["neighbours"] == 43
 
 
 class Page(HTMLParser):

@@ -86,6 +86,8 @@ rule joint_training:
     threads: CONFIG.joint_training.options.threads if CONFIG.joint_training else 1
     resources:
         gpu=gpu(CONFIG.joint_training.options.device) if CONFIG.joint_training else 0,
+        # Not a parameter: see rule features.
+        workers=CONFIG.features.workers,
     params:
         spec=lambda wildcards: spec(specs.joint_training_spec, wildcards.mode == "stop_gradient", int(wildcards.seed)),
         code=lambda wildcards: code_digest(
@@ -95,4 +97,5 @@ rule joint_training:
         ),
     shell:
         "python -m pipeline_lib joint_training --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-        "--backbone $(dirname {input.backbone:q}) --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} "
+        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

@@ -320,6 +320,7 @@ use rule plot_zero_shot as plot_joint_training with:
 
 rule projection_page:
     input:
+        template=f"{ROOT}/pipeline_lib/plots/projection_page.html",
         dataset=f"<results>/datasets/{PROJECTED.dataset}/manifest.json",
         index=f"<results>/datasets/{PROJECTED.dataset}/index.parquet",
         projection=f"{PROJECTION}/manifest.json",
