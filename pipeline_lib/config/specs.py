@@ -63,9 +63,17 @@ def view_epochs(config: Config, view: str) -> int:
     return config.features.views[view].epochs if view in config.features.views else 1
 
 
+def joint_views(config: Config) -> list[str]:
+    """Return the views that only ablations learn from: they are extracted together, from images decoded once."""
+    views = {variant.view for variant in config.variants.values()}
+    return [view for view in config.ablation_views() if view not in views]
+
+
 def block_epochs(config: Config, view: str) -> int:
-    """Return how many epochs of a view one block holds; all draws of the deteriorations, which are few."""
-    return view_epochs(config, view) if view == "deteriorations" else config.features.block_epochs
+    """Return how many epochs of a view one block holds: all of those that are few or are extracted together."""
+    if view == "deteriorations" or view in joint_views(config):
+        return view_epochs(config, view)
+    return config.features.block_epochs
 
 
 def features_spec(config: Config, backbone: str, dataset: str, split: str, view: str) -> Spec:

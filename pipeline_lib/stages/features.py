@@ -1,6 +1,6 @@
 """Extract blocks of representations: decode each image once, draw all its views and epochs, run the backbone.
 
-One block has one --spec and one --output; for several views of the same images, give a pair for each.
+One block has one --spec and one --output; for several views of the same images, list as many of each.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spec",
         type=read_spec,
-        action="append",
+        nargs="+",
         required=True,
         metavar="JSON|FILE",
         help="what to make, as JSON or as a file with JSON (a manifest.json will do): dataset, backbone, split, view, "
-        "samples, epochs, with_task_loss, format, dtype, precision, device, batch_size, chunk_rows, threads; repeat it "
-        "for blocks that differ in view and epochs alone",
+        "samples, epochs, with_task_loss, format, dtype, precision, device, batch_size, chunk_rows, threads; several "
+        "where blocks differ in view and epochs alone",
     )
     add_path(parser, "--dataset", "dataset artefact")
     add_path(parser, "--backbone", "backbone artefact")
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        action="append",
+        nargs="+",
         required=True,
         metavar="PATH",
-        help="folder of the block; one for each --spec, in the same order",
+        help="folder of the block; one for each spec, in the same order",
     )
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     specs, outputs = arguments.spec, arguments.output
     if len(specs) != len(outputs):
         raise PipelineError(
-            f"there are {len(specs)} --spec and {len(outputs)} --output; give one --output for each --spec"
+            f"there are {len(specs)} specs and {len(outputs)} outputs; give one --output for each --spec"
         )
     if len(set(outputs)) != len(outputs):
         raise PipelineError(f"--output names a folder twice: {', '.join(map(str, outputs))}; give each block its own")

@@ -1,7 +1,8 @@
 """How long evaluating the heads of one dataset takes, its neighbours given, and how much memory.
 
-`python -m tests.benchmarks.benchmark_evaluation` ends with an error when a bound is missed. The dataset has 60,000 images
-with 768-d representations and five seeds; representations and heads are random, files and stages are the real ones.
+`python -m tests.benchmarks.benchmark_evaluation` ends with an error when a bound is missed. The dataset has 60,000
+images with 768-d representations, and there are five seeds; representations and heads are random, files and stages
+are the real ones.
 """
 
 from __future__ import annotations

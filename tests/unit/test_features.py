@@ -334,13 +334,13 @@ def test_the_stage_takes_a_spec_for_each_output(
 ) -> None:
     specs = several(tmp_path)
     base = ["features", "--dataset", str(world / "latin"), "--backbone", str(world / "mine")]
-    pairs = [f"--spec={canonical_json(spec)}" for spec in specs.values()]
-    outputs = [f"--output={directory}" for directory in specs]
-    assert main([*base, *pairs, *outputs[:-1]]) == 1
-    assert "there are 4 --spec and 3 --output; give one --output for each --spec" in capsys.readouterr().err
-    assert main([*base, *pairs[:2], outputs[0], outputs[0]]) == 1
+    texts = [canonical_json(spec) for spec in specs.values()]
+    outputs = [str(directory) for directory in specs]
+    assert main([*base, "--spec", *texts, "--output", *outputs[:-1]]) == 1
+    assert "there are 4 specs and 3 outputs; give one --output for each --spec" in capsys.readouterr().err
+    assert main([*base, "--spec", *texts[:2], "--output", outputs[0], outputs[0]]) == 1
     assert "--output names a folder twice" in capsys.readouterr().err
-    assert main([*base, *pairs, *outputs]) == 0
+    assert main([*base, "--spec", *texts, "--output", *outputs]) == 0
     assert "820 of 820 images" in capsys.readouterr().err
     for directory, spec in specs.items():
         assert artefacts.read(directory, "features").spec == spec

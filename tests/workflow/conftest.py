@@ -28,10 +28,24 @@ TINY_WORLD: dict[str, Any] = {
         for name, architecture in [("resnet", "test_resnet"), ("vit", "test_vit")]
     },
     "variants": {"default": {}},
+    "ablations": {
+        "baseline": "default",
+        "backbones": ["resnet"],
+        "variants": {
+            "leeway": {"training": {"leeway": 0.1}},
+            "sgd": {"training": {"optimizer": "sgd"}},
+            "mixup": {"view": "mixup"},
+        },
+    },
+    "joint_training": {"backbone": "resnet", "options": {"epochs": 1, "batch_size": 32, "hidden": [16]}},
     "seeds": [1],
-    "features": {"block_samples": 200, "block_epochs": 2, "views": {"train": {"epochs": 2}}},
+    "features": {
+        "block_samples": 200,
+        "block_epochs": 2,
+        "views": {"train": {"epochs": 2}, "mixup": {"epochs": 1, "policy": {"kind": "mixup"}}},
+    },
     "training": {"hidden": [16], "batch_size": 32, "episode_samples": 100, "warmup_episodes": 1},
-    "evaluation": {"bootstrap": {"resamples": 20}},
+    "evaluation": {"bootstrap": {"resamples": 20}, "deteriorated": ["greek"]},
 }
 
 

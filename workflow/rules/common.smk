@@ -100,6 +100,28 @@ def block_manifests(backbone, dataset, split, view):
     return [f"{folder}/{block_name(s, e)}/manifest.json" for e in epochs for s in samples]
 
 
+def block_spec(wildcards, view, first, last):
+    """Return the spec of one block: a range of images and of a view's epochs."""
+    return spec(
+        specs.features_spec,
+        wildcards.backbone,
+        wildcards.dataset,
+        wildcards.split,
+        view,
+        samples=[int(wildcards.start), int(wildcards.stop)],
+        epochs=[int(first), int(last)],
+    )
+
+
+def features_code(wildcards):
+    """Return the digest of the code behind a block."""
+    return code_digest(
+        "pipeline_lib.stages.features",
+        kind("datasets", wildcards.dataset),
+        kind("backbones", wildcards.backbone),
+    )
+
+
 def is_upstream_set(wildcards):
     """Return whether a job evaluates the upstream evaluation set itself."""
     return (wildcards.dataset, wildcards.split) == (UPSTREAM.dataset, UPSTREAM.split)

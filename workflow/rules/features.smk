@@ -1,6 +1,10 @@
 # Features: blocks of cached representations, one job each, and the record that makes one cache of them.
 
 
+# Views that are extracted together; `-` is no name, so that without any nothing matches.
+JOINT_VIEWS = "|".join(map(re.escape, specs.joint_views(CONFIG))) or "-"
+
+
 rule features:
     input:
         index="<results>/datasets/{dataset}/index.parquet",
@@ -13,6 +17,7 @@ rule features:
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.tsv"
     wildcard_constraints:
+        view=f"(?!({JOINT_VIEWS})/)[^/]+",
         start=r"\d+",
         stop=r"\d+",
         first=r"\d+",
@@ -25,24 +30,35 @@ rule features:
         # Not a parameter: the number of workers must not make anything stale, since it changes no result.
         workers=CONFIG.features.workers,
     params:
-        spec=lambda wildcards: spec(
-            specs.features_spec,
-            wildcards.backbone,
-            wildcards.dataset,
-            wildcards.split,
-            wildcards.view,
-            samples=[int(wildcards.start), int(wildcards.stop)],
-            epochs=[int(wildcards.first), int(wildcards.last)],
-        ),
-        code=lambda wildcards: code_digest(
-            "pipeline_lib.stages.features",
-            kind("datasets", wildcards.dataset),
-            kind("backbones", wildcards.backbone),
-        ),
+        spec=lambda wildcards: block_spec(wildcards, wildcards.view, wildcards.first, wildcards.last),
+        code=features_code,
     shell:
         "python -m pipeline_lib features --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
         "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} --output $(dirname {output:q}) "
         "2>&1 | tee {log:q}"
+
+
+if specs.joint_views(CONFIG):
+
+    use rule features as ablation_features with:
+        output:
+            [
+                f"<results>/features/{{backbone}}/{{dataset}}/{{split}}/{view}/blocks/"
+                f"samples-{{start}}-{{stop}}_epochs-0000-{specs.view_epochs(CONFIG, view):04d}/manifest.json"
+                for view in specs.joint_views(CONFIG)
+            ],
+        log:
+            "<logs>/features/{backbone}/{dataset}/{split}/ablations/samples-{start}-{stop}.log",
+        benchmark:
+            "<benchmarks>/features/{backbone}/{dataset}/{split}/ablations/samples-{start}-{stop}.tsv"
+        wildcard_constraints:
+            start=r"\d+",
+            stop=r"\d+",
+        params:
+            spec=lambda wildcards: [
+                block_spec(wildcards, view, 0, specs.view_epochs(CONFIG, view)) for view in specs.joint_views(CONFIG)
+            ],
+            code=features_code,
 
 
 rule cache:

@@ -188,7 +188,6 @@ use rule plot_zero_shot as plot_human_ambiguity with:
 
 use rule plot_zero_shot as plot_risk_coverage with:
     input:
-        "<results>/metrics.csv",
         expand(SCORES, backbone=FIRST_BACKBONE, variant=FIRST_VARIANT, set=EVALUATION_SETS),
         expand(BASELINE_SCORES, backbone=FIRST_BACKBONE, set=EVALUATION_SETS),
     output:
