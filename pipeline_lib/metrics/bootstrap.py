@@ -12,6 +12,8 @@ import numpy as np
 
 from pipeline_lib.metrics.checks import require_no_nan
 
+_HALF, _LOWER = np.uint64(32), np.uint64(2**32 - 1)
+
 
 def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each image is drawn, int64 [rows], for each resample."""
@@ -43,10 +45,12 @@ def bootstrap_auroc(
     orders = [_SortedGroups(uncertainty, is_positive) for uncertainty in uncertainties]
     values = np.empty((len(orders), resamples))
     counts = resample_counts(len(is_positive), resamples, seed)
-    # Two resamples at a time, as the real and the imaginary part of one array: half as many look-ups and sums.
-    pair, memory = np.empty(len(is_positive), np.complex128), np.empty((4, len(is_positive) + 1), np.complex128)
+    # Two resamples at a time, as the lower and the upper half of one integer: half as many look-ups and sums.
+    pair, memory = np.empty(len(is_positive), np.uint64), np.empty((4, len(is_positive) + 1), np.uint64)
     for first in range(0, resamples, 2):
-        pair.real, pair.imag = next(counts), next(counts, 0)
+        pair[:] = next(counts)
+        if first + 1 < resamples:
+            pair += next(counts).astype(np.uint64) << _HALF
         for position, order in enumerate(orders):
             values[position, first : first + 2] = order.auroc(pair, memory)[: resamples - first]
     return values
@@ -81,8 +85,8 @@ class _SortedGroups:
     def auroc(self, pair: np.ndarray, memory: np.ndarray) -> list[float]:
         """Return the AUROC of two resamples. Counts are whole numbers, so all sums are exact.
 
-        pair: their counts, complex128 [n]. memory: complex128 [4, n + 1], to work in: new memory for every resample
-        costs more than the sums.
+        pair: their counts, uint64 [n], one in each half; sums are below 2^32 for fewer than 2^31 images. memory: uint64
+        [4, n + 1], to work in: new memory for every resample costs more than the sums.
         """
         positive = _take(pair, self._positive, memory[0])
         cumulative = memory[1, : len(self._negative) + 1]
@@ -91,9 +95,17 @@ class _SortedGroups:
         below = _take(cumulative, self._below, memory[2])
         below += _take(cumulative, self._up_to, memory[3])
         return [
-            _share(part(positive) @ part(below), 2 * part(positive).sum() * part(cumulative[-1]))
-            for part in (np.real, np.imag)
+            _share(half(positive) @ half(below), 2 * half(positive).sum() * half(cumulative[-1:]).sum())
+            for half in (_lower, _upper)
         ]
+
+
+def _lower(pair: np.ndarray) -> np.ndarray:
+    return (pair & _LOWER).astype(np.float64)
+
+
+def _upper(pair: np.ndarray) -> np.ndarray:
+    return (pair >> _HALF).astype(np.float64)
 
 
 def _take(values: np.ndarray, index: np.ndarray, memory: np.ndarray) -> np.ndarray:

@@ -21,7 +21,11 @@ LOWEST_COVERAGE = 0.05
 GRID = np.linspace(LOWEST_COVERAGE, 1.0, 191)
 _COLUMNS = 5
 _ROW_INCHES = 1.25
-_BASELINES = {"class_entropy": "class entropy", "embedding_norm": "embedding norm"}
+_BASELINES = {
+    "class_entropy": "class entropy",
+    "embedding_norm": "embedding norm",
+    "knn_distance": "1-NN distance",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Selection:
     """What is needed to refuse images of one set: who is wrong, and the uncertainties that are to tell.
 
     wrong: whether the nearest neighbour has another label, bool [n]. head: u by seed, float [n].
-    baselines: u by method (`class_entropy`, `embedding_norm`), float [n].
+    baselines: u by method, those of `_BASELINES`, float [n].
     """
 
     wrong: np.ndarray
@@ -117,6 +121,7 @@ _LOOKS = {
     "head": {"color": style.series(0).colour, "linewidth": 1.4},
     "class_entropy": {"color": style.series(1).colour, "linestyle": style.series(1).line, "linewidth": 1.1},
     "embedding_norm": {"color": style.series(2).colour, "linestyle": style.series(3).line, "linewidth": 1.1},
+    "knn_distance": {"color": style.series(5).colour, "linestyle": style.series(4).line, "linewidth": 1.1},
     "oracle": {"color": "black", "linestyle": style.series(2).line, "linewidth": 1.0},
     "random": {"color": style.GREY, "linestyle": "-", "linewidth": 0.8},
 }

@@ -72,6 +72,7 @@ def present(table: pd.DataFrame) -> Table:
     does = "; ".join(f"{heading[switch]}: {deviation}" for switch, (_, _, deviation) in SWITCHES.items())
     caption = (
         f"Where the published code deviates from the paper's definitions, and what that changes here. {does}. "
-        "`evaluation.compat: reference` makes the first two the main values. Bold: a visible difference."
+        "With evaluation.compat = reference in the config the first two become the main values. Bold: a visible "
+        "difference."
     )
     return Table(values=table, shown=shown, bold=bold, caption=caption, groups=2)

@@ -82,7 +82,7 @@ def write_world(folder: Path, rows: int, dim: int) -> None:
     for seed in SEEDS:
         weights: dict[str, np.ndarray] = {}
         for layer, shape in enumerate(widths):
-            weights[f"layers.{layer}.weight"] = random.standard_normal(shape, np.float32) / np.sqrt(shape[1])
+            weights[f"layers.{layer}.weight"] = (random.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
             weights[f"layers.{layer}.bias"] = np.zeros(shape[0], np.float32)
         spec = {"backbone": "vit", "variant": "default", "seed": seed}
         write_head(folder / "heads" / f"seed{seed}", spec, TrainedHead(seed, weights, ({"episode": 0},)), Training())

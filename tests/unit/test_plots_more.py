@@ -88,7 +88,11 @@ def selection(rng: np.random.Generator, n: int = 250) -> risk_coverage.Selection
     return risk_coverage.Selection(
         wrong,
         {seed: wrong * seed / 2 + rng.random(n) for seed in SEEDS},
-        {"class_entropy": rng.random(n), "embedding_norm": rng.integers(0, 3, n).astype(float)},
+        {
+            "class_entropy": rng.random(n),
+            "embedding_norm": rng.integers(0, 3, n).astype(float),
+            "knn_distance": rng.random(n),
+        },
     )
 
 

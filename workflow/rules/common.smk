@@ -47,15 +47,12 @@ UPSTREAM = EVALUATION_SETS[0]
 FIRST_BACKBONE, FIRST_VARIANT = next(iter(CONFIG.backbones)), next(iter(CONFIG.variants))
 
 
-# Ablations are trained and evaluated together, by rules of their own.
-VARIANT = "|".join(map(re.escape, CONFIG.variants))
-
-
 wildcard_constraints:
     dataset=r"[^/]+",
     split=r"[^/]+",
     backbone=r"[^/]+",
-    variant=VARIANT,
+    # Ablations are trained and evaluated together, by rules of their own.
+    variant="|".join(map(re.escape, CONFIG.variants)),
     view=r"[^/]+",
     seed=r"\d+",
 
@@ -111,6 +108,25 @@ def block_spec(wildcards, view, first, last):
         samples=[int(wildcards.start), int(wildcards.stop)],
         epochs=[int(first), int(last)],
     )
+
+
+def block_specs(wildcards, views):
+    """Return the specs of the blocks of several views, each with all its epochs."""
+    return [block_spec(wildcards, view, 0, specs.view_epochs(CONFIG, view)) for view in views]
+
+
+def block_outputs(views):
+    """Return the manifests of the blocks of several views, each with all its epochs, as patterns."""
+    folder = "<results>/features/{backbone}/{dataset}/{split}"
+    return [
+        f"{folder}/{view}/blocks/samples-{{start}}-{{stop}}_epochs-0000-{specs.view_epochs(CONFIG, view):04d}/manifest.json"
+        for view in views
+    ]
+
+
+def names_pattern(names):
+    """Return a regular expression that matches these names."""
+    return "|".join(map(re.escape, names))
 
 
 def features_code(wildcards):

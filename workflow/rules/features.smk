@@ -1,8 +1,9 @@
 # Features: blocks of cached representations, one job each, and the record that makes one cache of them.
 
 
-# Views that are extracted together; `-` is no name, so that without any nothing matches.
-JOINT_VIEWS = "|".join(map(re.escape, specs.joint_views(CONFIG))) or "-"
+# Views of the same images that one job extracts together, each image decoded once.
+EVALUATION_VIEWS = ["eval", "centre_crop"]
+ABLATION_VIEWS = specs.joint_views(CONFIG)
 
 
 rule features:
@@ -17,7 +18,7 @@ rule features:
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.tsv"
     wildcard_constraints:
-        view=f"(?!({JOINT_VIEWS})/)[^/]+",
+        view=f"(?!({names_pattern(EVALUATION_VIEWS + ABLATION_VIEWS)})/)[^/]+",
         start=r"\d+",
         stop=r"\d+",
         first=r"\d+",
@@ -38,15 +39,26 @@ rule features:
         "2>&1 | tee {log:q}"
 
 
-if specs.joint_views(CONFIG):
+use rule features as evaluation_features with:
+    output:
+        block_outputs(EVALUATION_VIEWS),
+    log:
+        "<logs>/features/{backbone}/{dataset}/{split}/evaluation/samples-{start}-{stop}.log",
+    benchmark:
+        "<benchmarks>/features/{backbone}/{dataset}/{split}/evaluation/samples-{start}-{stop}.tsv"
+    wildcard_constraints:
+        start=r"\d+",
+        stop=r"\d+",
+    params:
+        spec=lambda wildcards: block_specs(wildcards, EVALUATION_VIEWS),
+        code=features_code,
+
+
+if ABLATION_VIEWS:
 
     use rule features as ablation_features with:
         output:
-            [
-                f"<results>/features/{{backbone}}/{{dataset}}/{{split}}/{view}/blocks/"
-                f"samples-{{start}}-{{stop}}_epochs-0000-{specs.view_epochs(CONFIG, view):04d}/manifest.json"
-                for view in specs.joint_views(CONFIG)
-            ],
+            block_outputs(ABLATION_VIEWS),
         log:
             "<logs>/features/{backbone}/{dataset}/{split}/ablations/samples-{start}-{stop}.log",
         benchmark:
@@ -55,9 +67,7 @@ if specs.joint_views(CONFIG):
             start=r"\d+",
             stop=r"\d+",
         params:
-            spec=lambda wildcards: [
-                block_spec(wildcards, view, 0, specs.view_epochs(CONFIG, view)) for view in specs.joint_views(CONFIG)
-            ],
+            spec=lambda wildcards: block_specs(wildcards, ABLATION_VIEWS),
             code=features_code,
 
 

@@ -28,6 +28,7 @@ def draw(spec: Mapping[str, Any], results: Path) -> Figure:
             {
                 "class_entropy": baselines["class_entropy"].to_numpy(),
                 "embedding_norm": -baselines["embedding_norm"].to_numpy(),
+                "knn_distance": baselines["knn_distance"].to_numpy(),
             },
         )
     return risk_coverage.draw(selections, backbone, variant, spec["size"]["width"], spec["size"]["height"])
