@@ -247,7 +247,11 @@ def summary_spec(config: Config) -> Spec:
 
 def plot_spec(config: Config, plot: str) -> Spec:
     """Spec of one figure."""
-    spec = {**summary_spec(config), "size": dump(getattr(config.evaluation.plots, plot))}
+    size = dump(getattr(config.evaluation.plots, plot))
+    if plot == "joint_training":
+        joint = config.joint_training
+        return {"size": size, "joint": {"backbone": joint.backbone, "seeds": list(joint.seeds)}}
+    spec = {**summary_spec(config), "size": size}
     if plot == "deteriorations":
         spec["deterioration_sets"] = [dump(entry) for entry in deteriorated_sets(config)]
         spec["draws"] = draws(config.features.deteriorations)
@@ -255,15 +259,13 @@ def plot_spec(config: Config, plot: str) -> Spec:
         spec["averaged"] = [dump(entry) for entry in averaged_sets(config)]
     if plot == "projection":
         spec["projection"] = projection_spec(config)
-    if plot == "joint_training" and config.joint_training is not None:
-        spec["joint"] = {"backbone": config.joint_training.backbone, "seeds": list(config.joint_training.seeds)}
     return spec
 
 
 def table_spec(config: Config, table: str) -> Spec:
     """Spec of one table."""
     spec = summary_spec(config)
-    if table == "ablations" and config.ablations is not None:
+    if table == "ablations":
         spec["ablations"] = {
             "averaged": [dump(entry) for entry in averaged_sets(config)],
             "backbones": list(config.ablations.backbones),

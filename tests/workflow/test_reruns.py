@@ -12,21 +12,24 @@ import pytest
 
 from tests.workflow.conftest import TINY_WORLD, Workflow
 
-VIEWS_OF_METRICS = {
-    "metrics": 1,
-    "table_zero_shot": 1,
-    "table_all_metrics": 1,
-    "plot_zero_shot": 1,
-    "plot_recall_vs_auroc": 1,
-    "plot_densities": 1,
-}
-# The examples are a view of the scores of single images.
-SUMMARIES = VIEWS_OF_METRICS | {"plot_examples": 1}
+TABLES = ["zero_shot", "all_metrics", "safe_retrieval", "selective", "ablations", "published", "compat"]
+PLOTS_OF_METRICS = ["zero_shot", "recall_vs_auroc", "densities", "projection", "deteriorations", "human_ambiguity"]
+VIEWS_OF_METRICS = {"metrics": 1} | dict.fromkeys([f"table_{name}" for name in TABLES], 1)
+VIEWS_OF_METRICS |= dict.fromkeys([f"plot_{name}" for name in PLOTS_OF_METRICS], 1)
+# Views of the scores of single images, of the first backbone.
+VIEWS_OF_SCORES = ["examples", "risk_coverage", "safe_retrieval_curves", "safe_retrieval_surface"]
+SUMMARIES = VIEWS_OF_METRICS | {"provenance": 1} | dict.fromkeys([f"plot_{name}" for name in VIEWS_OF_SCORES], 1)
 PLOTS_AND_CURVES = SUMMARIES | {"plot_training_curves": 1}
-# Two backbones; per backbone the upstream and one downstream set. The examples show the first backbone only.
-EVERY_HEAD = {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES
-SECOND_BACKBONE = {"backbone": 1, "features": 6, "cache": 5, "neighbours": 2, "head": 1, "baselines": 2, "evaluate": 2}
-SECOND_BACKBONE |= {rule: 1 for rule in PLOTS_AND_CURVES if rule != "plot_examples"}
+# Two backbones; per backbone the upstream and one downstream set. The first one has ablations and deteriorated images.
+MAIN_HEADS = {"evaluate": 4, "safe_retrieval": 4, "deteriorations": 1, "projection_page": 1}
+ABLATIONS = {"evaluate_ablations_resnet": 1}
+ABLATION_HEADS = {"ablation_heads_resnet_train": 1, "ablation_heads_resnet_mixup": 1}
+EVERY_HEAD = {"head": 2} | ABLATION_HEADS | MAIN_HEADS | ABLATIONS | PLOTS_AND_CURVES
+SAFE_RETRIEVAL = VIEWS_OF_METRICS | {"provenance": 1, "plot_safe_retrieval_curves": 1, "plot_safe_retrieval_surface": 1}
+JOINT_TRAINING = {"joint_training": 2, "plot_joint_training": 1}
+SECOND_BACKBONE = {"backbone": 1, "evaluation_features": 2, "features": 2, "cache": 5, "neighbours": 2, "head": 1}
+SECOND_BACKBONE |= {"baselines": 2, "evaluate": 2, "safe_retrieval": 2}
+SECOND_BACKBONE |= VIEWS_OF_METRICS | {"provenance": 1, "plot_training_curves": 1}
 
 
 @pytest.fixture
@@ -61,31 +64,47 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         # The number of its blocks is known once it is indexed, so `features` isn't planned yet.
         (
             edited("datasets.armenian", NEW_DATASET) | {"downstream": ["greek", "armenian"]},
-            {"dataset": 1, "cache": 4, "neighbours": 2, "baselines": 2, "evaluate": 2}
-            | SUMMARIES
-            | {"plot_training_curves": 1},
+            {"dataset": 1, "cache": 4, "neighbours": 2, "baselines": 2, "evaluate": 2, "safe_retrieval": 2}
+            | ABLATIONS
+            | PLOTS_AND_CURVES,
         ),
         # A dataset that nothing uses.
         (edited("datasets.armenian", NEW_DATASET), {}),
-        # Epochs 2 and 3 are one more block of each range of images (248 images in blocks of 200); eval views stay.
-        (edited("features.views.train.epochs", 4), {"features": 4, "cache": 2} | EVERY_HEAD),
+        # Epochs 2 and 3 are one more block of each range of images (248 images in blocks of 200); other views stay.
+        (
+            edited("features.views.train.epochs", 4),
+            {"features": 4, "cache": 2, "head": 2, "ablation_heads_resnet_train": 1}
+            | MAIN_HEADS
+            | ABLATIONS
+            | PLOTS_AND_CURVES,
+        ),
         (edited("training.learning_rate", 0.002), EVERY_HEAD),
-        (edited("variants.default", {"training": {"margin": 0.2}}), EVERY_HEAD),
+        (edited("variants.default", {"training": {"margin": 0.2}}), {"head": 2} | MAIN_HEADS | PLOTS_AND_CURVES),
+        (
+            edited("ablations.variants.leeway", {"training": {"leeway": 0.2}}),
+            {"ablation_heads_resnet_train": 1} | ABLATIONS | VIEWS_OF_METRICS | {"provenance": 1},
+        ),
+        (edited("joint_training.options.learning_rate", 0.01), JOINT_TRAINING),
+        (edited("evaluation.safe_retrieval.table_share", 0.2), {"safe_retrieval": 4} | SAFE_RETRIEVAL),
         (
             edited("variants.narrow", {"training": {"hidden": [8]}}),
             {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES,
         ),
         (edited("evaluation.plots.densities", {"width": 5.0}), {"plot_densities": 1}),
         (edited("evaluation.plots.densities", {"dpi": 100}), {"plot_densities": 1}),
-        (edited("evaluation.bootstrap.resamples", 30), {"baselines": 4, "evaluate": 4} | SUMMARIES),
+        (edited("evaluation.bootstrap.resamples", 30), {"baselines": 4} | MAIN_HEADS | ABLATIONS | SUMMARIES),
         (
             edited("evaluation.neighbours", {"backend": "faiss"}),
-            {"neighbours": 4, "baselines": 4, "evaluate": 4} | SUMMARIES,
+            {"neighbours": 4, "baselines": 4} | MAIN_HEADS | ABLATIONS | SUMMARIES,
         ),
         (edited("backbones.vit.image_size", 48), SECOND_BACKBONE),
         (
             edited("features.centre_crop", {"seed": 1}),
-            {"features": 4, "cache": 4, "baselines": 4, "evaluate": 4} | SUMMARIES,
+            # One job extracts the clean and the cropped view of an image that it decodes once.
+            {"evaluation_features": 4, "cache": 8, "neighbours": 4, "baselines": 4, "projection": 1}
+            | MAIN_HEADS
+            | ABLATIONS
+            | SUMMARIES,
         ),
         # How the work is spread over processes changes no result.
         (edited("features.workers", 3), {}),
@@ -100,6 +119,9 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         "more epochs",
         "learning rate",
         "margin of a variant",
+        "an ablation",
+        "learning rate of joint training",
+        "share of the safe retrieval",
         "add a variant",
         "width of a plot",
         "resolution of a plot",
@@ -124,12 +146,12 @@ def test_a_change_on_the_command_line_counts_like_one_in_the_file(world: Workflo
 
 
 LIBRARY_EDITS = {
-    "plots/densities.py": {"plot_densities": 1},
+    "plots/zero_shot.py": {"plot_zero_shot": 1},
     "tables/zero_shot.py": {"table_zero_shot": 1},
     "heads/schedule.py": EVERY_HEAD,
-    "heads/numpy_head.py": EVERY_HEAD,  # scores in evaluation, its constants in training
-    "retrieval/neighbours.py": {"neighbours": 4, "baselines": 4, "evaluate": 4} | SUMMARIES,
-    "evaluation/heads.py": {"evaluate": 4} | SUMMARIES,
+    "heads/numpy_head.py": EVERY_HEAD | JOINT_TRAINING,  # scores in evaluation, its constants in training
+    "retrieval/neighbours.py": {"neighbours": 4, "baselines": 4} | MAIN_HEADS | ABLATIONS | SUMMARIES | JOINT_TRAINING,
+    "evaluation/heads.py": MAIN_HEADS | ABLATIONS | SUMMARIES,
     "evaluation/aggregate.py": VIEWS_OF_METRICS,
     "datasets/digits.py": {},  # a kind that this world doesn't use
     "backbones/custom.py": {},

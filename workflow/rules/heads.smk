@@ -67,35 +67,39 @@ for BACKBONE, VIEW in ABLATION_HEADS:
             "--features $(dirname $(dirname {input.cache:q})) --output {params.heads:q} 2>&1 | tee {log:q}"
 
 
-rule joint_training:
-    input:
-        dataset=f"<results>/datasets/{UPSTREAM.dataset}/manifest.json",
-        index=f"<results>/datasets/{UPSTREAM.dataset}/index.parquet",
-        backbone="<results>/backbones/{backbone}/manifest.json",
-    output:
-        manifest="<results>/joint_training/{backbone}/{mode}/seed{seed}/manifest.json",
-        curve="<results>/joint_training/{backbone}/{mode}/seed{seed}/curve.jsonl",
-    log:
-        "<logs>/joint_training/{backbone}/{mode}/seed{seed}.log",
-    benchmark:
-        "<benchmarks>/joint_training/{backbone}/{mode}/seed{seed}.tsv"
-    wildcard_constraints:
-        mode="stop_gradient|no_stop_gradient",
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: CONFIG.joint_training.options.threads if CONFIG.joint_training else 1
-    resources:
-        gpu=gpu(CONFIG.joint_training.options.device) if CONFIG.joint_training else 0,
-        # Not a parameter: see rule features.
-        workers=CONFIG.features.workers,
-    params:
-        spec=lambda wildcards: spec(specs.joint_training_spec, wildcards.mode == "stop_gradient", int(wildcards.seed)),
-        code=lambda wildcards: code_digest(
-            "pipeline_lib.stages.joint_training",
-            kind("datasets", UPSTREAM.dataset),
-            kind("backbones", wildcards.backbone),
-        ),
-    shell:
-        "python -m pipeline_lib joint_training --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-        "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} "
-        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+if CONFIG.joint_training:
+
+    rule joint_training:
+        input:
+            dataset=f"<results>/datasets/{UPSTREAM.dataset}/manifest.json",
+            index=f"<results>/datasets/{UPSTREAM.dataset}/index.parquet",
+            backbone="<results>/backbones/{backbone}/manifest.json",
+        output:
+            manifest="<results>/joint_training/{backbone}/{mode}/seed{seed}/manifest.json",
+            curve="<results>/joint_training/{backbone}/{mode}/seed{seed}/curve.jsonl",
+        log:
+            "<logs>/joint_training/{backbone}/{mode}/seed{seed}.log",
+        benchmark:
+            "<benchmarks>/joint_training/{backbone}/{mode}/seed{seed}.tsv"
+        wildcard_constraints:
+            mode="stop_gradient|no_stop_gradient",
+        conda:
+            "../../envs/pipeline.yaml"
+        threads: CONFIG.joint_training.options.threads
+        resources:
+            gpu=gpu(CONFIG.joint_training.options.device),
+            # Not a parameter: see rule features.
+            workers=CONFIG.features.workers,
+        params:
+            spec=lambda wildcards: spec(
+                specs.joint_training_spec, wildcards.mode == "stop_gradient", int(wildcards.seed)
+            ),
+            code=lambda wildcards: code_digest(
+                "pipeline_lib.stages.joint_training",
+                kind("datasets", UPSTREAM.dataset),
+                kind("backbones", wildcards.backbone),
+            ),
+        shell:
+            "python -m pipeline_lib joint_training --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
+            "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} "
+            "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

@@ -133,33 +133,35 @@ use rule plot_zero_shot as plot_projection with:
         results=results_folder,
 
 
-use rule plot_zero_shot as plot_deteriorations with:
-    input:
-        "<results>/metrics.csv",
-        expand(
-            "<results>/deteriorations/{backbone}/{variant}/{set.dataset}/{set.split}/scores.parquet",
-            backbone=FIRST_BACKBONE,
-            variant=FIRST_VARIANT,
-            set=specs.deteriorated_sets(CONFIG),
-        ),
-        expand(SCORES, backbone=FIRST_BACKBONE, variant=FIRST_VARIANT, set=specs.deteriorated_sets(CONFIG)),
-    output:
-        png=report(
-            "<results>/plots/deteriorations.png",
-            category="Deterioration",
-            caption="../report/deteriorations.rst",
-            labels={"figure": "uncertainty of deteriorated images (Figure 6)"},
-        ),
-        pdf="<results>/plots/deteriorations.pdf",
-    log:
-        "<logs>/plots/deteriorations.log",
-    benchmark:
-        "<benchmarks>/plots/deteriorations.tsv"
-    params:
-        name="deteriorations",
-        spec=spec(specs.plot_spec, "deteriorations"),
-        code=plot_code("deteriorations"),
-        results=results_folder,
+if specs.deteriorated_sets(CONFIG):
+
+    use rule plot_zero_shot as plot_deteriorations with:
+        input:
+            "<results>/metrics.csv",
+            expand(
+                "<results>/deteriorations/{backbone}/{variant}/{set.dataset}/{set.split}/scores.parquet",
+                backbone=FIRST_BACKBONE,
+                variant=FIRST_VARIANT,
+                set=specs.deteriorated_sets(CONFIG),
+            ),
+            expand(SCORES, backbone=FIRST_BACKBONE, variant=FIRST_VARIANT, set=specs.deteriorated_sets(CONFIG)),
+        output:
+            png=report(
+                "<results>/plots/deteriorations.png",
+                category="Deterioration",
+                caption="../report/deteriorations.rst",
+                labels={"figure": "uncertainty of deteriorated images (Figure 6)"},
+            ),
+            pdf="<results>/plots/deteriorations.pdf",
+        log:
+            "<logs>/plots/deteriorations.log",
+        benchmark:
+            "<benchmarks>/plots/deteriorations.tsv"
+        params:
+            name="deteriorations",
+            spec=spec(specs.plot_spec, "deteriorations"),
+            code=plot_code("deteriorations"),
+            results=results_folder,
 
 
 use rule plot_zero_shot as plot_human_ambiguity with:
@@ -290,31 +292,33 @@ use rule plot_zero_shot as plot_training_curves with:
         results=results_folder,
 
 
-use rule plot_zero_shot as plot_joint_training with:
-    input:
-        expand(
-            "<results>/joint_training/{backbone}/{mode}/seed{seed}/curve.jsonl",
-            backbone=CONFIG.joint_training.backbone if CONFIG.joint_training else [],
-            mode=["stop_gradient", "no_stop_gradient"],
-            seed=CONFIG.joint_training.seeds if CONFIG.joint_training else [],
-        ),
-    output:
-        png=report(
-            "<results>/plots/joint_training.png",
-            category="Training",
-            caption="../report/joint_training.rst",
-            labels={"figure": "joint training with and without stop-gradient (Figure 3)"},
-        ),
-        pdf="<results>/plots/joint_training.pdf",
-    log:
-        "<logs>/plots/joint_training.log",
-    benchmark:
-        "<benchmarks>/plots/joint_training.tsv"
-    params:
-        name="joint_training",
-        spec=spec(specs.plot_spec, "joint_training"),
-        code=plot_code("joint_training"),
-        results=results_folder,
+if CONFIG.joint_training:
+
+    use rule plot_zero_shot as plot_joint_training with:
+        input:
+            expand(
+                "<results>/joint_training/{backbone}/{mode}/seed{seed}/curve.jsonl",
+                backbone=CONFIG.joint_training.backbone,
+                mode=["stop_gradient", "no_stop_gradient"],
+                seed=CONFIG.joint_training.seeds,
+            ),
+        output:
+            png=report(
+                "<results>/plots/joint_training.png",
+                category="Training",
+                caption="../report/joint_training.rst",
+                labels={"figure": "joint training with and without stop-gradient (Figure 3)"},
+            ),
+            pdf="<results>/plots/joint_training.pdf",
+        log:
+            "<logs>/plots/joint_training.log",
+        benchmark:
+            "<benchmarks>/plots/joint_training.tsv"
+        params:
+            name="joint_training",
+            spec=spec(specs.plot_spec, "joint_training"),
+            code=plot_code("joint_training"),
+            results=results_folder,
 
 
 rule projection_page:

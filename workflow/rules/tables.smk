@@ -104,27 +104,29 @@ use rule table_zero_shot as table_selective with:
         code=table_code("selective"),
 
 
-use rule table_zero_shot as table_ablations with:
-    input:
-        metrics="<results>/metrics.csv",
-        published=PUBLISHED,
-    output:
-        csv=report(
-            "<results>/tables/ablations.csv",
-            category="Tables",
-            caption="../report/ablations.rst",
-            labels={"table": "ablations (Table 3)"},
-        ),
-        md="<results>/tables/ablations.md",
-        tex="<results>/tables/ablations.tex",
-    log:
-        "<logs>/tables/ablations.log",
-    benchmark:
-        "<benchmarks>/tables/ablations.tsv"
-    params:
-        name="ablations",
-        spec=spec(specs.table_spec, "ablations"),
-        code=table_code("ablations"),
+if CONFIG.ablations:
+
+    use rule table_zero_shot as table_ablations with:
+        input:
+            metrics="<results>/metrics.csv",
+            published=PUBLISHED,
+        output:
+            csv=report(
+                "<results>/tables/ablations.csv",
+                category="Tables",
+                caption="../report/ablations.rst",
+                labels={"table": "ablations (Table 3)"},
+            ),
+            md="<results>/tables/ablations.md",
+            tex="<results>/tables/ablations.tex",
+        log:
+            "<logs>/tables/ablations.log",
+        benchmark:
+            "<benchmarks>/tables/ablations.tsv"
+        params:
+            name="ablations",
+            spec=spec(specs.table_spec, "ablations"),
+            code=table_code("ablations"),
 
 
 use rule table_zero_shot as table_published with:
