@@ -8,13 +8,10 @@ rule safe_retrieval:
         scores="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/manifest.json",
         neighbours="<results>/neighbours/{backbone}/{dataset}/{split}/manifest.json",
     output:
-        multiext(
-            "<results>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}/",
-            "manifest.json",
-            "metrics.csv",
-            "curves.csv",
-            "surface.csv",
-        ),
+        manifest="<results>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}/manifest.json",
+        metrics="<results>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}/metrics.csv",
+        curves="<results>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}/curves.csv",
+        surface="<results>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}/surface.csv",
     log:
         "<logs>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}.log",
     benchmark:
@@ -30,7 +27,7 @@ rule safe_retrieval:
         "python -m pipeline_lib safe_retrieval --spec {params.spec:q} "
         "--features $(dirname $(dirname {input.eval:q})) --baselines $(dirname {input.baselines:q}) "
         "--scores $(dirname {input.scores:q}) --neighbours $(dirname {input.neighbours:q}) "
-        "--output $(dirname {output[0]:q}) 2>&1 | tee {log:q}"
+        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
 rule deteriorations:
@@ -39,12 +36,9 @@ rule deteriorations:
         scores="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/manifest.json",
         heads=expand("<results>/heads/{{backbone}}/{{variant}}/seed{seed}/manifest.json", seed=CONFIG.seeds),
     output:
-        multiext(
-            "<results>/deteriorations/{backbone}/{variant}/{dataset}/{split}/",
-            "manifest.json",
-            "metrics.csv",
-            "scores.parquet",
-        ),
+        manifest="<results>/deteriorations/{backbone}/{variant}/{dataset}/{split}/manifest.json",
+        metrics="<results>/deteriorations/{backbone}/{variant}/{dataset}/{split}/metrics.csv",
+        scores="<results>/deteriorations/{backbone}/{variant}/{dataset}/{split}/scores.parquet",
     log:
         "<logs>/deteriorations/{backbone}/{variant}/{dataset}/{split}.log",
     benchmark:
@@ -60,7 +54,7 @@ rule deteriorations:
     shell:
         "python -m pipeline_lib deteriorations --spec {params.spec:q} "
         "--features $(dirname $(dirname {input.cache:q})) --scores $(dirname {input.scores:q}) "
-        "--heads {params.heads} --output $(dirname {output[0]:q}) 2>&1 | tee {log:q}"
+        "--heads {params.heads} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
 rule projection:
@@ -68,7 +62,8 @@ rule projection:
         dataset="<results>/datasets/{dataset}/manifest.json",
         eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
     output:
-        multiext("<results>/projection/{backbone}/{dataset}/{split}/", "manifest.json", "coordinates.parquet"),
+        manifest="<results>/projection/{backbone}/{dataset}/{split}/manifest.json",
+        coordinates="<results>/projection/{backbone}/{dataset}/{split}/coordinates.parquet",
     log:
         "<logs>/projection/{backbone}/{dataset}/{split}.log",
     benchmark:
@@ -80,4 +75,4 @@ rule projection:
         code=code_digest("pipeline_lib.stages.projection"),
     shell:
         "python -m pipeline_lib projection --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-        "--features $(dirname $(dirname {input.eval:q})) --output $(dirname {output[0]:q}) 2>&1 | tee {log:q}"
+        "--features $(dirname $(dirname {input.eval:q})) --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

@@ -89,8 +89,8 @@ for BACKBONE in CONFIG.ablations.backbones if CONFIG.ablations else []:
         params:
             spec=ablation_evaluations(BACKBONE),
             code=code_digest("pipeline_lib.stages.evaluate_ablations"),
-            heads=f"{RESULTS}/heads/{BACKBONE}",
-            evaluations=f"{RESULTS}/evaluation/{BACKBONE}/heads",
+            heads=lambda wildcards, input: Path(input.heads[0]).parents[2],
+            evaluations=lambda wildcards, output: Path(output[0]).parents[3],
         shell:
             "python -m pipeline_lib evaluate_ablations --spec {params.spec:q} "
             "--features $(dirname $(dirname $(dirname {input.eval:q}))) --baselines $(dirname {input.baselines:q}) "

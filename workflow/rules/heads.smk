@@ -61,7 +61,7 @@ for BACKBONE, VIEW in ABLATION_HEADS:
         params:
             spec=spec(specs.ablation_heads_spec, BACKBONE, VIEW),
             code=code_digest("pipeline_lib.stages.ablation_heads"),
-            heads=f"{RESULTS}/heads/{BACKBONE}",
+            heads=lambda wildcards, output: Path(output.manifests[0]).parents[2],
         shell:
             "python -m pipeline_lib ablation_heads --spec {params.spec:q} "
             "--features $(dirname $(dirname {input.cache:q})) --output {params.heads:q} 2>&1 | tee {log:q}"

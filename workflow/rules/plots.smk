@@ -37,13 +37,13 @@ rule plot_zero_shot:
         results=results_folder,
     shell:
         "python -m pipeline_lib plot --name {params.name} --spec {params.spec:q} --results {params.results:q} "
-        "--published {PUBLISHED:q} --png {output.png:q} --pdf {output.pdf:q} 2>&1 | tee {log:q}"
+        "--png {output.png:q} --pdf {output.pdf:q} 2>&1 | tee {log:q}"
 
 
-use rule plot_zero_shot as plot_recall_vs_auroc with:
+rule plot_recall_vs_auroc:
     input:
-        "<results>/metrics.csv",
-        PUBLISHED,
+        metrics="<results>/metrics.csv",
+        published=PUBLISHED,
     output:
         png=report(
             "<results>/plots/recall_vs_auroc.png",
@@ -56,11 +56,17 @@ use rule plot_zero_shot as plot_recall_vs_auroc with:
         "<logs>/plots/recall_vs_auroc.log",
     benchmark:
         "<benchmarks>/plots/recall_vs_auroc.tsv"
+    localrule: True
+    conda:
+        "../../envs/pipeline.yaml"
     params:
         name="recall_vs_auroc",
         spec=spec(specs.plot_spec, "recall_vs_auroc"),
         code=plot_code("recall_vs_auroc"),
         results=results_folder,
+    shell:
+        "python -m pipeline_lib plot --name {params.name} --spec {params.spec:q} --results {params.results:q} "
+        "--published {input.published:q} --png {output.png:q} --pdf {output.pdf:q} 2>&1 | tee {log:q}"
 
 
 use rule plot_zero_shot as plot_densities with:
