@@ -17,12 +17,11 @@ from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, SCORES, read_scores
+from pipeline_lib.evaluation.scoring import score_cache
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
-from pipeline_lib.heads.numpy_head import score
 
 STAGE = "deteriorations"
-_BLOCK_ROWS = 16_384
 
 
 def evaluate_deteriorations(
@@ -53,7 +52,7 @@ def evaluate_deteriorations(
     columns = {"sample_id": sample_id}
     deteriorated: dict[int, dict[tuple[str, int], np.ndarray]] = {seed: {} for seed in heads}
     for epoch, (kind, severity) in enumerate(draws):
-        for seed, uncertainty in _score(heads, cache, epoch).items():
+        for seed, uncertainty in score_cache(heads, cache, epoch).items():
             deteriorated[seed][kind, severity] = columns[f"{kind}_{severity}_seed{seed}"] = uncertainty
     rows: list[dict[str, Any]] = []
     for seed, uncertainties in deteriorated.items():
@@ -106,14 +105,3 @@ def _require_these_draws(cache: FeatureCache, spec: Mapping[str, Any]) -> None:
             raise ArtefactError(
                 f"{cache.view_dir}: has {key} {value}, but {spec[key]} was asked for; delete it and run snakemake again"
             )
-
-
-def _score(heads: Mapping[int, TrainedHead], cache: FeatureCache, epoch: int) -> dict[int, np.ndarray]:
-    """Return each head's uncertainty of each image in one epoch, float32 [n]; it is read once, in blocks."""
-    uncertainty = {seed: np.empty(cache.rows, np.float32) for seed in heads}
-    for start in range(0, cache.rows, _BLOCK_ROWS):
-        stop = min(start + _BLOCK_ROWS, cache.rows)
-        embedding = cache.read("embedding", epoch, start, stop)
-        for seed, head in heads.items():
-            uncertainty[seed][start:stop] = score(head.weights, embedding)
-    return uncertainty

@@ -14,13 +14,11 @@ from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
+from pipeline_lib.evaluation.scoring import score_cache
 from pipeline_lib.evaluation.uncertainty import Uncertainty, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
-from pipeline_lib.heads.numpy_head import score
 from pipeline_lib.retrieval.store import read_neighbours
-
-_BLOCK_ROWS = 16_384
 
 
 def evaluate_heads(
@@ -60,7 +58,7 @@ def evaluate_heads(
     for seed in spec["seeds"]:
         expected = {"backbone": spec["backbone"], "variant": spec["variant"], "seed": seed}
         heads[seed], inputs[f"head_seed{seed}"] = read_head(head_dirs[seed], expected)
-    image, crop = _score(heads, eval_cache), _score(heads, crop_cache)
+    image, crop = score_cache(heads, eval_cache), score_cache(heads, crop_cache)
     upstream: dict[int, np.ndarray] = {}
     mix = None
     if upstream_dir is not None:
@@ -83,14 +81,3 @@ def evaluate_heads(
         **{f"crop_uncertainty_seed{seed}": values for seed, values in crop.items()},
     }
     write_evaluation(out, spec, columns, rows, inputs)
-
-
-def _score(heads: Mapping[int, TrainedHead], cache: FeatureCache) -> dict[int, np.ndarray]:
-    """Return each head's uncertainty of each image, float32 [n]; the cache is read once, in blocks."""
-    uncertainty = {seed: np.empty(cache.rows, np.float32) for seed in heads}
-    for start in range(0, cache.rows, _BLOCK_ROWS):
-        stop = min(start + _BLOCK_ROWS, cache.rows)
-        embedding = cache.read("embedding", 0, start, stop)
-        for seed, head in heads.items():
-            uncertainty[seed][start:stop] = score(head.weights, embedding)
-    return uncertainty

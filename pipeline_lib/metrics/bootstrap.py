@@ -81,6 +81,7 @@ class _SortedGroups:
         negative_group = group[~is_positive]
         self._below = np.searchsorted(negative_group, group[is_positive], side="left")
         self._up_to = np.searchsorted(negative_group, group[is_positive], side="right")
+        self._has_ties = not np.array_equal(self._below, self._up_to)
 
     def auroc(self, pair: np.ndarray, memory: np.ndarray) -> list[float]:
         """Return the AUROC of two resamples. Counts are whole numbers, so all sums are exact.
@@ -93,7 +94,7 @@ class _SortedGroups:
         cumulative[0] = 0
         np.cumsum(_take(pair, self._negative, memory[2]), out=cumulative[1:])
         below = _take(cumulative, self._below, memory[2])
-        below += _take(cumulative, self._up_to, memory[3])
+        below += _take(cumulative, self._up_to, memory[3]) if self._has_ties else below
         return [
             _share(half(positive) @ half(below), 2 * half(positive).sum() * half(cumulative[-1:]).sum())
             for half in (_lower, _upper)

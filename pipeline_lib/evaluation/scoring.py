@@ -1,0 +1,39 @@
+"""Uncertainties of a whole cache by several heads."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.heads.checkpoint import TrainedHead
+from pipeline_lib.heads.numpy_head import score
+
+_BLOCK_ROWS = 16_384
+_PIECE_ROWS = 4096
+
+
+def score_cache(heads: Mapping[int, TrainedHead], cache: FeatureCache, epoch: int = 0) -> dict[int, np.ndarray]:
+    """Return each head's uncertainty of each image in one epoch, float32 [n]; the cache is read once, in blocks.
+
+    Pieces are scored side by side, each by one thread: threads that share one product would wait for each other
+    before every element-wise step, and their number could change the last bits.
+    """
+    uncertainty = {seed: np.empty(cache.rows, np.float32) for seed in heads}
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, cache.rows, _BLOCK_ROWS):
+            embedding = cache.read("embedding", epoch, start, min(start + _BLOCK_ROWS, cache.rows))
+
+            def fill(seed: int, first: int, start: int = start, embedding: np.ndarray = embedding) -> None:
+                piece = embedding[first : first + _PIECE_ROWS]
+                uncertainty[seed][start + first : start + first + len(piece)] = score(heads[seed].weights, piece)
+
+            firsts = range(0, len(embedding), _PIECE_ROWS)
+            # Going through the results raises what a thread raised.
+            list(pool.map(fill, *zip(*itertools.product(heads, firsts), strict=True)))
+    return uncertainty
