@@ -15,6 +15,7 @@ from pipeline_lib.errors import PipelineError
 # In the order of the data. A stage's module is imported only when it runs: torch alone takes seconds.
 STAGES = {
     "dataset": "list the images of a dataset",
+    "dataset_card": "describe datasets: counts, sizes, repeated images, overlap with the upstream set",
     "backbone": "load or train a frozen backbone",
     "features": "extract blocks of representations",
     "cache": "check and record the blocks of a view",

@@ -38,7 +38,7 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
-    """List the images by split, then by name."""
+    """List the images by split folder, then by name."""
     archive = resolve(data_dir, options.path)
     members = list(_below(options.root.strip("/"), list_members(archive), archive))
     images = {name: member for name, member in members if not member.is_folder and is_image_name(name)}
@@ -49,6 +49,7 @@ def build_index(options: Options, data_dir: Path) -> Index:
         source=str(archive),
         fingerprint=fingerprint(images.values()),
         locations={name: member.location for name, member in images.items()},
+        split_by=options.split_by,
     )
 
 

@@ -11,10 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from pipeline_lib.config.section import Name
+from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.datasets.base import IMAGE_SUFFIXES, DatasetOptions, Index
+from pipeline_lib.datasets.splitter import assign
 from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 FolderName = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -27,7 +29,10 @@ class ClassFolderOptions(DatasetOptions):
     splits: dict[Name, FolderName] | None = Field(
         None, min_length=1, description="The folder of each split, such as {train: train, test: val}; null = no splits."
     )
-    split: Name = Field("test", description="Name of the only split where `splits` is null.")
+    split_by: Splitter | None = Field(
+        None, description="Shares of the splits to divide the images or the classes into; null = don't."
+    )
+    split: Name = Field("test", description="Name of the only split where `splits` and `split_by` are null.")
 
     @field_validator("splits")
     @classmethod
@@ -39,6 +44,13 @@ class ClassFolderOptions(DatasetOptions):
         for one, other in itertools.pairwise(folders):
             if other[: len(one)] == one:
                 raise ValueError(f"must not share images, but '{'/'.join(other)}' is (in) '{'/'.join(one)}'")
+        return value
+
+    @field_validator("split_by")
+    @classmethod
+    def _one_way_to_split(cls, value: Splitter | None, info: ValidationInfo) -> Splitter | None:
+        if value is not None and info.data.get("splits") is not None:
+            raise ValueError("give either split_by or splits (a folder for each split), not both")
         return value
 
     def folder_of_split(self) -> dict[str, str]:
@@ -53,6 +65,7 @@ def index_class_folders(
     source: str,
     fingerprint: str,
     locations: Mapping[str, str] | None = None,
+    split_by: Splitter | None = None,
 ) -> Index:
     """Turn image names such as `train/cat/a/1.png` into an index.
 
@@ -62,6 +75,7 @@ def index_class_folders(
     source: names the folder or archive in messages.
     fingerprint: passed on.
     locations: where each image is, if that isn't its name.
+    split_by: divides the images of the only folder by their names; None = the folders are the splits.
 
     The classes are the sorted names of all splits together. Raises `PipelineError` for a split without a folder
     or images, an empty class folder, an image outside every class folder and a name that is not UTF-8.
@@ -83,6 +97,8 @@ def index_class_folders(
         split_names += [split] * len(inside)
         class_names += classes
         members += inside
+    if split_by is not None:
+        split_names = assign(class_names, members, split_by, source)
     classes, label = np.unique(np.array(class_names), return_inverse=True)
     return Index(
         classes=classes.tolist(),

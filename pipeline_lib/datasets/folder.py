@@ -50,7 +50,7 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
-    """List the images by split, then by path."""
+    """List the images by split folder, then by path."""
     root = resolve(data_dir, options.path)
     images: list[str] = []
     folders: list[str] = []
@@ -60,7 +60,12 @@ def build_index(options: Options, data_dir: Path) -> Index:
         folders += found[1]
     images.sort()
     return index_class_folders(
-        images, set(folders), options.folder_of_split(), str(root), digest_of_files(root, images, options.checksum)
+        images=images,
+        folders=set(folders),
+        folder_of_split=options.folder_of_split(),
+        source=str(root),
+        fingerprint=digest_of_files(root, images, options.checksum),
+        split_by=options.split_by,
     )
 
 

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline_lib.config.section import Name
+from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.datasets import archive
 from pipeline_lib.datasets.archive_members import MemberOpener, list_members, safe_name
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
+from pipeline_lib.datasets.splitter import assign
 from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class Options(DatasetOptions):
         None, min_length=1, description="Columns with the votes for each class; null = all that have no other use."
     )
     split_column: str | None = Field(None, description="Column with the split of each image; null = one split.")
-    split: Name = Field("test", description="Name of the only split where `split_column` is null.")
+    split_by: Splitter | None = Field(None, description="Shares of splits to divide the rows into; null = don't.")
+    split: Name = Field("test", description="Name of the only split where `split_column` and `split_by` are null.")
     checksum: Checksum = Field("content", description=f"{CHECKSUM_DESCRIPTION} Archives have checksums of their own.")
 
     @field_validator("path")
@@ -51,6 +54,13 @@ class Options(DatasetOptions):
     def _table_format(cls, value: str) -> str:
         if not value.lower().endswith((*_SEPARATORS, ".parquet")):
             raise ValueError("must end in .csv, .tsv or .parquet")
+        return value
+
+    @field_validator("split_by")
+    @classmethod
+    def _one_way_to_split(cls, value: Splitter | None, info: ValidationInfo) -> Splitter | None:
+        if value is not None and info.data.get("split_column") is not None:
+            raise ValueError("give either split_by or split_column, not both")
         return value
 
     @model_validator(mode="after")
@@ -83,12 +93,15 @@ def build_index(options: Options, data_dir: Path) -> Index:
     def where(row: int) -> str:
         return f"{table_path}: row {row + 1} (path '{paths[row]}')"
 
-    locations, images_fingerprint = _locate(options, resolve(data_dir, options.images), paths, where)
+    names = [safe_name(path, where(row)) for row, path in enumerate(paths)]
+    locations, images_fingerprint = _locate(options, resolve(data_dir, options.images), names, where)
     if options.label_column is None:
         classes, label, votes = _votes(options, table, table_path, where)
     else:
         classes, label = _labels(_text(table, options.label_column, table_path), options.label_column, where)
         votes = None
+    if options.split_by is not None:
+        splits = assign([classes[position] for position in label], names, options.split_by, str(table_path))
     for row, split in enumerate(splits):
         if not split:
             raise PipelineError(f"{where(row)}: has no value in split column '{options.split_column}'; fill it in")
@@ -133,9 +146,8 @@ def _text(table: pd.DataFrame, name: str, path: Path) -> list[str]:
     return _column(table, name, path).astype("string").fillna("").str.strip().tolist()
 
 
-def _locate(options: Options, images: Path, paths: list[str], where: Callable[[int], str]) -> tuple[list[str], str]:
+def _locate(options: Options, images: Path, names: list[str], where: Callable[[int], str]) -> tuple[list[str], str]:
     """Return the location of each image and the fingerprint of all of them."""
-    names = [safe_name(path, where(row)) for row, path in enumerate(paths)]
     if _is_archive(images):
         members = {member.name: member for member in list_members(images) if not member.is_folder}
         present = [name in members for name in names]

@@ -1,0 +1,420 @@
+"""The dataset card: every count agrees with one made by hand or with plain Python over the raw files."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from pipeline_lib import artefacts
+from pipeline_lib.config import kinds
+from pipeline_lib.datasets import card as cards
+from pipeline_lib.datasets.base import UnreadableImageError
+from pipeline_lib.datasets.images import write_dataset
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.plots import contact_sheet
+from pipeline_lib.stages import dataset_card
+from pipeline_lib.tables import dataset_cards
+from pipeline_lib.tables.render import to_markdown, to_tex
+from tests.unit.dataset_worlds import encoded, make_folder, png, truncated_jpeg
+
+PETS = {"kind": "folder", "path": "pets", "splits": {"train": "train", "test": "val"}, "skip_unreadable": 1}
+WEB = {"kind": "folder", "path": "web", "split": "train"}
+
+
+def noise(seed: int, width: int = 6, height: int = 5) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def with_text(image: Image.Image) -> bytes:
+    text, stream = PngImagePlugin.PngInfo(), io.BytesIO()
+    text.add_text("Comment", "saved twice")
+    image.save(stream, "PNG", pnginfo=text, compress_level=0)
+    return stream.getvalue()
+
+
+def artefact(data_dir: Path, name: str, options: Mapping[str, Any]) -> Path:
+    checked = kinds.options_class("datasets", options["kind"]).model_validate(options)
+    directory = data_dir / "artefacts" / name
+    write_dataset({"name": name, "options": checked.model_dump(mode="json"), "data_dir": str(data_dir)}, directory)
+    return directory
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Known faults: 1 = 3 = 4 (two classes), 2 = val/1, 5 is broken, owl has one image, 6 and val/7 are turned."""
+    make_folder(
+        tmp_path / "pets",
+        {
+            "train/cat/1.png": encoded(noise(1), "PNG"),
+            "train/cat/2.png": encoded(noise(2), "PNG"),
+            "train/cat/3.png": with_text(noise(1)),
+            "train/dog/4.bmp": encoded(noise(1), "BMP"),
+            "train/dog/5.jpg": truncated_jpeg(),
+            "train/dog/6.png": png(7, 4),
+            "train/owl/7.png": encoded(noise(3, 40, 30), "PNG"),
+            "val/cat/1.bmp": encoded(noise(2), "BMP"),
+            "val/cat/2.png": encoded(noise(4), "PNG"),
+            "val/dog/3.png": encoded(noise(1), "PNG"),
+            "val/dog/4.png": encoded(Image.new("RGB", (2, 8), (7, 7, 7)), "PNG"),
+        },
+    )
+    return artefact(tmp_path, "pets", PETS)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Path:
+    """A training set with the picture of val/cat/2.png, twice, and of train/dog/6.png."""
+    make_folder(
+        tmp_path / "web",
+        {
+            "wolf/1.bmp": encoded(noise(4), "BMP"),
+            "wolf/2.png": encoded(noise(4), "PNG"),
+            "wolf/3.png": encoded(noise(9), "PNG"),
+            "dog/4.bmp": encoded(Image.new("RGB", (4, 4), (7, 7, 7)), "BMP"),
+        },
+    )
+    return artefact(tmp_path, "web", WEB)
+
+
+def card_of(dataset: Path, upstream: Path | None = None, **options: Any) -> dict[str, Any]:
+    return cards.build_card([cards.open_splits(dataset)], upstream and cards.open_splits(upstream), **options)
+
+
+def arguments(output: Path, *datasets: Path, **options: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    dataset_card.add_arguments(parser)
+    words = [word for directory in datasets for word in ("--dataset", str(directory))]
+    words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return parser.parse_args([*words, "--output", str(output)])
+
+
+def test_counts_per_class_and_entropy_of_labels(pets):
+    splits = card_of(pets)["datasets"][0]["splits"]
+    train, test = splits["train"], splits["test"]
+    assert (train["images"], train["classes"], train["per_class"]) == (7, 3, {"min": 1, "median": 3.0, "max": 3})
+    assert (test["images"], test["classes"], test["per_class"]) == (4, 2, {"min": 2, "median": 2.0, "max": 2})
+    assert (train["one_image_classes"], test["one_image_classes"]) == (["owl"], [])
+    assert train["label_entropy"] == pytest.approx(-(2 * 3 / 7 * math.log(3 / 7) + 1 / 7 * math.log(1 / 7)))
+    assert test["label_entropy"] == pytest.approx(math.log(2))
+    assert train["votes"] is test["votes"] is None
+
+
+def test_same_pixels_are_found_whatever_the_format_and_the_broken_image_is_listed(pets):
+    card = card_of(pets)["datasets"][0]
+    train, test = card["splits"]["train"], card["splits"]["test"]
+    assert card["skip_unreadable"] == 1
+    assert [each["image"] for each in train["unreadable"]] == ["train/dog/5.jpg"]
+    assert train["unreadable"][0]["reason"].startswith("can't be decoded")
+    assert (train["decoded"], test["decoded"], test["unreadable"]) == (7, 4, [])
+    assert train["duplicates"] == {
+        "groups": 1,
+        "redundant": 2,
+        "other_class": 1,
+        "examples": [
+            {
+                "times": 3,
+                "images": [
+                    {"image": "train/cat/1.png", "class": "cat"},
+                    {"image": "train/cat/3.png", "class": "cat"},
+                    {"image": "train/dog/4.bmp", "class": "dog"},
+                ],
+            }
+        ],
+    }
+    assert test["duplicates"] == {"groups": 0, "redundant": 0, "other_class": 0, "examples": []}
+
+
+def test_images_in_common_between_splits_and_with_the_upstream_set(pets, web):
+    card = card_of(pets, web)
+    train, test = (card["datasets"][0]["splits"][split] for split in ("train", "test"))
+    # 1, 3 and 4 are val/dog/3.png, and 2 is val/cat/1.bmp; the twin of 1 and 3 has another class.
+    assert train["other_splits"]["images"] == 4
+    assert train["other_splits"]["in"][0]["other_class"] == 2
+    assert test["other_splits"]["images"] == 2
+    assert test["other_splits"]["in"][0]["other_class"] == 0
+    assert test["other_splits"]["in"][0]["examples"] == [
+        {"image": "val/cat/1.bmp", "class": "cat", "twin": "train/cat/2.png", "twin_class": "cat"},
+        {"image": "val/dog/3.png", "class": "dog", "twin": "train/cat/1.png", "twin_class": "cat"},
+    ]
+    assert (train["upstream"]["images"], test["upstream"]["images"]) == (1, 1)
+    leak = test["upstream"]["in"][0]
+    assert (leak["dataset"], leak["split"], leak["other_class"]) == ("web", "train", 1)
+    assert leak["examples"] == [
+        {"image": "val/cat/2.png", "class": "cat", "twin": "wolf/1.bmp", "twin_class": "wolf"},
+    ]
+    assert train["upstream"]["in"][0]["examples"][0]["image"] == "train/dog/6.png"
+    assert card["upstream"] == {"name": "web", "splits": {"train": {"images": 4, "decoded": 4}}}
+
+
+def test_sizes_are_those_of_images(pets):
+    splits = card_of(pets)["datasets"][0]["splits"]
+    for split, folder in (("train", "train"), ("test", "val")):
+        found = []
+        for path in sorted((pets.parents[1] / "pets" / folder).rglob("*.*")):
+            if path.name != "5.jpg":
+                with Image.open(path) as image:
+                    found.append(image.size)
+        sizes = splits[split]["sizes"]
+        for side, values in zip(("width", "height"), zip(*found, strict=True), strict=True):
+            ordered = sorted(values)
+            for name, share in (("min", 0.0), ("q25", 0.25), ("median", 0.5), ("q95", 0.95), ("max", 1.0)):
+                assert sizes[side][name] == ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        (width, height), images = Counter(found).most_common(1)[0]
+        assert sizes["commonest"] == {"width": width, "height": height, "images": images}
+        assert sizes["distinct"] == len(set(found))
+
+
+def test_votes_of_a_table(tmp_path):
+    make_folder(tmp_path / "pics", {f"{n}.png": png(n) for n in range(4)})
+    (tmp_path / "t.csv").write_text("path,cat,dog\n0.png,2,0\n1.png,1,1\n2.png,1,3\n3.png,0,5\n")
+    directory = artefact(tmp_path, "votes", {"kind": "table", "path": "t.csv", "images": "pics"})
+    facts = card_of(directory)["datasets"][0]["splits"]["test"]
+    quarter = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert facts["votes"] == {
+        "images": 4,
+        "unanimous": 2,
+        "mean": pytest.approx((math.log(2) + quarter) / 4),
+        "median": pytest.approx(quarter / 2),
+        "max": pytest.approx(math.log(2)),
+    }
+    assert facts["classes"] == 2
+    assert "Votes" in dataset_cards.details(card_of(directory))
+
+
+@dataclass
+class Pictures:
+    """A split in memory: a picture per number, none for None; the class of an image is in `names`."""
+
+    numbers: list[int | None]
+    names: list[str]
+    name: str = "toy"
+    split: str = "test"
+    classes: list[str] = field(init=False)
+    label: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.classes = sorted({"a", "b", "c", *self.names})
+        self.label = np.array([self.classes.index(name) for name in self.names], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def location(self, position: int) -> str:
+        return str(position)
+
+    def image(self, position: int) -> Image.Image:
+        number = self.numbers[position]
+        if number is None:
+            raise UnreadableImageError(f"root/{position}: can't be decoded (<Stream at 0x7f01>)")
+        return Image.new("RGB", (number // 3 + 1, 2), (number, 0, 0))
+
+
+def pictures() -> st.SearchStrategy[Pictures]:
+    image = st.tuples(st.one_of(st.none(), st.integers(0, 5)), st.sampled_from("abc"))
+    return st.lists(image, min_size=1, max_size=12).map(lambda drawn: Pictures(*map(list, zip(*drawn, strict=True))))
+
+
+@settings(deadline=None, max_examples=50)
+@given(pictures(), pictures())
+def test_counts_agree_with_comparing_every_pair(one, other):
+    measured = cards.measure(one)
+    readable = [i for i in range(len(one)) if one.numbers[i] is not None]
+    assert measured.position.tolist() == readable
+    assert [each["image"] for each in measured.unreadable] == [
+        str(i) for i in range(len(one)) if one.numbers[i] is None
+    ]
+    assert {each["reason"] for each in measured.unreadable} <= {"can't be decoded (<Stream>)"}
+    groups = [[i for i in readable if one.numbers[i] == number] for number in range(6)]
+    groups = [group for group in groups if len(group) > 1]
+    found = cards.duplicates(measured)
+    assert found["groups"] == len(groups)
+    assert found["redundant"] == sum(len(group) - 1 for group in groups)
+    assert found["other_class"] == sum(len({one.names[i] for i in group}) > 1 for group in groups)
+    assert sorted(each["times"] for each in found["examples"]) == sorted(map(len, groups))
+
+    mask, facts = cards.shared(measured, cards.measure(other))
+    twins = {i: [j for j in range(len(other)) if other.numbers[j] == one.numbers[i]] for i in readable}
+    assert mask.tolist() == [bool(twins[i]) for i in readable]
+    assert facts["images"] == sum(map(bool, twins.values()))
+    assert facts["other_class"] == sum(
+        bool(js) and one.names[i] not in {other.names[j] for j in js} for i, js in twins.items()
+    )
+
+
+def test_hashes_tell_turned_pictures_apart_and_keep_closing_zeros():
+    flat = [Image.new("RGB", size, (1, 1, 1)) for size in ((2, 8), (8, 2), (4, 4), (16, 1))]
+    assert len({cards.pixel_hash(image) for image in flat}) == 4
+    assert all(len(cards.pixel_hash(image)) == 16 for image in flat)
+    # A column of 16-byte strings drops closing zero bytes when read, but never makes two hashes equal.
+    ends = [bytes([1] * (16 - zeros) + [0] * zeros) for zeros in range(17)]
+    assert len(np.unique(np.array(ends, "S16"))) == 17
+
+
+def test_a_sample_is_repeatable_bounded_and_said_to_be_one(pets, web):
+    first, again, other = (card_of(pets, web, max_images=3, seed=seed) for seed in (5, 5, 6))
+    assert first == again
+    assert first["max_images"] == 3
+    for card in (first, other):
+        for facts in card["datasets"][0]["splits"].values():
+            assert facts["decoded"] == 3
+            assert facts["images"] in (7, 4)
+    assert first["upstream"]["splits"]["train"] == {"images": 4, "decoded": 3}
+    assert "At most 3 images per split" in dataset_cards.present(dataset_cards.build(first)).caption
+    assert "At most" not in dataset_cards.present(dataset_cards.build(card_of(pets))).caption
+    toy = Pictures(list(range(100)), ["a"] * 100)
+    drawn = {tuple(cards.measure(toy, 10, seed).position.tolist()) for seed in range(4)}
+    assert len(drawn) == 4
+    assert all(len(set(positions)) == 10 and list(positions) == sorted(positions) for positions in drawn)
+    assert cards.measure(toy, 100).position.tolist() == list(range(100))
+
+
+def test_the_upstream_set_is_not_compared_with_itself(pets, web):
+    card = cards.build_card([cards.open_splits(web), cards.open_splits(pets)], cards.open_splits(web))
+    assert card["datasets"][0]["splits"]["train"]["upstream"] is None
+    assert card["datasets"][1]["splits"]["test"]["upstream"]["images"] == 1
+    table = dataset_cards.build(card)
+    assert math.isnan(table.set_index(["dataset", "split"]).loc[("web", "train"), "in_upstream"])
+
+
+def test_a_split_without_a_readable_image(tmp_path):
+    make_folder(tmp_path / "web", {"cat/1.png": b"", "cat/2.jpg": truncated_jpeg()})
+    splits = cards.open_splits(artefact(tmp_path, "web", WEB))
+    card = cards.build_card([splits])
+    facts = card["datasets"][0]["splits"]["train"]
+    assert (facts["sizes"], len(facts["unreadable"]), facts["duplicates"]["groups"]) == (None, 2, 0)
+    assert [each["image"] for each in facts["unreadable"]] == ["cat/1.png", "cat/2.jpg"]
+    assert not any(str(tmp_path) in each["reason"] for each in facts["unreadable"])
+    assert facts["label_entropy"] == 0.0
+    assert to_markdown(dataset_cards.present(dataset_cards.build(card)))
+    row = contact_sheet.pick(splits["train"], 4, 0)
+    assert row.pictures == []
+    assert "no image could be decoded" in [text.get_text() for text in contact_sheet.draw([row], 0, 6.75).texts]
+
+
+def test_the_overview_has_a_row_per_split_and_marks_faults(pets, web):
+    table = dataset_cards.build(card_of(pets, web))
+    assert list(zip(table["dataset"], table["split"], strict=True)) == [("pets", "test"), ("pets", "train")]
+    train = table.set_index("split").loc["train"]
+    assert train[["images", "per_class_max", "one_image_classes", "unreadable"]].tolist() == [7, 3, 1, 1]
+    assert train[["redundant", "repeated_other_class", "in_other_splits", "in_upstream"]].tolist() == [2, 1, 4, 1]
+    assert train[["width_median", "height_median"]].tolist() == [6, 5]
+    shown = dataset_cards.present(table)
+    assert shown.shown["Per class"].tolist() == ["2 / 2 / 2", "1 / 3 / 3"]
+    assert shown.bold["Unreadable"].tolist() == [False, True]
+    assert shown.bold["One-image classes"].tolist() == [False, True]
+    assert shown.bold["In upstream"].tolist() == [True, True]
+    assert not shown.bold[["Dataset", "Images", "H(labels)"]].to_numpy().any()
+    assert r"\textbf{2}" in to_tex(shown)
+
+
+def test_the_stage_writes_a_page_and_a_sheet_that_a_second_run_repeats(tmp_path, pets, web, capsys):
+    outputs = [tmp_path / "first", tmp_path / "second"]
+    with artefacts.writing(outputs[1], "dataset_card", {}):
+        pass  # an earlier card, which is replaced
+    for output in outputs:
+        dataset_card.run(arguments(output, pets, web, upstream=web, count=3))
+    printed = capsys.readouterr().out
+    page = (outputs[0] / "card.md").read_text()
+    assert printed == page * 2
+    manifest = artefacts.read(outputs[0], "dataset_card")
+    assert set(manifest.files) == {"card.json", "card.md", "contact_sheet.png", "contact_sheet.pdf"}
+    assert manifest.files == artefacts.read(outputs[1], "dataset_card").files
+    assert set(manifest.inputs) == {"dataset pets", "dataset web", "upstream"}
+    assert json.loads((outputs[0] / "card.json").read_text()) == cards.build_card(
+        [cards.open_splits(pets), cards.open_splits(web)], cards.open_splits(web)
+    )
+    assert page.startswith("# Dataset card: pets, web\n")
+    for words in (
+        "Compared with the upstream dataset web",
+        "train/dog/5.jpg",
+        "owl",
+        "wolf/1.bmp",
+        "contact_sheet.png",
+    ):
+        assert words in page
+    assert str(tmp_path) not in page
+    with Image.open(outputs[0] / "contact_sheet.png") as sheet:
+        assert sheet.width == round(6.75 * 200)
+
+
+def test_the_sheet_shows_the_images_that_were_drawn_with_their_classes():
+    toy = Pictures([None, *range(1, 200)], ["a very long class name that fits nowhere", *("b" * 199)])
+    row = contact_sheet.pick(toy, 5, seed=1)
+    assert [name for _, name in row.pictures] == ["b"] * 5
+    again, other = contact_sheet.pick(toy, 5, seed=1), contact_sheet.pick(toy, 5, seed=2)
+    values = [[image.getpixel((0, 0))[0] for image, _ in each.pictures] for each in (row, again, other)]
+    assert values[0] == values[1] != values[2]
+    assert len(set(values[0])) == 5
+    small = contact_sheet.pick(Pictures([3, None, 4], ["a", "b", "c"]), 5, seed=0)
+    assert sorted(name for _, name in small.pictures) == ["a", "c"]
+    figure = contact_sheet.draw([row, small], 1, 6.75)
+    assert [axes.images[0].get_array()[0, 0, 0] for axes in figure.axes[:5]] == values[0]
+    assert len(figure.axes) == 7
+
+
+def test_names_on_the_sheet_stay_inside_the_figure_and_apart():
+    names = ["a very long class name that fits nowhere", "Ünïcode_class", "003.Sooty_Albatross"] * 4
+    rows = [
+        contact_sheet.Row(f"dataset_with_a_very_long_name_{n}", "validation", 10**6, [(noise(n), x) for x in names])
+        for n in range(2)
+    ]
+    figure = contact_sheet.draw(rows, 0, 6.75)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
+    inside = figure.bbox
+    assert all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= inside.x1 and b.y1 <= inside.y1 for b in boxes)
+    assert not any(
+        a.x0 < b.x1 - 1 and b.x0 < a.x1 - 1 and a.y0 < b.y1 - 1 and b.y0 < a.y1 - 1
+        for a, b in itertools.combinations(boxes, 2)
+    )
+
+
+def test_wrong_arguments_are_named(tmp_path, pets, web):
+    with pytest.raises(PipelineError, match="'pets' is given 2 times"):
+        dataset_card.run(arguments(tmp_path / "card", pets, pets))
+    with pytest.raises(PipelineError, match=r"manifest\.json: missing"):
+        dataset_card.run(arguments(tmp_path / "card", tmp_path / "nowhere"))
+    assert not (tmp_path / "card").exists()
+    with pytest.raises(PipelineError, match="holds files, but no earlier card"):
+        dataset_card.run(arguments(pets, pets))
+    assert (pets / "index.parquet").exists()
+    dataset_card.run(arguments(tmp_path / "card", web, count=1))
+    (tmp_path / "card/notes.txt").write_text("mine")
+    with pytest.raises(PipelineError, match=r"'notes\.txt' is no part of it"):
+        dataset_card.run(arguments(tmp_path / "card", web))
+    with pytest.raises(PipelineError, match="is a file"):
+        dataset_card.run(arguments(tmp_path / "card/notes.txt", web))
+    for wrong in ({"max_images": 0}, {"count": "x"}, {"seed": -1}):
+        with pytest.raises(SystemExit):
+            arguments(tmp_path / "card", web, **wrong)
+
+
+def test_the_card_needs_neither_pyplot_nor_torch(tmp_path, web):
+    code = (
+        "import sys; from pathlib import Path; from types import SimpleNamespace as N;"
+        "from pipeline_lib.stages import dataset_card;"
+        f"dataset_card.run(N(dataset=[Path({str(web)!r})], upstream=None, max_images=None, seed=0, count=2,"
+        f" output=Path({str(tmp_path / 'card')!r})));"
+        "print('loaded', *{'torch', 'timm', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1].strip() == "loaded"
