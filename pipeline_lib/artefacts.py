@@ -138,6 +138,7 @@ def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _draft_path(path)
+    _remove_abandoned_drafts(path)
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
@@ -225,14 +226,17 @@ def _draft_prefix(target: Path) -> str:
     return f".{target.name}.partial-{socket.gethostname()}-"
 
 
-def _remove_abandoned_drafts(directory: Path) -> None:
+def _remove_abandoned_drafts(target: Path) -> None:
     """Remove drafts of this host whose writer is gone (killed), so that nothing piles up."""
-    if not directory.parent.is_dir():
+    if not target.parent.is_dir():
         return
-    prefix = _draft_prefix(directory)
-    for path in directory.parent.iterdir():
+    prefix = _draft_prefix(target)
+    for path in target.parent.iterdir():
         if path.name.startswith(prefix) and not _process_is_alive(path.name.removeprefix(prefix)):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _process_is_alive(pid: str) -> bool:

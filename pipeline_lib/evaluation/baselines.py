@@ -21,7 +21,7 @@ from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
 from pipeline_lib.evaluation.mixed import Mix, mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
-from pipeline_lib.evaluation.uncertainty import Images, Uncertainty, uncertainty_metrics
+from pipeline_lib.evaluation.uncertainty import Images, Uncertainty, resampled_aurocs, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.bootstrap import bootstrap_recall_at_1, percentile_interval
 from pipeline_lib.metrics.classification import top_k_accuracy
@@ -75,7 +75,9 @@ def evaluate_baselines(
         for method, u in image.items()
     }
     rows = metric_rows(spec, "representation", None, _representation_metrics(spec, columns, neighbours, eval_cache))
-    for method, metrics in uncertainty_metrics(images_of(spec, columns, mix), uncertainties, {}, spec).items():
+    images = images_of(spec, columns, mix)
+    resampled = resampled_aurocs(images, list(image.values()), {}, spec)
+    for method, metrics in uncertainty_metrics(images, uncertainties, {}, resampled, spec).items():
         rows += metric_rows(spec, method, None, metrics)
     write_evaluation(out, spec, columns, rows, inputs)
 

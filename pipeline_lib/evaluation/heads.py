@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
 from pipeline_lib.evaluation.scoring import score_cache
-from pipeline_lib.evaluation.uncertainty import Uncertainty, uncertainty_metrics
+from pipeline_lib.evaluation.uncertainty import Uncertainty, resampled_aurocs, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.retrieval.store import read_neighbours
@@ -58,7 +59,7 @@ def evaluate_heads(
     for seed in spec["seeds"]:
         expected = {"backbone": spec["backbone"], "variant": spec["variant"], "seed": seed}
         heads[seed], inputs[f"head_seed{seed}"] = read_head(head_dirs[seed], expected)
-    image, crop = score_cache(heads, eval_cache), score_cache(heads, crop_cache)
+    image = score_cache(heads, eval_cache)
     upstream: dict[int, np.ndarray] = {}
     mix = None
     if upstream_dir is not None:
@@ -71,9 +72,14 @@ def evaluate_heads(
             neighbours = read_neighbours(neighbours_dir, same_set)
             mix = mix_of(neighbours, sample_id, scores)
             inputs["neighbours"] = neighbours.manifest
-    uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
     images, rivals, rows = images_of(spec, baselines, mix), baseline_uncertainties(baselines), []
-    for seed, metrics in uncertainty_metrics(images, uncertainties, rivals, spec).items():
+    # Side by side: the bootstrap keeps one core busy, and scoring leaves it half of the machine.
+    with ThreadPoolExecutor(1) as background:
+        scoring = background.submit(score_cache, heads, crop_cache)
+        resampled = resampled_aurocs(images, list(image.values()), rivals, spec)
+        crop = scoring.result()
+    uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
+    for seed, metrics in uncertainty_metrics(images, uncertainties, rivals, resampled, spec).items():
         rows += metric_rows(spec, "head", seed, metrics)
     columns = {
         "sample_id": sample_id,

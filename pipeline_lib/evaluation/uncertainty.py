@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -55,25 +55,39 @@ class Uncertainty:
     in_reference: np.ndarray | None = None
 
 
+def resampled_aurocs(
+    images: Images, uncertainties: Sequence[np.ndarray], rivals: Mapping[str, np.ndarray], spec: Mapping[str, Any]
+) -> np.ndarray:
+    """Return the R-AUROC of each uncertainty, then of each rival, on each resample, float64 [m, resamples].
+
+    All share the resamples, so that their differences are paired. Arguments: as in `uncertainty_metrics`; of the
+    uncertainties only the values on the images themselves, float [n].
+    """
+    bootstrap = spec["bootstrap"]
+    stacked = [*uncertainties, *rivals.values()]
+    return bootstrap_auroc(stacked, ~images.correct, bootstrap["resamples"], bootstrap["seed"])
+
+
 def uncertainty_metrics(
     images: Images,
     uncertainties: Mapping[Key, Uncertainty],
     rivals: Mapping[str, np.ndarray],
+    resampled: np.ndarray,
     spec: Mapping[str, Any],
 ) -> dict[Key, dict[str, Value]]:
     """Return all metrics of each uncertainty, by metric key.
 
     rivals: uncertainties that each of these is compared with, float [n], by name.
+    resampled: from `resampled_aurocs`.
     spec: `bootstrap` (`resamples`, `confidence`, `seed`), `target_accuracies` (a list of shares) and `compat`: with
     "reference" the point value of `auroc_correct` is the reference code's. Intervals and differences are always exact.
 
-    All uncertainties and rivals share the resamples, so differences are paired, and the sample for `auroc_ood`.
+    All uncertainties share the sample for `auroc_ood`.
     """
     metrics = {key: _point_metrics(images, each, spec) for key, each in uncertainties.items()}
     wrong, bootstrap = ~images.correct, spec["bootstrap"]
     stacked = [*(each.image for each in uncertainties.values()), *rivals.values()]
     exact = [auroc(each, wrong, images.dataset) for each in stacked]
-    resampled = bootstrap_auroc(stacked, wrong, bootstrap["resamples"], bootstrap["seed"])
     for position, key in enumerate(uncertainties):
         reference = metrics[key]["reference_auroc_correct"].value
         of_images = {"auroc_correct": reference if spec["compat"] == "reference" else exact[position]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,16 @@ def test_the_manifest_is_readable_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a/manifest.json").read_text())
     assert content["format"] == 1
     assert set(content) == {"format", "stage", "spec", "facts", "inputs", "files"}
+
+
+def test_a_file_whose_writer_was_killed_leaves_nothing_behind_once_it_is_written_again(tmp_path: Path) -> None:
+    target = tmp_path / "plot.pdf"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    abandoned = tmp_path / f".plot.pdf.partial-{socket.gethostname()}-{gone.pid}"
+    abandoned.write_text("half")
+    of_another = tmp_path / f".other.pdf.partial-{socket.gethostname()}-{gone.pid}"
+    of_another.write_text("not ours")
+    with artefacts.writing_file(target) as file:
+        file.write("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([target.name, of_another.name])
