@@ -15,16 +15,9 @@ Precision = Literal["float32", "bfloat16"]
 RESERVED_VIEWS = ("eval", "centre_crop", "deteriorations")
 
 
-class AugmentedView(Section):
-    """A random training augmentation, drawn `epochs` times per image.
+class Augmentation(Section):
+    """timm's default training transform; the defaults are those of the paper's recipe."""
 
-    The transform is timm's default training transform; the defaults below are the paper's recipe
-    (appendix A of Pretrained Visual Uncertainties). Each draw is a pure function of
-    (seed, epoch, sample_id), so more epochs only add to what is cached.
-    """
-
-    epochs: int = Field(7, ge=1, description="How many augmented epochs to cache.")
-    seed: int = Field(0, ge=0, description="Seed of the augmentations.")
     scale: RangeOfShares = Field((0.08, 1.0), description="Range of the random crop's share of the image area.")
     ratio: PositiveRange = Field((3 / 4, 4 / 3), description="Range of the random crop's aspect ratio.")
     horizontal_flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
@@ -37,6 +30,18 @@ class AugmentedView(Section):
     interpolation: Literal["random", "bilinear", "bicubic"] = Field(
         "random", description="Resampling filter of the random crop; random = bilinear or bicubic."
     )
+
+
+class AugmentedView(Augmentation):
+    """A random training augmentation, drawn `epochs` times per image.
+
+    The transform is timm's default training transform; the defaults below are the paper's recipe
+    (appendix A of Pretrained Visual Uncertainties). Each draw is a pure function of
+    (seed, epoch, sample_id), so more epochs only add to what is cached.
+    """
+
+    epochs: int = Field(7, ge=1, description="How many augmented epochs to cache.")
+    seed: int = Field(0, ge=0, description="Seed of the augmentations.")
     policy: Policy | None = Field(None, description="A strong augmentation for a share of the draws; null = none.")
 
 
