@@ -18,9 +18,11 @@ cost nothing, instead of thousands of tied candidates each.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,7 +76,7 @@ def nearest_neighbours(
     rows: number of rows n.
     backend: what computes the products; `faiss` uses its GPU index where it has one and `device` allows it.
     device: "auto" (a GPU where there is one), "cpu" or "cuda".
-    block_rows: rows per block; two blocks are held in memory at a time, and O(n) numbers.
+    block_rows: rows per block; three blocks are held in memory at a time, and O(n) numbers.
     progress: called with the number of rows that are done since the last call.
 
     Raises `PipelineError` for fewer than two rows, and for NaN or infinity, naming the row.
@@ -94,13 +96,17 @@ def nearest_neighbours(
         return _Block(values.numpy(), norm[index], index, UnitRows.of(values, norm[index], search.device))
 
     starts = [start for start in range(0, rows, block_rows) if searched[start : start + block_rows].any()]
-    for position, start in enumerate(starts):
-        queries = block(start)
-        _search_pair(search, queries, queries, best)
-        for later in starts[position + 1 :]:
-            _search_pair(search, queries, block(later), best)
-        if progress is not None:
-            progress(len(queries.index))
+    # Each block meets itself, then all that come after it.
+    order = [later for position in range(len(starts)) for later in starts[position:]]
+    queries = None
+    with contextlib.closing(_one_ahead(block, order)) as blocks:
+        for start, right in zip(order, blocks, strict=True):
+            queries = right if queries is None else queries
+            _search_pair(search, queries, right, best)
+            if start == starts[-1]:
+                if progress is not None:
+                    progress(len(queries.index))
+                queries = None
     if progress is not None:
         progress(len(repeats.row))
     best.index[repeats.row] = best.index[repeats.second]
@@ -177,6 +183,17 @@ def _refine(queries: _Block, query: np.ndarray, gallery: _Block, row: np.ndarray
         is_better = (similarity > known) | ((similarity == known) & (neighbour < best.index[index]))
         best.index[index[is_better]] = neighbour[is_better]
         best.similarity[index[is_better]] = similarity[is_better]
+
+
+def _one_ahead(make: Callable[[int], _Block], starts: list[int]) -> Iterator[_Block]:
+    """Make blocks one ahead of their use, by one thread: reading and rounding would keep the search waiting."""
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        following = pool.submit(make, starts[0])
+        for start in starts[1:]:
+            block, following = following.result(), pool.submit(make, start)
+            yield block
+            del block
+        yield following.result()
 
 
 def _pieces(length: int, size: int) -> Iterator[slice]:
