@@ -31,6 +31,7 @@ class _Facts(NamedTuple):
     logic: str
 
 
+@functools.cache
 def code_digest(*modules: str) -> str:
     """Return a digest of the logic of these modules and of all modules of this package that they import.
 

@@ -10,7 +10,14 @@ import pytest
 
 from pipeline_lib import provenance
 
-CACHED = (provenance._text, provenance._tree, provenance._imports, provenance._facts, provenance._kept)
+CACHED = (
+    provenance.code_digest,
+    provenance._text,
+    provenance._tree,
+    provenance._imports,
+    provenance._facts,
+    provenance._kept,
+)
 
 
 @pytest.fixture
