@@ -38,6 +38,7 @@ STAGES = {
     "plot": "draw a figure (png, pdf)",
     "projection_page": "make a page of a map with thumbnails (html)",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
+    "plan": "say what a config will take: jobs, images, bytes, hours",
     "verify": "check artefacts against their manifests",
     "schema": "print the JSON Schema of the config",
 }

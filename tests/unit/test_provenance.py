@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline_lib import provenance
+
+CACHED = (
+    provenance.code_digest,
+    provenance._text,
+    provenance._tree,
+    provenance._imports,
+    provenance._facts,
+    provenance._kept,
+)
 
 
 @pytest.fixture
@@ -25,7 +35,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest(module: str) -> str:
-    for function in (provenance._tree, provenance._imports, provenance._logic):
+    for function in CACHED:
         function.cache_clear()
     return provenance.code_digest(f"pipeline_lib.{module}")
 
@@ -33,7 +43,7 @@ def digest(module: str) -> str:
 @pytest.fixture(autouse=True)
 def _forget_the_test_package():
     yield
-    for function in (provenance._tree, provenance._imports, provenance._logic):
+    for function in CACHED:
         function.cache_clear()
 
 
@@ -54,6 +64,34 @@ def test_documentation_and_layout_do_not_count(package: Path, text: str) -> None
     before = digest("a")
     (package / "b.py").write_text(text)
     assert digest("a") == before
+
+
+def test_what_is_kept_beside_the_bytecode_gives_the_same_digest_without_parsing(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest("a")
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance.ast, "parse", lambda *_: pytest.fail("parsed again"))
+        assert digest("a") == before
+    kept = next((package / "__pycache__").glob("code_digests.*.json"))
+    kept.write_text("damaged")
+    assert digest("a") == before
+
+
+def test_a_library_that_can_not_be_written_to_has_the_same_digest(package: Path) -> None:
+    before = digest("a")
+    shutil.rmtree(package / "__pycache__")
+    (package / "__pycache__").write_text("a file where the folder should be")
+    assert digest("a") == before
+
+
+def test_a_module_that_appears_is_noticed_though_the_importing_text_is_the_same(package: Path) -> None:
+    (package / "c.py").write_text("from pipeline_lib.sub import late\n")
+    (package / "sub").mkdir()
+    (package / "sub/__init__.py").write_text("late = 1\n")
+    before = digest("c")
+    (package / "sub/late.py").write_text("VALUE = 2\n")
+    assert digest("c") != before
 
 
 def test_an_edit_of_logic_counts_for_those_who_import_it_alone(package: Path) -> None:
@@ -83,7 +121,7 @@ def test_imports_for_type_checking_are_no_logic(package: Path) -> None:
 def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_imported_by_earlier_ones() -> None:
     """The order of the rooms is the order of the data; evaluation, tables and plots run without torch."""
     rooms = ["config", "datasets", "methods", "backbones", "features", "heads", "retrieval", "metrics", "joint"]
-    rooms += ["method_training", "evaluation", "tables", "plots", "arrays", "stages"]
+    rooms += ["method_training", "evaluation", "tables", "plots", "arrays", "planning", "stages"]
     root = Path(provenance.__file__).parent
     for path in root.rglob("*.py"):
         room = path.relative_to(root).parts[0]

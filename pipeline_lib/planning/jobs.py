@@ -1,0 +1,150 @@
+"""The jobs of a config: what the workflow's rules will ask for once every dataset is listed.
+
+Tables and figures, seconds each, are left out. A test compares these numbers with Snakemake's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline_lib.config import specs
+from pipeline_lib.config.config import Config
+from pipeline_lib.features.blocks import block_ranges
+from pipeline_lib.planning.split_sizes import SplitSize
+
+EVALUATION_VIEWS = ("eval", "centre_crop")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The jobs of one rule that extract views of one split by one backbone; each decodes its images once.
+
+    rule: the workflow's name. views: those that a job extracts together. images: of the split.
+    samples: the images per job. epochs: the epochs per job, of each view.
+    """
+
+    rule: str
+    backbone: str
+    dataset: str
+    split: str
+    views: tuple[str, ...]
+    images: int
+    samples: tuple[int, ...]
+    epochs: Mapping[str, tuple[int, ...]]
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs there are."""
+        return len(self.samples) * len(self.epochs[self.views[0]])
+
+    @property
+    def decoded(self) -> int:
+        """How many images are decoded: one for each range of epochs."""
+        return self.images * len(self.epochs[self.views[0]])
+
+    def draws(self, view: str) -> int:
+        """How many images of a view the backbone sees."""
+        return self.images * sum(self.epochs[view])
+
+
+def extractions(config: Config, sizes: Mapping[tuple[str, str], SplitSize]) -> list[Extraction]:
+    """Return all extractions of a config; those of splits of unknown size are left out."""
+    found = []
+    train = (config.upstream.dataset, config.upstream.train_split)
+    deteriorated = [(entry.dataset, entry.split) for entry in specs.deteriorated_sets(config)]
+    for backbone in (*config.backbones, *config.benchmark_backbones):
+        for entry in specs.evaluation_sets(config):
+            found.append(("evaluation_features", backbone, (entry.dataset, entry.split), EVALUATION_VIEWS))
+        for view in _learnt_views(config, backbone):
+            found.append(("features", backbone, train, (view,)))
+        joint = tuple(specs.joint_views(config))
+        if joint and config.ablations and backbone in config.ablations.backbones:
+            found.append(("ablation_features", backbone, train, joint))
+        if backbone == next(iter(config.backbones)):
+            found += [("features", backbone, each, ("deteriorations",)) for each in deteriorated]
+    return [
+        _extraction(config, rule, backbone, split, views, sizes[split].images)
+        for rule, backbone, split, views in found
+        if sizes[split].images is not None
+    ]
+
+
+def _learnt_views(config: Config, backbone: str) -> list[str]:
+    """Return the views from which heads of a backbone learn and that are extracted one by one."""
+    if backbone not in config.backbones:
+        return []
+    views = dict.fromkeys(variant.view for variant in config.variants.values())
+    if config.ablations and backbone in config.ablations.backbones:
+        views |= dict.fromkeys(view for view in config.ablation_views() if view not in specs.joint_views(config))
+    return list(views)
+
+
+def _extraction(
+    config: Config, rule: str, backbone: str, split: tuple[str, str], views: tuple[str, ...], images: int
+) -> Extraction:
+    def lengths(total: int, size: int) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in block_ranges(total, size))
+
+    epochs = {view: lengths(specs.view_epochs(config, view), specs.block_epochs(config, view)) for view in views}
+    return Extraction(rule, backbone, *split, views, images, lengths(images, config.features.block_samples), epochs)
+
+
+def other_jobs(config: Config) -> dict[tuple[str, str], int]:
+    """Return the number of all other jobs by (rule, backbone); backbone "" = not of one backbone."""
+    sets, averaged = specs.evaluation_sets(config), specs.averaged_sets(config)
+    datasets = dict.fromkeys(entry.dataset for entry in sets)
+    jobs = {
+        ("download", ""): len(set(datasets) & set(specs.downloaded_datasets(config))),
+        ("prepare_tfds", ""): len(set(datasets) & set(specs.tfds_datasets(config))),
+        ("dataset", ""): len(datasets),
+        ("dataset_card", ""): len(datasets),
+    }
+    methods = specs.method_backbones(config)
+    for backbone in (*config.backbones, *config.benchmark_backbones):
+        jobs["method" if backbone in methods else "backbone", backbone] = 1
+        jobs["cache", backbone] = len(sets) * len(EVALUATION_VIEWS) + _trained_views(config, backbone)
+        jobs["neighbours", backbone] = jobs["baselines", backbone] = len(sets)
+        if backbone not in config.backbones:
+            continue
+        jobs["head", backbone] = len(config.variants) * len(config.seeds)
+        jobs["evaluate", backbone] = len(config.variants) * len(sets)
+        jobs["safe_retrieval", backbone] = len(sets)
+        if config.ablations and backbone in config.ablations.backbones:
+            jobs["ablation_heads", backbone] = len(config.ablation_views())
+            jobs["evaluate_ablations", backbone] = len(averaged)
+    first = next(iter(config.backbones))
+    if config.joint_training:
+        jobs["joint_training", config.joint_training.backbone] = 2 * len(config.joint_training.seeds)
+    jobs["cache", first] += len(specs.deteriorated_sets(config))
+    jobs["deteriorations", first] = len(specs.deteriorated_sets(config))
+    jobs |= {("projection", first): 1, ("projection_page", first): 1, ("metrics", ""): 1, ("provenance", ""): 1}
+    return {key: count for key, count in jobs.items() if count}
+
+
+def _trained_views(config: Config, backbone: str) -> int:
+    views = set(_learnt_views(config, backbone))
+    if config.ablations and backbone in config.ablations.backbones:
+        views |= set(config.ablation_views())
+    return len(views)
+
+
+def block_bytes(config: Config, extraction: Extraction, dim: int, extras: Mapping[str, int]) -> int:
+    """Return the bytes that the blocks of an extraction take on the disk.
+
+    dim: length of a representation. extras: float32 values per draw that a view adds, by view.
+    Whole chunks are written, also where a block ends within one. What a block says of itself is not counted: some
+    kilobytes, which matter for blocks of less than a thousand images alone.
+    """
+    width = dim * {"float16": 2, "float32": 4}[config.features.dtype]
+    scalars = 4 + (8 if extraction.dataset == config.upstream.dataset else 0)
+    total = 0
+    for images in extraction.samples:
+        chunk = min(config.features.chunk_rows, images)
+        stored = math.ceil(images / chunk) * chunk
+        for view in extraction.views:
+            per_draw = width + scalars + 4 * extras[view]
+            for epochs in extraction.epochs[view]:
+                total += epochs * stored * per_draw + images * 16 + epochs * 8
+    return total

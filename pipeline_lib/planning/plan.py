@@ -1,0 +1,157 @@
+"""The plan of a config: jobs, images, bytes of cache and hours per stage and backbone, before anything runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.config.config import Config
+from pipeline_lib.planning.jobs import Extraction, block_bytes, extractions, other_jobs
+from pipeline_lib.planning.probe import Probe, Speed
+from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
+
+# What a view adds to each draw, as float32: what it drew, or the label that it mixed in.
+_EXTRAS = {"centre_crop": 1}
+_MIXING_EXTRAS = 2
+# In the order of the data.
+_STAGES = ("download", "prepare_tfds", "dataset", "dataset_card", "backbone", "method")
+_STAGES += ("evaluation_features", "features", "ablation_features", "cache", "neighbours", "head", "ablation_heads")
+_STAGES += ("joint_training", "baselines", "evaluate", "evaluate_ablations", "safe_retrieval", "deteriorations")
+_STAGES += ("projection", "projection_page", "metrics", "provenance")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the plan; None: nothing of the kind, or not estimated.
+
+    images: decoded images. draws: images that the backbone sees. bytes: on the disk. hours: one job after the other.
+    device_hours: of the GPU, or of CPU cores where there is none. bound: what takes longest, "decoding and
+    augmentation" or "backbone".
+    """
+
+    stage: str
+    backbone: str
+    jobs: int
+    images: int | None = None
+    draws: int | None = None
+    bytes: int | None = None
+    hours: float | None = None
+    device_hours: float | None = None
+    bound: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows in the order of the data, sizes of all splits, speeds by backbone; on which device, with how many cores."""
+
+    rows: list[Row]
+    sizes: Mapping[tuple[str, str], SplitSize]
+    speeds: Mapping[str, Speed]
+    device: str
+    cores: int
+
+    def total(self, field: str) -> float:
+        """Return the sum of a column."""
+        return sum(getattr(row, field) or 0 for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        columns = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
+        return {
+            "device": self.device,
+            "cores": self.cores,
+            "rows": [asdict(row) for row in self.rows],
+            "total": {column: self.total(column) for column in columns},
+            "sizes": {"/".join(split): asdict(size) for split, size in self.sizes.items()},
+            "speeds": {name: asdict(speed) for name, speed in self.speeds.items()},
+        }
+
+
+def make_plan(config: Config, given: Mapping[tuple[str, str], int], seconds: float) -> Plan:
+    """Plan a config.
+
+    given: the number of images in splits, by (dataset, split), where the user knows better.
+    seconds: about how long each backbone is measured; 0 = no hours are estimated.
+    Raises `PipelineError` as `split_sizes` does and for backbones that can't be built.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sizes = split_sizes(config, given)
+    classes = sizes[config.upstream.dataset, config.upstream.train_split].classes
+    jobs = other_jobs(config)
+    rows, speeds = [], {}
+    with tempfile.TemporaryDirectory() as directory:
+        probe = Probe(config, Path(directory), seconds)
+        for extraction in extractions(config, sizes):
+            name = extraction.backbone
+            speeds[name] = speeds.get(name) or probe.backbone(name, classes)
+            rows.append(_extraction_row(config, extraction, probe, speeds[name], cores if seconds else None))
+    rows = [*_summed(rows), *(Row(stage, backbone, count) for (stage, backbone), count in jobs.items())]
+    rows.sort(key=lambda row: _STAGES.index(row.stage))
+    return Plan(rows, sizes, speeds, probe.device.type, cores)
+
+
+def _extraction_row(config: Config, extraction: Extraction, probe: Probe, speed: Speed, cores: int | None) -> Row:
+    """Return the line of one extraction; cores None = without hours."""
+    draws = sum(extraction.draws(view) for view in extraction.views)
+    extras = {view: _extras(config, view) + speed.has_uncertainty for view in extraction.views}
+    size = block_bytes(config, extraction, speed.dim, extras)
+    row = Row(extraction.rule, extraction.backbone, extraction.jobs, extraction.decoded, draws, size)
+    if cores is None:
+        return row
+    preparing = extraction.decoded * probe.decoding_seconds(extraction.dataset)
+    for view in extraction.views:
+        drawing = probe.drawing_seconds(extraction.dataset, view, speed.data_config)
+        preparing += extraction.draws(view) * drawing
+    encoding = draws / speed.images_per_second
+    features = config.features
+    return replace(row, **job_times(preparing, encoding, features.workers, features.threads, cores, probe.device.type))
+
+
+def job_times(
+    preparing: float, encoding: float, workers: int, threads: int, cores: int, device: str
+) -> dict[str, float | str]:
+    """Return `hours`, `device_hours` and `bound` of jobs.
+
+    preparing: core-seconds of decoding and augmentation. encoding: seconds of the backbone, on `threads` cores of a CPU
+    or on the GPU. Without workers one follows the other; with workers both go on at once, on a CPU sharing its cores.
+    """
+    prepared_in = preparing / max(1, min(workers, cores))
+    if workers == 0:
+        seconds = preparing + encoding
+    else:
+        seconds = max(prepared_in, encoding)
+        if device == "cpu":
+            seconds = max(seconds, (preparing + encoding * threads) / cores)
+    core_seconds = preparing + encoding * threads
+    return {
+        "hours": seconds / 3600,
+        "device_hours": (core_seconds if device == "cpu" else seconds) / 3600,
+        "bound": "backbone" if encoding > prepared_in else "decoding and augmentation",
+    }
+
+
+def _extras(config: Config, view: str) -> int:
+    """Return how many float32 values a view adds to each draw."""
+    policy = config.features.views[view].policy if view in config.features.views else None
+    mixes = policy is not None and policy.kind in ("cutmix", "mixup")
+    return _MIXING_EXTRAS if mixes else _EXTRAS.get(view, 0)
+
+
+def _summed(rows: list[Row]) -> list[Row]:
+    """Return one row per stage and backbone; the bound is that of the longest."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.stage, row.backbone), []).append(row)
+    summed = []
+    for (stage, backbone), group in groups.items():
+        totals = {}
+        for column in ("jobs", "images", "draws", "bytes", "hours", "device_hours"):
+            values = [getattr(row, column) for row in group]
+            totals[column] = None if values[0] is None else sum(values)
+        bound = max(group, key=lambda row: row.hours or 0).bound
+        summed.append(Row(stage, backbone, **totals, bound=bound))
+    return summed

@@ -1,0 +1,209 @@
+"""The plan: what it counts is what a run makes, and it says which numbers are assumed."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline_lib.__main__ import main
+from pipeline_lib.config import specs
+from pipeline_lib.config.load import load_config, parse_config
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.features.extract import extract_block
+from pipeline_lib.planning.jobs import block_bytes, extractions
+from pipeline_lib.planning.plan import job_times, make_plan
+from pipeline_lib.planning.published_sizes import published_size
+from pipeline_lib.planning.split_sizes import split_sizes
+from tests.unit.worlds import backbone, custom_options, glyphs
+
+CONFIGS = Path(__file__).parents[2] / "workflow/configs"
+
+
+def world(tmp_path: Path, **features: Any) -> dict[str, Any]:
+    """Return the config of 992 training images, 62 to test on, and one custom backbone."""
+    characters = {"kind": "glyphs", "image_size": 32}
+    return {
+        "results_dir": str(tmp_path / "results"),
+        "data_dir": str(tmp_path / "data"),
+        "upstream": {"dataset": "latin"},
+        "downstream": ["greek"],
+        "datasets": {
+            "latin": {**characters, "script": "latin", "per_class": {"train": 16, "test": 1}},
+            "greek": {**characters, "script": "greek", "per_class": {"test": 1}},
+        },
+        "backbones": {"mine": custom_options(tmp_path, "test_efficientnet", classifier="classifier")},
+        "variants": {"default": {}},
+        "seeds": [1],
+        "features": {
+            "block_samples": 700,
+            "block_epochs": 2,
+            "chunk_rows": 500,
+            "views": {"train": {"epochs": 3}, "mixup": {"epochs": 1, "policy": {"kind": "mixup"}}},
+            **features,
+        },
+    }
+
+
+@pytest.mark.parametrize("storage", ["zarr", "hdf5"])
+def test_the_planned_bytes_are_those_of_written_blocks(tmp_path: Path, storage: str) -> None:
+    content = world(tmp_path, format=storage)
+    content["variants"]["mixed"] = {"view": "mixup"}
+    config = parse_config(content)
+    latin = glyphs(tmp_path, per_class={"train": 16, "test": 1})
+    mine = backbone(tmp_path, architecture="test_efficientnet", classifier="classifier")
+    found = [each for each in extractions(config, split_sizes(config, {})) if each.views == ("mixup",)]
+    assert [each.samples for each in found] == [(700, 292)]
+    planned = block_bytes(config, found[0], dim=256, extras={"mixup": 2})
+
+    spec = specs.features_spec(config, "mine", "latin", "train", "mixup")
+    for samples in ([0, 700], [700, 992]):
+        extract_block({**spec, "samples": samples, "epochs": [0, 1]}, latin, mine, tmp_path / f"block{samples[0]}")
+    written = sum(path.stat().st_size for path in tmp_path.glob("block*/**/*") if path.is_file())
+    assert planned == pytest.approx(written, rel=0.05)
+
+
+def test_a_plan_measures_every_backbone_and_estimates_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(world(tmp_path)))
+    assert main(["plan", "--config", str(path), "--seconds", "0.2", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    rows = {(row["stage"], row["backbone"]): row for row in plan["rows"]}
+    train = rows["features", "mine"]
+    assert (train["jobs"], train["images"], train["draws"]) == (2 * 2, 2 * 992, 3 * 992)
+    evaluation = rows["evaluation_features", "mine"]
+    assert (evaluation["jobs"], evaluation["images"], evaluation["draws"]) == (2, 62 + 48, 2 * (62 + 48))
+    speed = plan["speeds"]["mine"]
+    assert speed["images_per_second"] > 0
+    assert speed["dim"] == 256
+    assert train["hours"] > 3 * 992 / speed["images_per_second"] / 3600
+    assert plan["total"]["bytes"] == train["bytes"] + evaluation["bytes"]
+    assert plan["sizes"]["latin/train"] == {"images": 992, "classes": 62, "source": "drawn"}
+
+
+def test_backbones_of_the_same_shape_are_measured_once(tmp_path: Path) -> None:
+    content = world(tmp_path)
+    trained = {"kind": "trained", "architecture": "test_resnet", "image_size": 32}
+    content["backbones"] = {f"resnet{seed}": {**trained, "seed": seed} for seed in (1, 2)}
+    speeds = make_plan(parse_config(content), {}, seconds=0.1).speeds
+    assert speeds["resnet1"] is speeds["resnet2"]
+
+
+def test_a_size_that_nobody_knows_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = world(tmp_path)
+    content["datasets"]["birds"] = {"kind": "folder", "path": "birds"}
+    content["downstream"].append("birds")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert main(["plan", "--config", str(path), "--seconds", "0"]) == 0
+    without = capsys.readouterr().out
+    assert "NOT COUNTED, size unknown: the extraction of birds/test" in without
+
+    assert main(["plan", "--config", str(path), "--seconds", "0", "--images", "birds/test=1500", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["sizes"]["birds/test"]["source"] == "given"
+    evaluation = next(row for row in plan["rows"] if row["stage"] == "evaluation_features")
+    assert evaluation["jobs"] == 2 + 3  # 1,500 images in blocks of 700
+    assert evaluation["images"] == 62 + 48 + 1500
+
+
+def test_the_list_of_an_earlier_run_counts_if_it_was_made_from_the_same_options(tmp_path: Path) -> None:
+    content = world(tmp_path)
+    (tmp_path / "data/birds/owl").mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / f"data/birds/owl/{number}.png").write_bytes(b"listed, not opened")
+    content["datasets"]["birds"] = {"kind": "folder", "path": "birds"}
+    content["downstream"].append("birds")
+    config = parse_config(content)
+    assert split_sizes(config, {})["birds", "test"].source == "unknown"
+    directory = tmp_path / "results/datasets/birds"
+    spec = json.dumps(specs.dataset_spec(config, "birds"))
+    assert main(["dataset", "--spec", spec, "--output", str(directory)]) == 0
+    assert split_sizes(config, {})["birds", "test"].images == 3
+    edited = copy.deepcopy(content)
+    edited["datasets"]["birds"]["skip_unreadable"] = 1
+    assert split_sizes(parse_config(edited), {})["birds", "test"].source == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("greek/tset=3", "--images greek/tset: no job of this config reads it"),
+        ("greek=3", "--images greek=3: expected NAME/SPLIT=N"),
+        ("greek/test=many", "--images greek/test=many: expected NAME/SPLIT=N"),
+    ],
+)
+def test_a_wrong_size_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: str, message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(world(tmp_path)))
+    assert main(["plan", "--config", str(path), "--seconds", "0", "--images", images]) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "hours", "device_hours", "bound"),
+    [
+        (0, "cpu", 3.0, 5.0, "backbone"),  # one hour of preparing, then two of the backbone on two threads
+        (0, "cuda", 3.0, 3.0, "backbone"),
+        (1, "cuda", 2.0, 2.0, "backbone"),  # both at once
+        (1, "cpu", 2.5, 5.0, "backbone"),  # five core-hours on two cores
+    ],
+)
+def test_hours_of_jobs(workers: int, device: str, hours: float, device_hours: float, bound: str) -> None:
+    found = job_times(preparing=3600, encoding=7200, workers=workers, threads=2, cores=2, device=device)
+    assert found == {"hours": hours, "device_hours": device_hours, "bound": bound}
+
+
+def test_decoding_bounds_a_fast_backbone_until_there_are_enough_workers() -> None:
+    def times(workers: int) -> dict[str, Any]:
+        return job_times(preparing=36_000, encoding=3600, workers=workers, threads=1, cores=16, device="cuda")
+
+    assert times(5) == {"hours": 2.0, "device_hours": 2.0, "bound": "decoding and augmentation"}
+    assert times(12) == {"hours": 1.0, "device_hours": 1.0, "bound": "backbone"}
+    assert times(100) == times(16)  # there are only 16 cores
+
+
+def test_published_sizes_follow_the_splits_of_the_config() -> None:
+    config = load_config(CONFIGS / "paper.yaml")
+    sizes = {
+        (dataset, split): published_size(config.datasets[dataset], split)
+        for dataset, split in [("pets", "train"), ("pets", "validation"), ("resisc45", "test"), ("resisc45", "train")]
+    }
+    # 80 % of 3,680, the rest, the last fifth of 31,500, the first three fifths.
+    assert list(sizes.values()) == [2944, 736, 6300, 18_900]
+    assert published_size(config.datasets["cub"], "test") == 5924
+    upstream = config.datasets["imagenet21k"]
+    assert published_size(upstream, "train") + published_size(upstream, "test") == 13_151_276
+    assert published_size(config.datasets["treeversity"], "nowhere") is None
+
+
+def test_the_papers_world_is_cut_into_whole_chunks_and_jobs_of_minutes() -> None:
+    """Seven epochs of ImageNet-21k for four backbones: 134 jobs each, of which only the last ends within a chunk."""
+    config = load_config(CONFIGS / "paper.yaml")
+    train = [
+        each
+        for each in extractions(config, split_sizes(config, {}))
+        if (each.dataset, each.views) == ("imagenet21k", ("train",))
+    ]
+    assert [each.backbone for each in train] == list(config.backbones)
+    for each in train:
+        assert each.jobs == 134
+        assert sum(each.samples) == each.images
+        assert all(samples % config.features.chunk_rows == 0 for samples in each.samples[:-1])
+        bare = each.images * 7 * (768 * 2 + 12)
+        assert block_bytes(config, each, 768, {"train": 0}) < 1.01 * bare
+
+
+def test_a_split_that_a_dataset_lacks_is_refused(tmp_path: Path) -> None:
+    content = world(tmp_path)
+    content["downstream"] = [{"dataset": "greek", "split": "validation"}]
+    with pytest.raises(PipelineError, match="dataset 'greek' has no split 'validation'; it has test"):
+        split_sizes(parse_config(content), {})

@@ -1,0 +1,42 @@
+"""The plan counts the jobs that Snakemake counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline_lib.config import specs
+from pipeline_lib.config.load import parse_config
+from pipeline_lib.datasets.images import write_dataset
+from pipeline_lib.planning.plan import make_plan
+from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
+
+# Not part of the plan: tables and figures.
+VIEWS = ("table_", "plot_")
+# Rules of which there is one per backbone or view.
+FAMILIES = ("ablation_heads", "evaluate_ablations")
+
+
+@pytest.mark.parametrize(
+    "config", [TINY_WORLD, yaml.safe_load((ROOT / "config.yaml").read_text())], ids=["tiny world", "default"]
+)
+def test_the_plan_counts_the_jobs_that_snakemake_counts(tmp_path: Path, config: dict[str, Any]) -> None:
+    workflow = Workflow(tmp_path, config)
+    parsed = parse_config(config)
+    # The features are planned once the datasets are listed.
+    for name in config["datasets"]:
+        write_dataset(specs.dataset_spec(parsed, name), tmp_path / config["results_dir"] / "datasets" / name)
+    counted: dict[str, int] = {}
+    for rule, jobs in workflow.planned().items():
+        family = next((name for name in FAMILIES if rule.startswith(name)), rule)
+        if not rule.startswith(VIEWS):
+            counted[family] = counted.get(family, 0) + jobs
+
+    planned: dict[str, int] = {}
+    for row in make_plan(parsed, {}, seconds=0).rows:
+        planned[row.stage] = planned.get(row.stage, 0) + row.jobs
+    assert planned.pop("dataset") == len(config["datasets"])
+    assert planned == counted
