@@ -30,6 +30,7 @@ STAGES = {
     "evaluate_heads": "evaluate the heads of a variant on one dataset",
     "evaluate_ablations": "evaluate the heads of several variants on one dataset",
     "safe_retrieval": "leave out uncertain queries and database images",
+    "calibrate": "map uncertainties to error probabilities, find thresholds",
     "deteriorations": "evaluate heads on deteriorated images",
     "projection": "map representations to the plane by t-SNE and UMAP",
     "metrics": "gather all metrics into one table",

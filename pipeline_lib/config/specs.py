@@ -210,6 +210,13 @@ def safe_retrieval_spec(config: Config, backbone: str, dataset: str, split: str,
     }
 
 
+def calibration_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
+    """Spec of calibrating the uncertainties of one set."""
+    heads_on_set = _heads_on_set(config, backbone, dataset, split, variant)
+    calibration = dump(config.evaluation.calibration)
+    return {**heads_on_set, **calibration, "size": dump(config.evaluation.plots.reliability)}
+
+
 def deteriorations_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
     """Spec of evaluating heads on deteriorated images of one set."""
     heads_on_set = _heads_on_set(config, backbone, dataset, split, variant)
