@@ -22,6 +22,7 @@ STAGES = {
     "method": "train a method of the URL benchmark from images",
     "features": "extract blocks of representations",
     "cache": "check and record the blocks of a view",
+    "task_loss": "compute a task loss that needs no classifier",
     "neighbours": "find each image's exact nearest neighbour",
     "head": "train one uncertainty head on cached features",
     "ablation_heads": "train the heads of several recipes in one pass",
