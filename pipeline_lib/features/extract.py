@@ -4,8 +4,8 @@
                                                                                         \\-> logits -> scalars
 
 The classifier runs here and never again: what is kept of its logits is the task loss, the entropy of the
-predicted classes, and the rank of the true class. A backbone without a classifier leaves representations alone. A model with an uncertainty of its own (a method of the URL
-benchmark) has that kept too.
+predicted classes, and the rank of the true class. Of a backbone without a classifier the representations alone are
+kept. A model with an uncertainty of its own (a method of the URL benchmark) has that kept too.
 """
 
 from __future__ import annotations
