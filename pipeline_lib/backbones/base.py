@@ -29,7 +29,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Encoder(Protocol):
     """A module whose forward maps images [n, 3, H, W] to (embedding [n, d], logits float32 [n, classes]).
 
-    `classifier` is the layer that maps the embedding to the logits; `network` holds every weight.
+    `classifier` is the layer that maps the embedding to the logits; `network` holds every weight. A network without a
+    classifier has logits of 0 classes, and nn.Identity as `classifier`.
     """
 
     network: nn.Module
@@ -39,22 +40,48 @@ class Encoder(Protocol):
 
 
 class TimmEncoder(nn.Module):
-    """e(x) = `forward_head(forward_features(x), pre_logits=True)` of a timm model, c = its classifier."""
+    """e(x) = `forward_head(forward_features(x), pre_logits=True)` of a timm model, c = its classifier, if any."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, has_classifier: bool = True) -> None:
         super().__init__()
-        self.network = network
-        self.classifier = network.get_classifier()
-        if not isinstance(self.classifier, nn.Linear):
+        self.network, self._has_classifier = network, has_classifier
+        self.classifier = network.get_classifier() if has_classifier else nn.Identity()
+        if has_classifier and not isinstance(self.classifier, nn.Linear):
             raise PipelineError(
                 f"timm model '{network.pretrained_cfg.get('architecture', type(network).__name__)}' has no linear "
-                f"classifier (it has {type(self.classifier).__name__}); choose weights that come with one"
+                f"classifier (it has {type(self.classifier).__name__}); choose weights that come with one, or set "
+                "classifier: false"
             )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding [n, d], logits float32 [n, classes])."""
         embedding = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        if not self._has_classifier:
+            return embedding, no_logits(embedding)
         return embedding, self.classifier(embedding.to(self.classifier.weight.dtype))
+
+
+def no_logits(embedding: Tensor) -> Tensor:
+    """Return logits of 0 classes, float32 [n, 0], for embeddings [n, d]."""
+    return embedding.new_zeros((len(embedding), 0), dtype=torch.float32)
+
+
+class HeadlessEncoder(nn.Module):
+    """Any network without a classifier: e(x) is its output."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.classifier = network, nn.Identity()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (embedding [n, d], logits float32 [n, 0])."""
+        embedding = self.network(images)
+        if not isinstance(embedding, Tensor) or embedding.ndim != 2:
+            shape = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
+            raise PipelineError(
+                f"a network without a classifier must give one vector per image, [n, d], but its output is {shape}"
+            )
+        return embedding, no_logits(embedding)
 
 
 class HookedEncoder(nn.Module):

@@ -13,7 +13,7 @@ from pipeline_lib.config.section import Section
 from pipeline_lib.errors import PipelineError
 
 if TYPE_CHECKING:
-    from pipeline_lib.backbones.base import HookedEncoder
+    from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder
     from pipeline_lib.datasets.images import ImageDataset
 
 
@@ -29,7 +29,10 @@ class Options(Section):
     arguments: dict[str, Any] = Field({}, description="Keyword arguments of the function.")
     checkpoint: str = Field(description="The weights (.safetensors or a torch state dict).")
     key_prefix: str = Field("", description="Prefix of the checkpoint's keys that is to be removed (`module.`).")
-    classifier: str = Field(description="Name of the layer whose input is the representation and output the logits.")
+    classifier: str | None = Field(
+        description="Name of the layer whose input is the representation and output the logits; null = there is none, "
+        "the network's output is the representation."
+    )
     image_size: int = Field(ge=1, description="Side of the images in pixels.")
     mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Mean per channel, of [0, 1].")
     std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Standard deviation per channel.")
@@ -44,13 +47,13 @@ def watched_files(options: Options) -> list[Path]:
     return [Path(options.checkpoint), *module_files]
 
 
-def build(options: Options, num_classes: int | None) -> HookedEncoder:
+def build(options: Options, num_classes: int | None) -> HookedEncoder | HeadlessEncoder:
     """Return the network with the weights that the factory gives it."""
     import importlib
 
     from torch import nn
 
-    from pipeline_lib.backbones.base import HookedEncoder
+    from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder
 
     module_name, function_name = options.factory.split(":")
     code_dir = str(Path(options.code_dir).resolve())
@@ -68,12 +71,12 @@ def build(options: Options, num_classes: int | None) -> HookedEncoder:
         raise PipelineError(f"factory '{options.factory}' with arguments {options.arguments}: {error}") from None
     if not isinstance(network, nn.Module):
         raise PipelineError(f"factory '{options.factory}' returned {type(network).__name__}, not a torch.nn.Module")
-    return HookedEncoder(network, options.classifier)
+    return HeadlessEncoder(network) if options.classifier is None else HookedEncoder(network, options.classifier)
 
 
 def prepare(
     options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
-) -> HookedEncoder:
+) -> HookedEncoder | HeadlessEncoder:
     """Return the network with the checkpoint's weights."""
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 
@@ -83,7 +86,7 @@ def prepare(
     return encoder
 
 
-def data_config(options: Options, encoder: HookedEncoder) -> dict[str, Any]:
+def data_config(options: Options, encoder: HookedEncoder | HeadlessEncoder) -> dict[str, Any]:
     """Return the data config that the options spell out."""
     return {
         "input_size": (3, options.image_size, options.image_size),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config.section import Section
@@ -26,10 +26,19 @@ class Options(Section):
         None, description="Local weights (.safetensors or a torch state dict); null = timm downloads them."
     )
     key_prefix: str = Field("", description="Prefix of the checkpoint's keys that is to be removed.")
+    classifier: bool = Field(
+        True, description="false = the model has none, or it is left out: DINOv2, image towers of CLIP."
+    )
     num_classes: int | None = Field(None, ge=1, description="Classes of the checkpoint; null = the model's default.")
     image_size: int | None = Field(None, ge=8, description="Side of the images in pixels; null = the model's default.")
 
     _known = field_validator("model")(check_architecture)
+
+    @model_validator(mode="after")
+    def _classes_of_a_classifier(self) -> Options:
+        if not self.classifier and self.num_classes is not None:
+            raise ValueError(f"num_classes is {self.num_classes}, but classifier is false; leave one of them out")
+        return self
 
 
 def watched_files(options: Options) -> list[Path]:
@@ -38,7 +47,7 @@ def watched_files(options: Options) -> list[Path]:
 
 
 def build(options: Options, num_classes: int | None) -> TimmEncoder:
-    """Return the architecture with random weights; num_classes None = the model's default."""
+    """Return the architecture with random weights; num_classes None = the model's default, 0 = no classifier."""
     return _create(options, num_classes, pretrained=False)
 
 
@@ -46,13 +55,18 @@ def prepare(
     options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
 ) -> TimmEncoder:
     """Return the model with its pretrained weights."""
+    num_classes = options.num_classes if options.classifier else 0
     if options.checkpoint is None:
-        return _create(options, options.num_classes, pretrained=True)
+        return _create(options, num_classes, pretrained=True)
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 
-    encoder = build(options, options.num_classes)
+    encoder = build(options, num_classes)
     path = Path(options.checkpoint)
-    load_into(encoder.network, read_state_dict(path, options.key_prefix), path)
+    state = read_state_dict(path, options.key_prefix)
+    if not options.classifier:
+        layer = f"{encoder.network.pretrained_cfg['classifier']}."
+        state = {name: values for name, values in state.items() if not name.startswith(layer)}
+    load_into(encoder.network, state, path)
     return encoder
 
 
@@ -76,7 +90,7 @@ def _create(options: Options, num_classes: int | None, pretrained: bool) -> Timm
     if options.image_size is not None and fixed_input_size(options.model):
         arguments["img_size"] = options.image_size
     try:
-        return TimmEncoder(timm.create_model(options.model, pretrained=pretrained, **arguments))
+        return TimmEncoder(timm.create_model(options.model, pretrained=pretrained, **arguments), options.classifier)
     except PipelineError:
         raise
     except Exception as error:  # a hub failure can be any of a dozen types

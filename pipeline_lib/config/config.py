@@ -15,6 +15,7 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.task_losses import MIXING, TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.errors import did_you_mean, one_of
 
@@ -53,6 +54,7 @@ class Config(Section):
     variants: dict[Name, Variant] = Field(min_length=1, description="Every way to train a head, by name.")
     seeds: tuple[int, ...] = Field(min_length=1, description="One head is trained per seed.")
     features: Features = Field(Features(), description="Extraction and storage of representations.")
+    task_losses: TaskLosses = Field(TaskLosses(), description="Task losses that need no classifier.")
     training: Training = Field(Training(), description="The recipe of the heads.")
     ablations: Ablations | None = Field(None, description="Changes of the recipe to compare; null = none.")
     joint_training: JointTraining | None = Field(None, description="Training of both from images; null = none.")
@@ -141,6 +143,29 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _task_losses_are_defined(self) -> Config:
+        if self.joint_training is not None and not self.has_classifier(self.joint_training.backbone):
+            raise ValueError(
+                f"joint_training.backbone: '{self.joint_training.backbone}' has no classifier to train; choose another"
+            )
+        ablated = self.ablations.backbones if self.ablations else ()
+        learning = [("variants", name, backbone) for name in self.variants for backbone in self.backbones]
+        learning += [("ablations.variants", name, each) for each in ablated for name in self.ablations.variants]
+        for section, name, backbone in learning:
+            task_loss, view = self.task_loss_of(backbone, name), self.variant(name).view
+            where = f"{section}.{name}.training.task_loss: {task_loss}"
+            if task_loss == "cross_entropy" and not self.has_classifier(backbone):
+                raise ValueError(f"{where} needs a classifier, but backbone '{backbone}' has none; use knn, or null")
+            if task_loss == "cross_entropy":
+                continue
+            options = self.features.views[view]
+            if options.policy is not None and options.policy.kind in MIXING:
+                raise ValueError(f"{where} says nothing of images that view '{view}' mixes; use another view")
+            if task_loss == "contrastive" and options.epochs < 2:
+                raise ValueError(f"{where} compares two epochs, but view '{view}' has 1; set its epochs to at least 2")
+        return self
+
+    @model_validator(mode="after")
     def _benchmark_is_defined(self) -> Config:
         for name in self.benchmark_backbones:
             if name in self.backbones:
@@ -156,6 +181,15 @@ class Config(Section):
     def backbone(self, name: str) -> Section:
         """Return a backbone, or a model of the benchmark, by its name."""
         return self.backbones[name] if name in self.backbones else self.benchmark_backbones[name]
+
+    def has_classifier(self, backbone: str) -> bool:
+        """Return whether a backbone has a classifier."""
+        return getattr(self.backbone(backbone), "classifier", True) not in (None, False)
+
+    def task_loss_of(self, backbone: str, variant: str) -> TaskLoss:
+        """Return what the heads of a variant rank the images of a backbone by."""
+        chosen = self.training_of(variant).task_loss
+        return chosen or ("cross_entropy" if self.has_classifier(backbone) else "knn")
 
     def ablation_views(self) -> dict[str, list[str]]:
         """Return the ablations that learn from each view."""

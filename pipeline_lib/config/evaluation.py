@@ -51,6 +51,21 @@ class SafeRetrieval(Section):
         return self
 
 
+class Calibration(Section):
+    """From uncertainties to probabilities of a wrong neighbour, and thresholds that control the error."""
+
+    images: int = Field(300, ge=10, description="Labelled images to calibrate on; the others of the set test it.")
+    seed: int = Field(0, ge=0, description="Seed of which images these are, of the folds and of the simulation.")
+    kind: Literal["isotonic", "logistic"] | None = Field(
+        None, description="The map; null = the one of the smaller cross-validated log loss."
+    )
+    folds: int = Field(5, ge=2, description="Folds of the cross-validation.")
+    bins: int = Field(10, ge=1, description="Bins of the reliability figure and of the calibration errors.")
+    alpha: float = Field(0.2, gt=0, lt=1, description="The error that the thresholds keep to.")
+    confidence: float = Field(0.9, gt=0, lt=1, description="Probability with which learn then test keeps to it.")
+    draws: int = Field(1000, ge=1, description="Draws of labelled images that the simulation checks this with.")
+
+
 class Projection(Section):
     """The maps of one set by t-SNE and UMAP (Figure 9 of the paper), on the first backbone."""
 
@@ -92,6 +107,9 @@ class Plots(Section):
     safe_retrieval_surface: Plot = Field(
         Plot(height=3.6), description="1-NN error by the shares of queries and of database images left out."
     )
+    reliability: Plot = Field(
+        Plot(width=4.5, height=3.8), description="Calibrated probabilities against shares of wrong neighbours."
+    )
     training_curves: Plot = Field(Plot(), description="Head training loss and order accuracy.")
 
 
@@ -108,6 +126,7 @@ class Evaluation(Section):
     )
     mix: Mix = Field(Mix(), description="The mix of upstream and downstream images.")
     safe_retrieval: SafeRetrieval = Field(SafeRetrieval(), description="Leaving out uncertain images.")
+    calibration: Calibration = Field(Calibration(), description="Calibration of uncertainties on labelled images.")
     averaged: tuple[Name, ...] = Field(
         (), description="Sets of `downstream` that Table 3 and Figure 4 average over; [] = all."
     )

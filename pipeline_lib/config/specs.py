@@ -127,7 +127,7 @@ def features_spec(config: Config, backbone: str, dataset: str, split: str, view:
         "dataset": dataset,
         "split": split,
         "view": view_spec(config, view),
-        "with_task_loss": dataset == config.upstream.dataset,
+        "with_task_loss": dataset == config.upstream.dataset and config.has_classifier(backbone),
         "format": features.format,
         "dtype": features.dtype,
         "precision": features.precision,
@@ -169,8 +169,14 @@ def head_spec(config: Config, backbone: str, variant: str, seed: int) -> Spec:
         "dataset": config.upstream.dataset,
         "split": config.upstream.train_split,
         "view": config.variant(variant).view,
-        "training": dump(config.training_of(variant)),
+        "training": {**dump(config.training_of(variant)), "task_loss": config.task_loss_of(backbone, variant)},
     }
+
+
+def task_loss_spec(config: Config, backbone: str, view: str, task_loss: str) -> Spec:
+    """Spec of computing a task loss that needs no classifier."""
+    upstream = {"dataset": config.upstream.dataset, "split": config.upstream.train_split}
+    return {"backbone": backbone, **upstream, "view": view, "task_loss": task_loss, **dump(config.task_losses)}
 
 
 def ablation_heads_spec(config: Config, backbone: str, view: str) -> Spec:
@@ -208,6 +214,13 @@ def safe_retrieval_spec(config: Config, backbone: str, dataset: str, split: str,
         "shares": list(config.evaluation.safe_retrieval.shares),
         "table_share": config.evaluation.safe_retrieval.table_share,
     }
+
+
+def calibration_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
+    """Spec of calibrating the uncertainties of one set."""
+    heads_on_set = _heads_on_set(config, backbone, dataset, split, variant)
+    calibration = dump(config.evaluation.calibration)
+    return {**heads_on_set, **calibration, "size": dump(config.evaluation.plots.reliability)}
 
 
 def deteriorations_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pipeline_lib.config.features import Device, Precision
 from pipeline_lib.config.section import Name, PairedBatch, Section, Widths
+from pipeline_lib.config.task_losses import TaskLoss
 
 
 class Training(Section):
@@ -18,6 +19,12 @@ class Training(Section):
 
     loss: Literal["order", "squared_error"] = Field(
         "order", description="order = rank pairs by task loss (eq. 3 and 4); squared_error = predict it (eq. 2)."
+    )
+    task_loss: TaskLoss | None = Field(
+        None,
+        description="What images are ranked by: the classifier's cross_entropy; knn = how little of their neighbours' "
+        "similarity has their label; contrastive = how hard two augmentations of an image are to match (no labels). "
+        "null = cross_entropy where the backbone has a classifier, else knn.",
     )
     margin: float = Field(0.1, ge=0, description="m of the order loss.")
     leeway: float = Field(
@@ -55,6 +62,7 @@ class Training(Section):
 
 # What heads that are trained in one pass over the cache have in common.
 SHARED_IN_A_PASS = (
+    "task_loss",
     "epochs",
     "batch_size",
     "precision",

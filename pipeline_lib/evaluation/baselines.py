@@ -1,6 +1,7 @@
 """Evaluation of a representation and of the uncertainties that need no head.
 
-Three uncertainties u: `class_entropy`, the entropy of the classifier's probabilities; `embedding_norm`, the negative
+Three uncertainties u: `class_entropy`, the entropy of the classifier's probabilities, where the backbone has a
+classifier; `embedding_norm`, the negative
 norm of the representation (1 / norm has the same ranks); `knn_distance`, one minus the cosine similarity to the nearest
 other image of the same set, so it needs the set and says nothing of a crop on its own. A backbone that a method of the
 URL benchmark trained has one more, its `own_uncertainty`. What depends on no uncertainty is reported as method
@@ -68,8 +69,9 @@ def evaluate_baselines(
         upstream = baseline_uncertainties(scores)
         mix = mix_of(neighbours, columns["sample_id"], scores)
         inputs["upstream"] = scores.manifest
-    image, crop = baseline_uncertainties(columns), {"class_entropy": columns["crop_class_entropy"]}
-    crop["embedding_norm"] = -columns["crop_embedding_norm"]
+    image, crop = baseline_uncertainties(columns), {"embedding_norm": -columns["crop_embedding_norm"]}
+    if "crop_class_entropy" in columns:
+        crop["class_entropy"] = columns["crop_class_entropy"]
     if "own_uncertainty" in columns:
         crop["own_uncertainty"] = columns["crop_own_uncertainty"]
     in_reference = {"embedding_norm": _inverse(columns["embedding_norm"])}
@@ -88,12 +90,12 @@ def evaluate_baselines(
 def baseline_uncertainties(columns: Any) -> dict[str, np.ndarray]:
     """Return u by baseline, float [n] each, from the columns of the baselines' scores."""
     uncertainties = {
-        "class_entropy": columns["class_entropy"],
+        "class_entropy": columns.get("class_entropy"),
         "embedding_norm": -columns["embedding_norm"],
         "knn_distance": columns["knn_distance"],
+        "own_uncertainty": columns.get("own_uncertainty"),
     }
-    own = columns.get("own_uncertainty")
-    return uncertainties if own is None else {**uncertainties, "own_uncertainty": own}
+    return {name: u for name, u in uncertainties.items() if u is not None}
 
 
 def images_of(spec: Mapping[str, Any], columns: Any, mix: Mix | None) -> Images:
@@ -133,22 +135,24 @@ def _columns(
         "neighbour_sample_id": neighbours.neighbour_sample_id,
         "correct": neighbour_is_correct(label, neighbour),
         "reference_correct": neighbour_is_correct(label, neighbour_reference(neighbour, neighbours.similarity)),
-        "class_entropy": eval_cache.read_all("class_entropy"),
         "embedding_norm": _embedding_norm(eval_cache),
         # Between equal vectors rounding can put the similarity above one.
         "knn_distance": np.maximum(1 - neighbours.similarity, 0),
     }
-    has_own = "uncertainty" in eval_cache.arrays
+    has_classifier, has_own = (name in eval_cache.arrays for name in ("class_entropy", "uncertainty"))
+    if has_classifier:
+        columns["class_entropy"] = eval_cache.read_all("class_entropy")
     if has_own:
         columns["own_uncertainty"] = eval_cache.read_all("uncertainty")
-    if spec["is_upstream"]:
+    if spec["is_upstream"] and has_classifier:
         columns["classifier_correct"] = eval_cache.read_all("label_rank") == 0
         columns["task_loss"] = eval_cache.read_all("task_loss")
     vote_entropy = dataset.vote_entropy()
     if vote_entropy is not None:
         columns["vote_entropy"] = vote_entropy[in_dataset]
     columns["crop_fraction"] = crop_cache.read_all("crop_fraction")
-    columns["crop_class_entropy"] = crop_cache.read_all("class_entropy")
+    if has_classifier:
+        columns["crop_class_entropy"] = crop_cache.read_all("class_entropy")
     columns["crop_embedding_norm"] = _embedding_norm(crop_cache)
     if has_own:
         columns["crop_own_uncertainty"] = crop_cache.read_all("uncertainty")
@@ -185,7 +189,7 @@ def _representation_metrics(
         "r1_ci_high": high,
         "lone_class_images": neighbours.manifest.facts["lone_class_images"],
     }
-    if spec["is_upstream"]:
+    if spec["is_upstream"] and "label_rank" in eval_cache.arrays:
         label_rank = eval_cache.read_all("label_rank")
         metrics |= {"top1": top_k_accuracy(label_rank, 1), "top5": top_k_accuracy(label_rank, 5)}
     return {key: Value(value, len(correct)) for key, value in metrics.items()}

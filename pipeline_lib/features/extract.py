@@ -4,8 +4,8 @@
                                                                                         \\-> logits -> scalars
 
 The classifier runs here and never again: what is kept of its logits is the task loss, the entropy of the
-predicted classes, and the rank of the true class. A model with an uncertainty of its own (a method of the URL
-benchmark) has that kept too.
+predicted classes, and the rank of the true class. Of a backbone without a classifier the representations alone are
+kept. A model with an uncertainty of its own (a method of the URL benchmark) has that kept too.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class _Block:
         self.view = make_view(spec["view"], backbone.data_config, images, self._drawn_label)
         self.epochs = range(*spec["epochs"])
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras
-        self._arrays = _allocate(spec, backbone.dim, extras)
+        self._arrays = _allocate(spec, backbone, extras)
         self._pixels: list[Tensor] = []
         self._rows: list[tuple[int, int, int]] = []
 
@@ -181,7 +181,10 @@ class _Block:
         label_rank = number of classes with a higher logit than the true one (0: top-1 is right; < 5: top-5 is right).
         The true class of an augmented image is drawn from its votes, where it has some; all other views keep the label.
         For a mixed image, task_loss = -(w ln p_label + (1 - w) ln p_partner) with w its `label_weight`.
+        A backbone without a classifier has none of them.
         """
+        if not self._backbone.num_classes:
+            return {}
         log_probability = F.log_softmax(logits.float(), dim=1)
         scalars = {"class_entropy": -(log_probability.exp() * log_probability).sum(dim=1)}
         if self._spec["with_task_loss"]:
@@ -228,10 +231,12 @@ class _Block:
             )
 
 
-def _allocate(spec: Mapping[str, Any], dim: int, extras: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _allocate(spec: Mapping[str, Any], backbone: Backbone, extras: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return the block's empty arrays, [epochs, samples, ...]; memory is bounded by the size of a block."""
     shape = (spec["epochs"][1] - spec["epochs"][0], spec["samples"][1] - spec["samples"][0])
-    arrays = {"embedding": np.empty((*shape, dim), spec["dtype"]), "class_entropy": np.empty(shape, np.float32)}
+    arrays = {"embedding": np.empty((*shape, backbone.dim), spec["dtype"])}
+    if backbone.num_classes:
+        arrays["class_entropy"] = np.empty(shape, np.float32)
     if spec["with_task_loss"]:
         arrays |= {"task_loss": np.empty(shape, np.float32), "label_rank": np.empty(shape, np.int32)}
     return arrays | {name: np.empty(shape, np.float32) for name in extras}

@@ -33,7 +33,7 @@ class Selection:
     """What is needed to refuse images of one set: who is wrong, and the uncertainties that are to tell.
 
     wrong: whether the nearest neighbour has another label, bool [n]. head: u by seed, float [n].
-    baselines: u by method, those of `_BASELINES`, float [n].
+    baselines: u by method, some of `_BASELINES`, float [n].
     """
 
     wrong: np.ndarray
@@ -89,7 +89,7 @@ def draw(
             panels[place].set_ylabel("risk")
         if place + columns >= len(selections):
             panels[place].set_xlabel("coverage")
-    style.legend(figure, _handles(seeds), width)
+    style.legend(figure, _handles(seeds, list(next(iter(selections.values())).baselines)), width)
     return figure
 
 
@@ -99,7 +99,7 @@ def _panel(axes: Axes, selection: Selection) -> None:
     typical = curves[by_area[(len(curves) - 1) // 2]]
     axes.axhline(float(np.mean(selection.wrong)), **_LOOKS["random"])
     axes.plot(GRID, oracle_risk(selection.wrong), gid="oracle", **_LOOKS["oracle"])
-    for method in _BASELINES:
+    for method in selection.baselines:
         risk = risk_on_grid(selection.baselines[method], selection.wrong)
         axes.plot(GRID, risk, gid=method, **_LOOKS[method])
     axes.fill_between(GRID, curves.min(axis=0), curves.max(axis=0), **_BAND)
@@ -124,7 +124,7 @@ _LOOKS = {
 }
 
 
-def _handles(seeds: int) -> list[Artist]:
-    label = {"head": f"head ({style.plural(seeds, 'seed')})", **_BASELINES}
+def _handles(seeds: int, baselines: list[str]) -> list[Artist]:
+    label = {"head": f"head ({style.plural(seeds, 'seed')})"} | {name: _BASELINES[name] for name in baselines}
     label |= {"oracle": "oracle", "random": "random"}
     return [Line2D([], [], label=text, **_LOOKS[method]) for method, text in label.items()]

@@ -15,7 +15,7 @@ from torch import nn
 from pipeline_lib.backbones import custom, trained
 from pipeline_lib.backbones.architectures import timm_architectures
 from pipeline_lib.backbones.artefact import open_backbone, write_backbone
-from pipeline_lib.backbones.base import HookedEncoder, TimmEncoder
+from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
 from pipeline_lib.backbones.weights import load_into, read_state_dict
 from pipeline_lib.datasets.images import ImageDataset
@@ -56,6 +56,32 @@ def test_a_hooked_network_gives_the_same_as_timms_own_way() -> None:
 def test_a_classifier_layer_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(PipelineError, match=r"no layer 'linear' .* linear layers: fc"):
         HookedEncoder(build("test_resnet"), "linear")
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_resnet"])
+def test_a_timm_backbone_whose_classifier_is_left_out_gives_the_same_embedding(model: str, tmp_path: Path) -> None:
+    network = build(model)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    options = {"kind": "timm", "model": model, "checkpoint": str(tmp_path / "w.safetensors"), "classifier": False}
+    write_backbone({"name": "headless", "options": options | {"image_size": 32}}, None, tmp_path / "headless")
+    backbone = open_backbone(tmp_path / "headless")
+    with torch.inference_mode():
+        embedding, logits = backbone(IMAGES)
+        torch.testing.assert_close(embedding, TimmEncoder(network)(IMAGES)[0])
+    assert backbone.num_classes == 0 and logits.shape == (4, 0) and logits.dtype == torch.float32
+
+
+def test_a_timm_model_without_a_classifier_is_refused_with_what_to_do() -> None:
+    with pytest.raises(PipelineError, match="or set classifier: false"):
+        TimmEncoder(timm.create_model("test_vit", num_classes=0))
+
+
+def test_a_network_without_a_classifier_must_give_one_vector_per_image() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1))
+    with pytest.raises(PipelineError, match=r"one vector per image, \[n, d\], but its output is \(4, 5, 1, 1\)"):
+        HeadlessEncoder(network)(IMAGES)
+    embedding, logits = HeadlessEncoder(nn.Sequential(network, nn.Flatten()))(IMAGES)
+    assert embedding.shape == (4, 5) and logits.shape == (4, 0)
 
 
 def test_a_layer_that_sees_no_vectors_is_refused() -> None:

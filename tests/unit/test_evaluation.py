@@ -365,6 +365,33 @@ def test_metrics_stand_only_where_they_are_defined(world: World) -> None:
     assert having["auroc_correct"] == {"known", "unseen", "NA"}
 
 
+def test_without_a_classifier_what_needs_none_is_the_same_and_the_rest_is_left_out(
+    world: World, tmp_path: Path
+) -> None:
+    of_classifier = ("class_entropy", "label_rank", "task_loss")
+
+    def without(cache: ArrayCache, name: str) -> ArrayCache:
+        kept = {key: values for key, values in cache.arrays.items() if key not in of_classifier}
+        return ArrayCache(tmp_path / name, **kept)
+
+    each = world.upstream
+    caches = {"eval_cache": without(each.eval_cache, "eval"), "crop_cache": without(each.crop_cache, "crop")}
+    baselines = each.evaluate_baselines(None, **caches, out=tmp_path / "baselines")
+    heads = each.evaluate_heads(world.heads, None, **caches, baselines_dir=baselines, out=tmp_path / "heads")
+    key = ["method", "seed", "metric"]
+    found = pd.concat([read_metric_rows(folder / "metrics.csv") for folder in (baselines, heads)]).set_index(key)
+    full = world.metrics[world.metrics["dataset"] == each.name].set_index(key)
+    left_out = [row for row in full.index if row not in found.index]
+    assert {method for method, _, _ in left_out} == {"class_entropy", "representation", "head", *BASELINES}
+    assert {metric for method, _, metric in left_out if method != "class_entropy"} == {
+        "top1",
+        "top5",
+        "auroc_classification",
+        *[f"auroc_correct_minus_class_entropy{end}" for end in ("", "_ci_low", "_ci_high")],
+    }
+    pd.testing.assert_series_equal(found["value"], full["value"].loc[found.index])
+
+
 def test_means_over_downstream_sets_are_plain_and_leave_upstream_out(world: World) -> None:
     for method, seed in [("class_entropy", None), ("head", 3), ("head", 1)]:
         values = [world.value("auroc_correct", method, each.name, seed)[0] for each in world.downstream]

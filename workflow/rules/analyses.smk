@@ -1,4 +1,5 @@
 # Analyses of the first variant's uncertainties: safe retrieval, deteriorated images, maps of the representations.
+# Calibration is made when it is asked for, of any backbone, variant and set.
 
 
 rule safe_retrieval:
@@ -28,6 +29,30 @@ rule safe_retrieval:
         "--features $(dirname $(dirname {input.eval:q})) --baselines $(dirname {input.baselines:q}) "
         "--scores $(dirname {input.scores:q}) --neighbours $(dirname {input.neighbours:q}) "
         "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+
+
+rule calibrate:
+    input:
+        baselines="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
+        scores="<results>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}/manifest.json",
+    output:
+        manifest="<results>/calibration/{backbone}/{variant}/{dataset}/{split}/manifest.json",
+        figure="<results>/calibration/{backbone}/{variant}/{dataset}/{split}/reliability.png",
+        thresholds="<results>/calibration/{backbone}/{variant}/{dataset}/{split}/thresholds.csv",
+    log:
+        "<logs>/calibration/{backbone}/{variant}/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/calibration/{backbone}/{variant}/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        spec=lambda wildcards: spec(
+            specs.calibration_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
+        ),
+        code=code_digest("pipeline_lib.stages.calibrate"),
+    shell:
+        "python -m pipeline_lib calibrate --spec {params.spec:q} --baselines $(dirname {input.baselines:q}) "
+        "--scores $(dirname {input.scores:q}) --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
 rule deteriorations:

@@ -142,6 +142,19 @@ def block_outputs(views):
     ]
 
 
+def task_loss_of(backbone, variant):
+    """Return the task loss that the heads of a variant read besides the cache, if they do."""
+    task_loss, view = CONFIG.task_loss_of(backbone, variant), CONFIG.variant(variant).view
+    return (
+        [] if task_loss == "cross_entropy" else [f"{RESULTS}/task_losses/{backbone}/{view}/{task_loss}/manifest.json"]
+    )
+
+
+def task_loss_argument(backbone, variant):
+    """Return the stage's argument for the same."""
+    return "".join(f"--task-loss {Path(path).parent}" for path in task_loss_of(backbone, variant))
+
+
 def names_pattern(names):
     """Return a regular expression that matches these names."""
     return "|".join(map(re.escape, names))

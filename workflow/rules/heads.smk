@@ -1,8 +1,36 @@
 # Heads, reading cached features only: one job per backbone, variant and seed; all ablations of a view in one.
 
 
+rule task_loss:
+    input:
+        cache=(
+            f"<results>/features/{{backbone}}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{{view}}/cache/manifest.json"
+        ),
+    output:
+        manifest="<results>/task_losses/{backbone}/{view}/{task_loss}/manifest.json",
+        array="<results>/task_losses/{backbone}/{view}/{task_loss}/task_loss.npy",
+    log:
+        "<logs>/task_losses/{backbone}/{view}/{task_loss}.log",
+    benchmark:
+        "<benchmarks>/task_losses/{backbone}/{view}/{task_loss}.tsv"
+    wildcard_constraints:
+        task_loss="knn|contrastive",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: CONFIG.task_losses.threads
+    resources:
+        gpu=gpu(CONFIG.task_losses.device),
+    params:
+        spec=lambda wildcards: spec(specs.task_loss_spec, wildcards.backbone, wildcards.view, wildcards.task_loss),
+        code=code_digest("pipeline_lib.stages.task_loss"),
+    shell:
+        "python -m pipeline_lib task_loss --spec {params.spec:q} --features $(dirname $(dirname {input.cache:q})) "
+        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+
+
 rule head:
     input:
+        task_loss=lambda wildcards: task_loss_of(wildcards.backbone, wildcards.variant),
         cache=lambda wildcards: (
             f"{RESULTS}/features/{wildcards.backbone}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/"
             f"{CONFIG.variants[wildcards.variant].view}/cache/manifest.json"
@@ -23,9 +51,10 @@ rule head:
     params:
         spec=lambda wildcards: spec(specs.head_spec, wildcards.backbone, wildcards.variant, int(wildcards.seed)),
         code=code_digest("pipeline_lib.stages.head"),
+        task_loss=lambda wildcards: task_loss_argument(wildcards.backbone, wildcards.variant),
     shell:
         "python -m pipeline_lib head --spec {params.spec:q} --features $(dirname $(dirname {input.cache:q})) "
-        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        "{params.task_loss} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
 ABLATION_HEADS = {
@@ -42,6 +71,7 @@ for BACKBONE, VIEW in ABLATION_HEADS:
             f"ablation_heads_{BACKBONE}_{VIEW}"
         input:
             cache=f"<results>/features/{BACKBONE}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{VIEW}/cache/manifest.json",
+            task_loss=task_loss_of(BACKBONE, CONFIG.ablation_views()[VIEW][0]),
         output:
             manifests=expand(f"<results>/heads/{BACKBONE}/{{head}}/manifest.json", head=ABLATION_HEADS[BACKBONE, VIEW]),
             others=expand(
@@ -62,9 +92,10 @@ for BACKBONE, VIEW in ABLATION_HEADS:
             spec=spec(specs.ablation_heads_spec, BACKBONE, VIEW),
             code=code_digest("pipeline_lib.stages.ablation_heads"),
             heads=lambda wildcards, output: Path(output.manifests[0]).parents[2],
+            task_loss=task_loss_argument(BACKBONE, CONFIG.ablation_views()[VIEW][0]),
         shell:
             "python -m pipeline_lib ablation_heads --spec {params.spec:q} "
-            "--features $(dirname $(dirname {input.cache:q})) --output {params.heads:q} 2>&1 | tee {log:q}"
+            "--features $(dirname $(dirname {input.cache:q})) {params.task_loss} --output {params.heads:q} 2>&1 | tee {log:q}"
 
 
 if CONFIG.joint_training:

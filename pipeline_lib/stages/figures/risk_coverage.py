@@ -22,13 +22,12 @@ def draw(spec: Mapping[str, Any], results: Path) -> Figure:
         place = Path(each.dataset) / each.split / "scores.parquet"
         baselines = pd.read_parquet(folder / "baselines" / place)
         heads = pd.read_parquet(folder / "heads" / variant / place)
+        uncertainties = {"embedding_norm": -baselines["embedding_norm"], "knn_distance": baselines["knn_distance"]}
+        if "class_entropy" in baselines:  # a backbone without a classifier has none
+            uncertainties = {"class_entropy": baselines["class_entropy"], **uncertainties}
         selections[each] = risk_coverage.Selection(
             ~baselines["correct"].to_numpy(),
             {seed: heads[f"uncertainty_seed{seed}"].to_numpy() for seed in spec["seeds"]},
-            {
-                "class_entropy": baselines["class_entropy"].to_numpy(),
-                "embedding_norm": -baselines["embedding_norm"].to_numpy(),
-                "knn_distance": baselines["knn_distance"].to_numpy(),
-            },
+            {name: each.to_numpy() for name, each in uncertainties.items()},
         )
     return risk_coverage.draw(selections, backbone, variant, spec["size"]["width"], spec["size"]["height"])

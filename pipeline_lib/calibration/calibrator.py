@@ -1,0 +1,143 @@
+"""From an uncertainty, which only ranks images, to the probability that an image's nearest neighbour is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from pipeline_lib.artefacts import writing_file
+from pipeline_lib.calibration.reliability import CalibrationScores, calibration_scores
+from pipeline_lib.errors import PipelineError, one_of
+from pipeline_lib.metrics.checks import require_no_nan
+
+Kind = Literal["isotonic", "logistic"]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A map from u to P(nearest neighbour wrong), and how good such maps were on images that they had not seen.
+
+    kind: `isotonic` (never falls; between `u` and `probability` at the knots, linear) or `logistic`
+    (1 / (1 + exp(-(slope u + intercept)))). parameters: of this kind.
+    images, wrong: number of labelled images, and of the wrong ones among them.
+    cross_validated: the scores of each kind on the folds that it was not fitted to; `constant` is the share of wrong
+    images of the other folds for every image, which any useful u beats.
+    """
+
+    kind: Kind
+    parameters: Mapping[str, Any]
+    images: int
+    wrong: int
+    cross_validated: Mapping[str, CalibrationScores]
+
+    @classmethod
+    def fit(
+        cls,
+        uncertainty: np.ndarray,
+        wrong: np.ndarray,
+        kind: Kind | None = None,
+        folds: int = 5,
+        bins: int = 10,
+        seed: int = 0,
+    ) -> Self:
+        """Fit the map to labelled images.
+
+        uncertainty: float [n]. wrong: whether the nearest neighbour has another label, bool [n].
+        kind: None = the one of the smaller cross-validated log loss. folds: of the cross-validation, each with its
+        share of the wrong images. bins: of the calibration errors. seed: of the folds.
+        Raises `PipelineError` for NaN, and when there are fewer right or wrong images than folds.
+        """
+        uncertainty, wrong = np.asarray(uncertainty, np.float64), np.asarray(wrong, bool)
+        if uncertainty.shape != wrong.shape or uncertainty.ndim != 1:
+            raise PipelineError(
+                f"uncertainty has shape {uncertainty.shape} and wrong {wrong.shape}, but both must be [n]"
+            )
+        require_no_nan(uncertainty, "uncertainty")
+        if kind not in (None, *get_args(Kind)):
+            raise PipelineError(f"kind '{kind}' is unknown; allowed: {one_of(get_args(Kind))}")
+        fewest = min(int(wrong.sum()), int((~wrong).sum()))
+        if folds < 2 or fewest < folds:
+            raise PipelineError(
+                f"of {len(wrong)} labelled images {int(wrong.sum())} are wrong, but each of {folds} folds (at least 2) "
+                "needs a right and a wrong one; label more images or use fewer folds"
+            )
+        unseen = {name: np.empty(len(wrong)) for name in ("constant", *_FITS)}
+        for rows, others in StratifiedKFold(folds, shuffle=True, random_state=seed).split(uncertainty, wrong):
+            unseen["constant"][others] = wrong[rows].mean()
+            for name, fit in _FITS.items():
+                unseen[name][others] = _MAPS[name](fit(uncertainty[rows], wrong[rows]), uncertainty[others])
+        scores = {name: calibration_scores(each, wrong, bins) for name, each in unseen.items()}
+        chosen = kind or min(_FITS, key=lambda name: scores[name].log_loss)
+        return cls(chosen, _FITS[chosen](uncertainty, wrong), len(wrong), int(wrong.sum()), scores)
+
+    def predict(self, uncertainty: np.ndarray) -> np.ndarray:
+        """Return the probability that the nearest neighbour is wrong, float64 [n], for u, float [n]."""
+        uncertainty = np.asarray(uncertainty, np.float64)
+        require_no_nan(uncertainty, "uncertainty")
+        return _MAPS[self.kind](self.parameters, uncertainty)
+
+    def save(self, path: Path) -> None:
+        """Write the map as JSON."""
+        with writing_file(path) as file:
+            json.dump({"format": FORMAT, **asdict(self)}, file, indent=1, allow_nan=False)
+            file.write("\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a saved map; raises `PipelineError` when the file holds none."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT or content["kind"] not in _MAPS:
+                raise ValueError
+            scores = {name: CalibrationScores(**each) for name, each in content.pop("cross_validated").items()}
+            calibrator = cls(**content, cross_validated=scores)
+            calibrator.predict(np.zeros(1))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise PipelineError(f"{path}: is no calibration of format {FORMAT}; fit and save it again") from None
+        return calibrator
+
+
+def _fit_isotonic(uncertainty: np.ndarray, wrong: np.ndarray) -> dict[str, list[float]]:
+    """Return the knots of the isotonic regression.
+
+    Probabilities stay 1 / (n + 2) away from 0 and 1, which is what n images without an exception tell by Laplace's
+    rule: one image that contradicts a certainty would cost an infinite log loss.
+    """
+    least = 1 / (len(wrong) + 2)
+    fitted = IsotonicRegression(y_min=least, y_max=1 - least).fit(uncertainty, wrong)
+    return {"u": fitted.X_thresholds_.tolist(), "probability": fitted.y_thresholds_.tolist()}
+
+
+def _fit_logistic(uncertainty: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
+    """Return slope and intercept, of u in its own units.
+
+    scikit-learn's default penalty, on standardised u, keeps the slope finite where u tells all images apart.
+    """
+    mean, spread = float(uncertainty.mean()), float(uncertainty.std()) or 1.0
+    fitted = LogisticRegression().fit((uncertainty[:, None] - mean) / spread, wrong)
+    slope = float(fitted.coef_[0, 0]) / spread
+    return {"slope": slope, "intercept": float(fitted.intercept_[0]) - slope * mean}
+
+
+def _logistic(parameters: Mapping[str, Any], uncertainty: np.ndarray) -> np.ndarray:
+    return expit(parameters["slope"] * uncertainty + parameters["intercept"])
+
+
+_FITS: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, Any]]] = {
+    "logistic": _fit_logistic,
+    "isotonic": _fit_isotonic,
+}
+_MAPS: dict[str, Callable[[Mapping[str, Any], np.ndarray], np.ndarray]] = {
+    "logistic": _logistic,
+    "isotonic": lambda parameters, u: np.interp(u, parameters["u"], parameters["probability"]),
+}

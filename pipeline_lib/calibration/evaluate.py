@@ -1,0 +1,143 @@
+"""Calibration of heads on one set: some of its images are labelled, the others tell how good the result is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.artefacts import Draft
+from pipeline_lib.calibration.calibrator import Calibrator
+from pipeline_lib.calibration.reliability import ReliabilityBins, calibration_scores, reliability_bins
+from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
+from pipeline_lib.calibration.simulation import simulate
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.evaluation.alignment import require_same_images
+from pipeline_lib.evaluation.scores import Scores
+
+STAGE = "calibration"
+SCORES, RELIABILITY, THRESHOLDS = "scores.csv", "reliability.csv", "thresholds.csv"
+
+
+@dataclass(frozen=True)
+class CalibratedHead:
+    """The calibration of a head, and what came of it on the images that had no part in it.
+
+    scores: one row per way to map u. thresholds: one row per way to control the error.
+    """
+
+    calibrator: Calibrator
+    reliability: ReliabilityBins
+    scores: list[dict[str, Any]]
+    thresholds: list[dict[str, Any]]
+
+
+def calibrate_heads(spec: Mapping[str, Any], baselines: Scores, scores: Scores) -> dict[int, CalibratedHead]:
+    """Return the calibration of the head of each seed.
+
+    spec: `dataset`, `seeds`, `images` (how many are labelled), `seed` (which draws them), `kind`, `folds`, `bins`,
+    `alpha`, `confidence` (of learn then test), `draws` (of the simulation).
+    baselines: which say whose neighbour is wrong. scores: of the heads, of the same images.
+    Raises `PipelineError` when the set has not twice as many images as are to be labelled, and as `Calibrator.fit`.
+    """
+    require_same_images(baselines["sample_id"], scores["sample_id"], scores.manifest.directory)
+    wrong, count = ~baselines["correct"], spec["images"]
+    if len(wrong) < 2 * count:
+        raise PipelineError(
+            f"{spec['dataset']} has {len(wrong)} images; with {count} to calibrate on, fewer than {count} are left to "
+            "test on; lower evaluation.calibration.images"
+        )
+    shuffled = np.random.default_rng(spec["seed"]).permutation(len(wrong))
+    labelled, others = np.sort(shuffled[:count]), np.sort(shuffled[count:])
+    return {
+        seed: _calibrate(spec, scores[f"uncertainty_seed{seed}"].astype(np.float64), wrong, labelled, others)
+        for seed in spec["seeds"]
+    }
+
+
+def write_calibration(draft: Draft, heads: Mapping[int, CalibratedHead]) -> None:
+    """Write `calibration_seed<k>.json` of each seed, and the tables of all seeds."""
+    for seed, head in heads.items():
+        head.calibrator.save(draft.path / f"calibration_seed{seed}.json")
+    _write(draft.path / SCORES, {seed: head.scores for seed, head in heads.items()})
+    _write(draft.path / THRESHOLDS, {seed: head.thresholds for seed, head in heads.items()})
+    bins = {seed: pd.DataFrame(vars(head.reliability)).to_dict("records") for seed, head in heads.items()}
+    _write(draft.path / RELIABILITY, bins)
+
+
+def _calibrate(
+    spec: Mapping[str, Any], uncertainty: np.ndarray, wrong: np.ndarray, labelled: np.ndarray, others: np.ndarray
+) -> CalibratedHead:
+    calibrator = Calibrator.fit(
+        uncertainty[labelled], wrong[labelled], spec["kind"], spec["folds"], spec["bins"], spec["seed"]
+    )
+    probability = calibrator.predict(uncertainty[others])
+    scores = [
+        {"map": name, "images": "cross-validated", "n": len(labelled), **asdict(each)}
+        for name, each in calibrator.cross_validated.items()
+    ]
+    constant = np.full(len(others), wrong[labelled].mean())
+    for name, each in {"constant": constant, calibrator.kind: probability}.items():
+        on_others = asdict(calibration_scores(each, wrong[others], spec["bins"]))
+        scores.append({"map": name, "images": "others", "n": len(others), **on_others})
+    return CalibratedHead(
+        calibrator,
+        reliability_bins(probability, wrong[others], spec["bins"]),
+        scores,
+        _thresholds(spec, uncertainty, wrong, labelled, others),
+    )
+
+
+def _thresholds(
+    spec: Mapping[str, Any], uncertainty: np.ndarray, wrong: np.ndarray, labelled: np.ndarray, others: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the thresholds, what they do to the other images, and what they do over many draws of labelled ones."""
+    alpha, confidence = spec["alpha"], spec["confidence"]
+    candidates = candidate_thresholds(uncertainty[others])
+    tested = learn_then_test(uncertainty[labelled], wrong[labelled], candidates, alpha, confidence)
+    conformal = conformal_risk_control(uncertainty[labelled], wrong[labelled], alpha)
+    simulation = simulate(uncertainty, wrong, len(labelled), alpha, confidence, spec["draws"], spec["seed"])
+    rows = []
+    for method, guarantee, threshold, errors, accepted in [
+        (
+            "learn_then_test",
+            f"with probability {confidence:g}: P(wrong | accepted) <= {alpha:g}",
+            tested,
+            simulation.learn_then_test,
+            simulation.learn_then_test_accepted,
+        ),
+        (
+            "conformal_risk_control",
+            f"on average: P(wrong and accepted) <= {alpha:g}",
+            conformal,
+            simulation.conformal,
+            simulation.conformal_accepted,
+        ),
+    ]:
+        is_accepted = uncertainty[others] <= threshold
+        is_wrong = is_accepted & wrong[others]
+        rows.append(
+            {
+                "method": method,
+                "guarantee": guarantee,
+                "threshold": threshold,
+                "accepted": is_accepted.mean(),
+                "wrong_of_accepted": is_wrong.sum() / max(1, is_accepted.sum()),
+                "wrong_and_accepted": is_wrong.mean(),
+                "n": len(others),
+                "simulated_draws": spec["draws"],
+                "simulated_above_alpha": (errors > alpha).mean(),
+                "simulated_error": errors.mean(),
+                "simulated_accepted": accepted.mean(),
+            }
+        )
+    return rows
+
+
+def _write(path: Path, rows: Mapping[int, list[dict[str, Any]]]) -> None:
+    table = pd.DataFrame([{"seed": seed, **row} for seed, of_seed in rows.items() for row in of_seed])
+    table.to_csv(path, index=False, lineterminator="\n")

@@ -1,0 +1,104 @@
+"""Thresholds of u below which the retrieval error is under control, from images of known answer.
+
+An image is accepted when u <= t, and wrong when its nearest neighbour has another label. Calibration images and later
+ones are drawn from one distribution, independently of each other. There are two guarantees, which are not the same:
+
+- `learn_then_test`: with probability `confidence` over the calibration images, P(wrong | accepted) <= alpha. This
+  selective error need not grow with t, so every threshold is tested on its own;
+- `conformal_risk_control`: P(wrong and accepted) <= alpha on average over the calibration images, of all images, also
+  those that are not accepted. This error grows with t, and exchangeability of the images is enough.
+
+Neither asks anything of u: a useless one accepts few images, or none (t = -inf).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import binom
+
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.metrics.checks import require_no_nan
+
+_STARTS = 5
+
+
+def candidate_thresholds(uncertainty: np.ndarray, count: int = 100) -> np.ndarray:
+    """Return the values of u up to which 1 / count, 2 / count ... of these images lie, float64 [at most count].
+
+    uncertainty: of unlabelled images, float [n]: thresholds must be chosen without a look at the labelled ones.
+    """
+    require_no_nan(uncertainty, "uncertainty")
+    if not len(uncertainty):
+        raise PipelineError("thresholds are quantiles of uncertainties, but there are none; give at least one image")
+    return np.unique(
+        np.quantile(uncertainty, np.arange(1, count + 1) / count, method="inverted_cdf").astype(np.float64)
+    )
+
+
+def learn_then_test(
+    uncertainty: np.ndarray, wrong: np.ndarray, thresholds: np.ndarray, alpha: float, confidence: float
+) -> float:
+    """Return the largest threshold that keeps P(wrong | u <= t) <= alpha with this confidence; -inf = there is none.
+
+    For each threshold t the hypothesis P(wrong | u <= t) > alpha is tested: of the n images with u <= t, w are wrong,
+    which under the hypothesis has at most the probability p = P(Binomial(n, alpha) <= w) (the exact test behind
+    Clopper and Pearson's interval). Fixed sequences control the error over all tests: from each of `_STARTS` starting
+    points, evenly spread over the thresholds, ever larger ones are tested at level (1 - confidence) / `_STARTS`, up
+    to the first that isn't rejected. (Angelopoulos, Bates, Candes, Jordan, Lei, Learn then Test: Calibrating
+    Predictive Algorithms to Achieve Risk Control, 2021; algorithm 1.)
+
+    uncertainty: float [n], wrong: bool [n], of the labelled images. thresholds: ascending float [m], chosen without
+    these images (`candidate_thresholds`).
+    """
+    wrong = _checked(uncertainty, wrong, alpha)
+    if not 0 < confidence < 1:
+        raise PipelineError(f"confidence is {confidence}, but must lie between 0 and 1, such as 0.9")
+    if not len(thresholds) or (np.diff(thresholds) <= 0).any():
+        raise PipelineError("the thresholds must be at least one and ascending; use candidate_thresholds")
+    order = np.argsort(uncertainty, kind="stable")
+    accepted = np.searchsorted(uncertainty[order], thresholds, side="right")
+    errors = np.append(0, np.cumsum(wrong[order]))[accepted]
+    is_rejected = binom.cdf(errors, accepted, alpha) <= (1 - confidence) / _STARTS
+    certified = -math.inf
+    for start in np.unique(np.arange(_STARTS) * len(thresholds) // _STARTS):
+        passed = int(np.argmin(np.append(is_rejected[start:], False)))
+        if passed:
+            certified = max(certified, float(thresholds[start + passed - 1]))
+    return certified
+
+
+def conformal_risk_control(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> float:
+    """Return the largest threshold that keeps P(wrong and u <= t) <= alpha; inf accepts all, -inf none.
+
+    With L_i(t) = 1{wrong_i and u_i <= t}, which is at most 1, it is the largest t with
+
+        (sum_i L_i(t) + 1) / (n + 1) <= alpha,
+
+    that is with at most floor(alpha (n + 1)) - 1 wrong images among the accepted. The expectation of L of a further
+    image, over that and the n images, is then at most alpha. (Angelopoulos, Bates, Fisch, Lei, Schuster, Conformal
+    Risk Control, 2024; eq. 4.)
+
+    uncertainty: float [n]. wrong: bool [n].
+    """
+    wrong = _checked(uncertainty, wrong, alpha)
+    # 0.29 * 100 is a little less than 29, which must not cost an image.
+    allowed = math.floor(alpha * (len(wrong) + 1) + 1e-9) - 1
+    if allowed < 0:
+        return -math.inf
+    of_wrong = np.sort(uncertainty[wrong].astype(np.float64))
+    # The first wrong image too many, and whatever shares its u, must not be accepted.
+    return math.inf if allowed >= len(of_wrong) else float(np.nextafter(of_wrong[allowed], -math.inf))
+
+
+def _checked(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> np.ndarray:
+    if len(uncertainty) != len(wrong) or not len(wrong):
+        raise PipelineError(
+            f"there are {len(uncertainty)} uncertainties and {len(wrong)} answers; risk control needs one of each per "
+            "image, and at least one image"
+        )
+    require_no_nan(uncertainty, "uncertainty")
+    if not 0 < alpha < 1:
+        raise PipelineError(f"alpha is {alpha}, but must lie between 0 and 1, such as 0.1")
+    return np.asarray(wrong, dtype=bool)

@@ -1,0 +1,268 @@
+"""Calibration and risk control on worlds of known truth, against definitions spelt out, and their guarantees."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline_lib import __main__ as cli
+from pipeline_lib.artefacts import canonical_json, read
+from pipeline_lib.calibration.calibrator import Calibrator
+from pipeline_lib.calibration.reliability import calibration_scores, reliability_bins
+from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
+from pipeline_lib.calibration.simulation import simulate
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.evaluation.metric_rows import Value, metric_rows
+from pipeline_lib.evaluation.scores import write_evaluation
+
+
+def truth(u: np.ndarray) -> np.ndarray:
+    """P(wrong | u) of the world below."""
+    return 1 / (1 + np.exp(-2 * (u - 2)))
+
+
+def world(seed: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    u = rng.gamma(2.0, size=images)
+    return u, rng.random(images) < truth(u)
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "logistic", None])
+def test_a_fit_recovers_the_probability_of_being_wrong(kind: str | None) -> None:
+    u, wrong = world(0, 4000)
+    calibrator = Calibrator.fit(u, wrong, kind)
+    grid = np.linspace(0.3, 4, 50)
+    assert np.abs(calibrator.predict(grid) - truth(grid)).mean() < 0.03
+    assert (np.diff(calibrator.predict(np.linspace(-9, 99, 200))) >= 0).all()
+    assert ((calibrator.predict(np.array([-1e9, 1e9])) - 0.5) * [-1, 1] > 0).all()
+    assert (calibrator.images, calibrator.wrong) == (4000, wrong.sum())
+    scores = calibrator.cross_validated
+    assert scores["logistic"].log_loss < scores["constant"].log_loss
+    if kind is None:
+        assert calibrator.kind == min(("logistic", "isotonic"), key=lambda name: scores[name].log_loss)
+
+
+def test_cross_validated_scores_are_what_comes_true_and_the_fit_on_its_own_images_is_not() -> None:
+    """An isotonic map learned from 100 images looks perfect on them; its folds tell what others will see."""
+    u, wrong = world(1, 100)
+    calibrator = Calibrator.fit(u, wrong, "isotonic")
+    own = calibration_scores(calibrator.predict(u), wrong)
+    new_u, new_wrong = world(2, 50_000)
+    new = calibration_scores(calibrator.predict(new_u), new_wrong)
+    told = calibrator.cross_validated["isotonic"]
+    assert own.log_loss < 0.9 * new.log_loss
+    assert abs(told.log_loss - new.log_loss) < abs(own.log_loss - new.log_loss)
+
+
+def test_the_kind_that_fits_better_is_chosen() -> None:
+    rng = np.random.default_rng(0)
+    u = rng.random(3000)
+    step = rng.random(3000) < np.where(u < 0.5, 0.05, 0.5)
+    assert Calibrator.fit(u, step).kind == "isotonic"
+    smooth = rng.random(3000) < 1 / (1 + np.exp(-4 * (u - 0.5)))
+    assert Calibrator.fit(u, smooth).kind == "logistic"
+
+
+def test_probabilities_do_not_claim_more_than_the_images_tell() -> None:
+    """u that tells all images apart leaves both maps finite and inside of (0, 1)."""
+    u = np.arange(40.0)
+    for kind in ("isotonic", "logistic"):
+        predicted = Calibrator.fit(u, u >= 20, kind).predict(np.array([-100.0, 139.0]))
+        assert 0 < predicted[0] < 0.5 < predicted[1] < 1
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "logistic"])
+def test_a_saved_calibration_predicts_the_same(kind: str, tmp_path: Path) -> None:
+    u, wrong = world(3, 200)
+    calibrator = Calibrator.fit(u, wrong, kind)
+    calibrator.save(tmp_path / "calibration.json")
+    loaded = Calibrator.load(tmp_path / "calibration.json")
+    np.testing.assert_array_equal(loaded.predict(u), calibrator.predict(u))
+    assert loaded == calibrator
+
+
+def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    for text in ("[1]", "{", '{"format": 1, "kind": "logistic"}', '{"format": 2}', '{"format": 1, "kind": "spline"}'):
+        path.write_text(text)
+        with pytest.raises(PipelineError, match=r"other\.json: is no calibration of format 1"):
+            Calibrator.load(path)
+
+
+def test_images_that_can_not_be_learned_from_are_refused() -> None:
+    u, wrong = world(0, 50)
+    cases = [
+        (lambda: Calibrator.fit(u, np.zeros(50, bool)), "of 50 labelled images 0 are wrong"),
+        (lambda: Calibrator.fit(u, wrong, folds=40), "but each of 40 folds"),
+        (lambda: Calibrator.fit(u[:9], wrong), "both must be"),
+        (lambda: Calibrator.fit(np.where(u == u[7], np.nan, u), wrong), "NaN in row 7"),
+        (lambda: Calibrator.fit(u, wrong, "spline"), "kind 'spline' is unknown"),
+        (lambda: conformal_risk_control(u, wrong, 0), "alpha is 0"),
+        (lambda: conformal_risk_control(u[:0], wrong[:0], 0.1), "at least one image"),
+        (lambda: learn_then_test(u, wrong, np.array([1.0]), 0.1, 1.0), "confidence is 1.0"),
+        (lambda: learn_then_test(u, wrong, np.array([2.0, 1.0]), 0.1, 0.9), "ascending"),
+        (lambda: candidate_thresholds(u[:0]), "there are none"),
+    ]
+    for call, message in cases:
+        with pytest.raises(PipelineError, match=message):
+            call()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=60), st.integers(1, 12))
+def test_bins_hold_images_of_neighbouring_probability(images: list[tuple[int, bool]], bins: int) -> None:
+    probability, wrong = np.array([p for p, _ in images]) / 10, np.array([w for _, w in images])
+    binned = reliability_bins(probability, wrong, bins)
+    assert binned.images.sum() == len(images) and len(binned.images) <= bins
+    assert (np.diff(binned.probability) > 0).all()
+    assert ((binned.low <= binned.wrong) & (binned.wrong <= binned.high)).all()
+    start = 0
+    ordered = np.sort(probability)
+    for place, count in enumerate(binned.images):
+        mine = ordered[start : start + count]
+        assert binned.probability[place] == pytest.approx(mine.mean())
+        members = (probability >= mine[0]) & (probability <= mine[-1])
+        assert members.sum() == count  # equal probabilities share a bin
+        assert binned.wrong[place] == pytest.approx(wrong[members].mean())
+        start += count
+    gap = sum(n * abs(p - w) for n, p, w in zip(binned.images, binned.probability, binned.wrong, strict=True))
+    scores = calibration_scores(probability, wrong, bins)
+    assert scores.expected_calibration_error == pytest.approx(gap / len(images))
+    assert scores.brier == pytest.approx(np.mean([(p / 10 - w) ** 2 for p, w in images]))
+    assert scores.log_loss == pytest.approx(np.mean([-math.log(p / 10 if w else 1 - p / 10) for p, w in images]))
+
+
+def test_the_debiased_error_is_near_zero_for_perfect_probabilities_and_right_for_wrong_ones() -> None:
+    rng = np.random.default_rng(5)
+    probability = rng.uniform(0.1, 0.7, 3000)
+    wrong = rng.random(3000) < probability
+    perfect, shifted = calibration_scores(probability, wrong), calibration_scores(probability + 0.2, wrong)
+    assert perfect.debiased_calibration_error < perfect.expected_calibration_error < 0.04
+    assert shifted.expected_calibration_error == pytest.approx(0.2, abs=0.02)
+    assert shifted.debiased_calibration_error == pytest.approx(0.2, abs=0.02)
+
+
+def binomial_tail(errors: int, images: int, alpha: Fraction) -> Fraction:
+    """P(Binomial(images, alpha) <= errors), exactly."""
+    terms = [math.comb(images, e) * alpha**e * (1 - alpha) ** (images - e) for e in range(errors + 1)]
+    return sum(terms, Fraction(0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), min_size=1, max_size=50), st.integers(1, 30))
+def test_learn_then_test_equals_its_algorithm_in_exact_arithmetic(images: list[tuple[int, int]], count: int) -> None:
+    u, wrong = np.array([u for u, _ in images], float), np.array([w == 0 for _, w in images])
+    thresholds = np.arange(count) * 20.0 / count
+    best = -math.inf
+    for start in {s * count // 5 for s in range(5)}:
+        for t in thresholds[start:]:
+            accepted = u <= t
+            p = binomial_tail(int(wrong[accepted].sum()), int(accepted.sum()), Fraction(3, 10))
+            if p > Fraction(2, 5) / 5:
+                break
+            best = max(best, float(t))
+    assert learn_then_test(u, wrong, thresholds, 0.3, 0.6) == best
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=40),
+    st.sampled_from([1, 5, 10, 29, 50, 90]),
+)
+def test_conformal_risk_control_takes_the_largest_threshold_that_meets_its_bound(
+    images: list[tuple[int, bool]], percent: int
+) -> None:
+    u, wrong = np.array([u for u, _ in images], float), np.array([w for _, w in images])
+
+    def meets(t: float) -> bool:
+        return Fraction(int((wrong & (u <= t)).sum()) + 1, len(u) + 1) <= Fraction(percent, 100)
+
+    threshold = conformal_risk_control(u, wrong, percent / 100)
+    assert threshold == -math.inf or meets(threshold)
+    above = [t for t in [*np.unique(u), math.inf] if t > threshold]
+    assert not any(meets(t) for t in above)
+    assert threshold != -math.inf or not meets(-math.inf)
+
+
+def test_thresholds_keep_their_word_over_a_thousand_draws() -> None:
+    """A world whose P(wrong | u <= t) is known exactly, and whose error falls and rises again with the threshold."""
+    grid = np.arange(1, 21)
+    p_wrong = np.where(grid == 1, 0.3, 0.02 + 0.4 * (grid / 20) ** 3)
+    selective, joint = np.cumsum(p_wrong) / grid, np.cumsum(p_wrong) / 20
+    assert np.diff(selective).min() < 0 < np.diff(selective).max()
+    alpha, confidence = 0.1, 0.8
+    rng = np.random.default_rng(7)
+    above, expected, accepted = 0, [], []
+    for _ in range(1000):
+        u = rng.integers(1, 21, 400)
+        wrong = rng.random(400) < p_wrong[u - 1]
+        tested = learn_then_test(u.astype(float), wrong, grid.astype(float), alpha, confidence)
+        accepted.append(0 if tested == -math.inf else int(tested))
+        above += bool(accepted[-1] and selective[accepted[-1] - 1] > alpha)
+        conformal = conformal_risk_control(u.astype(float), wrong, alpha)
+        expected.append(joint[int(min(20, conformal)) - 1] if conformal >= 1 else 0.0)
+    # Three standard deviations of 1,000 draws.
+    assert above / 1000 <= 1 - confidence + 3 * math.sqrt(confidence * (1 - confidence) / 1000)
+    assert np.mean(expected) <= alpha + 3 * np.std(expected) / math.sqrt(1000)
+    # Neither is safe by accepting next to nothing.
+    assert np.mean(accepted) > 6
+    assert np.mean(expected) > alpha - 0.02
+
+
+def test_a_useless_uncertainty_accepts_nothing_and_a_perfect_one_almost_all_right_images() -> None:
+    rng = np.random.default_rng(8)
+    wrong = rng.random(2000) < 0.4
+    useless = simulate(rng.random(2000), wrong, 300, 0.1, 0.9, 100, 0)
+    assert (useless.learn_then_test_accepted == 0).mean() >= 0.9
+    perfect = simulate(wrong + rng.random(2000) / 2, wrong, 300, 0.1, 0.9, 100, 0)
+    assert perfect.learn_then_test_accepted.mean() > 0.55
+    assert (perfect.learn_then_test > 0.1).mean() <= 0.1
+
+
+def _write_scores(folder: Path, spec: dict[str, str], columns: dict[str, np.ndarray]) -> None:
+    write_evaluation(folder, spec, columns, metric_rows(spec, "head", None, {"r1": Value(0.5, 1)}), {})
+
+
+def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_images(tmp_path: Path) -> None:
+    same_set = {"backbone": "b", "dataset": "birds", "split": "test"}
+    u, wrong = world(9, 1000)
+    columns = {"sample_id": np.arange(1000), "correct": ~wrong}
+    _write_scores(tmp_path / "baselines", same_set, columns)
+    useless = np.random.default_rng(0).random(1000)
+    columns = {"sample_id": np.arange(1000), "uncertainty_seed4": u, "uncertainty_seed7": useless}
+    _write_scores(tmp_path / "heads", {**same_set, "variant": "v"}, columns)
+    spec = {**same_set, "variant": "v", "seeds": [4, 7], "is_upstream": False, "images": 300, "seed": 1, "kind": None}
+    spec |= {"folds": 5, "bins": 8, "alpha": 0.2, "confidence": 0.9, "draws": 50}
+    spec |= {"size": {"width": 4.5, "height": 3.8, "dpi": 80}}
+
+    def run(**changes: object) -> int:
+        places = [f"--{name}={tmp_path / folder}" for name, folder in [("baselines", "baselines"), ("scores", "heads")]]
+        spec_text = canonical_json(spec | changes)
+        return cli.main(["calibrate", "--spec", spec_text, *places, "--output", str(tmp_path / "out")])
+
+    assert run() == 0
+    read(tmp_path / "out", "calibration")
+    assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
+    assert (tmp_path / "out" / "reliability.pdf").read_bytes().startswith(b"%PDF")
+    calibrator = Calibrator.load(tmp_path / "out" / "calibration_seed4.json")
+    assert calibrator.images == 300
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    scores = scores[scores["images"] == "others"].set_index(["seed", "map"])
+    assert scores.loc[(4, calibrator.kind), "n"] == 700
+    assert scores.loc[(4, calibrator.kind), "log_loss"] < 0.9 * scores.loc[(4, "constant"), "log_loss"]
+    thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index(["seed", "method"])
+    tested = thresholds.loc[(4, "learn_then_test")]
+    accepted = u <= tested["threshold"]
+    assert 0.3 < tested["accepted"] < 0.9 and wrong[accepted].mean() < 0.2
+    assert thresholds.loc[(7, "learn_then_test"), "threshold"] == -math.inf
+    assert (thresholds["simulated_draws"] == 50).all()
+    bins = pd.read_csv(tmp_path / "out" / "reliability.csv")
+    assert bins[bins["seed"] == 4]["images"].sum() == 700
+    assert run(images=600) == 1  # fewer are left to test on

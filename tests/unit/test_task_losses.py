@@ -1,0 +1,271 @@
+"""Task losses without a classifier: their equations by loops, the artefact, and heads that learn from them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline_lib import artefacts
+from pipeline_lib.__main__ import main
+from pipeline_lib.artefacts import canonical_json
+from pipeline_lib.config.load import parse_config
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.features.blocks import block_name
+from pipeline_lib.features.cache import FeatureCache, write_cache
+from pipeline_lib.features.extract import extract_block
+from pipeline_lib.task_losses.losses import Comparison, contrastive_losses, knn_losses
+from pipeline_lib.task_losses.store import WithTaskLoss
+from tests.unit import worlds
+from tests.unit.heads_world import CachedRows, small_training
+
+CPU = torch.device("cpu")
+
+
+def cached(seed: int, rows: int, epochs: int) -> CachedRows:
+    """Representations with repeats and a zero vector, float16 [epochs, rows, 5]."""
+    rng = np.random.default_rng(seed)
+    embedding = rng.normal(size=(epochs, rows, 5)).astype(np.float16)
+    embedding[:, rng.integers(0, rows, rows // 4)] = embedding[:, :1]
+    embedding[0, -1] = 0
+    return CachedRows(embedding, np.zeros((epochs, rows), np.float32))
+
+
+def cosine(left: np.ndarray, right: np.ndarray) -> float:
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    norms = np.linalg.norm(left) * np.linalg.norm(right)
+    return float(left @ right / norms) if norms else 0.0
+
+
+def losses(pieces: Any) -> np.ndarray:
+    return np.concatenate(list(pieces))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(3, 30), st.integers(1, 3), st.integers(1, 6), st.sampled_from([0.05, 0.3, 2.0])
+)
+def test_the_knn_loss_is_the_share_of_the_neighbours_similarity_that_has_the_label(
+    seed: int, rows: int, epochs: int, classes: int, temperature: float
+) -> None:
+    cache = cached(seed, rows, epochs)
+    label = np.random.default_rng(seed).integers(0, classes, rows)
+    label[0] = classes  # an image that is alone in its class
+    for epoch in range(epochs):
+        z = cache.read("embedding", epoch, 0, rows)
+        found = losses(knn_losses(cache, epoch, label, Comparison(temperature, rows, 0), CPU))
+        for i in range(rows):
+            mass = {j: math.exp(cosine(z[i], z[j]) / temperature) for j in range(rows) if j != i}
+            same = sum(mass[j] for j in mass if label[j] == label[i]) or math.exp(-1 / temperature)
+            assert found[i] == pytest.approx(-math.log(same / sum(mass.values())), abs=2e-5 / temperature)
+        assert (found >= 0).all()
+        assert found.dtype == np.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 3), st.sampled_from([0.05, 0.3, 2.0]))
+def test_the_contrastive_loss_is_infonce_between_an_epoch_and_the_next(
+    seed: int, rows: int, epochs: int, temperature: float
+) -> None:
+    cache = cached(seed, rows, epochs)
+    for epoch in range(epochs):
+        z, other = (cache.read("embedding", each % epochs, 0, rows) for each in (epoch, epoch + 1))
+        found = losses(contrastive_losses(cache, epoch, Comparison(temperature, rows, 0), CPU))
+        for i in range(rows):
+            mass = [math.exp(cosine(z[i], other[j]) / temperature) for j in range(rows)]
+            assert found[i] == pytest.approx(-math.log(mass[i] / sum(mass)), abs=2e-5 / temperature)
+
+
+def test_a_sample_of_the_images_takes_of_each_class_alike_and_never_the_image_itself() -> None:
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(20), [*range(1, 20), 400])
+    label = label[rng.permutation(len(label))]
+    # Each image has an axis of its own: a loss tells with how many of its class, of how many images, it was compared.
+    cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], np.zeros((1, len(label)), np.float32))
+    found = losses(knn_losses(cache, 0, label, Comparison(1.0, 100, 3), CPU))
+    # In five turns each class gives an image as long as it has one: 90 images; the sixth turn begins 10 of 15 classes.
+    for each in range(20):
+        own, size = np.exp(found[label == each].astype(np.float64)), each + 1
+        inside = {size} if size <= 5 else {5, 6}
+        # With k of a class in the sample: 99 others and k - 1 of the class, or 100 and k for an image that isn't in it.
+        possible = [99 / (k - 1) for k in inside if k > 1] + [100 / k for k in inside if size > k]
+        possible += [99 * math.e] if size == 1 else []
+        assert all(min(abs(value / other - 1) for other in possible) < 1e-5 for value in own)
+    again = losses(knn_losses(cache, 0, label, Comparison(1.0, 100, 3), CPU))
+    np.testing.assert_array_equal(found, again)
+
+
+def test_images_among_another_class_have_the_larger_loss() -> None:
+    rng = np.random.default_rng(1)
+    label = rng.integers(0, 2, 200)
+    z = np.stack([np.where(label == 1, 1.0, -1.0), np.zeros(200)], axis=1) + 0.3 * rng.normal(size=(200, 2))
+    moved = np.arange(10)
+    z[moved] *= -1
+    cache = CachedRows(z[None].astype(np.float32), np.zeros((1, 200), np.float32))
+    found = losses(knn_losses(cache, 0, label, Comparison(0.1, 200, 0), CPU))
+    assert found[moved].min() > np.quantile(found[10:], 0.95)
+
+
+def test_what_can_not_be_compared_is_refused() -> None:
+    comparison = Comparison(0.1, 10, 0)
+    with pytest.raises(PipelineError, match="the view has 1 epoch"):
+        losses(contrastive_losses(cached(0, 5, 1), 0, comparison, CPU))
+    embedding = np.ones((2, 6, 3), np.float32)
+    embedding[1, 4, 2] = np.inf
+    broken = CachedRows(embedding, np.zeros((2, 6), np.float32))
+    with pytest.raises(PipelineError, match="epoch 1, row 4 is NaN or infinite"):
+        losses(knn_losses(broken, 1, np.zeros(6, int), comparison, CPU))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone without a classifier and its view of augmented images."""
+    directory = tmp_path_factory.mktemp("world")
+    worlds.glyphs(directory)
+    worlds.backbone(directory, num_classes=0, classifier=None)
+    block = worlds.block_spec(with_task_loss=False)
+    samples, epochs = block.pop("samples"), block.pop("epochs")
+    spec = {**block, "samples": samples, "epochs": epochs}
+    name = block_name(tuple(samples), tuple(epochs))
+    extract_block(spec, directory / "latin", directory / "mine", directory / "view" / "blocks" / name)
+    record = {"block": block, "epochs": epochs[1], "block_samples": samples[1], "block_epochs": epochs[1]}
+    write_cache(record, directory / "latin", directory / "view")
+    for kind in ("knn", "contrastive"):
+        assert main(["task_loss", "--spec", task_loss_spec(kind), *places(directory, kind)]) == 0
+    return directory
+
+
+def task_loss_spec(kind: str) -> str:
+    spec = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train", "task_loss": kind}
+    return canonical_json({**spec, "temperature": 0.2, "images": 90, "seed": 5, "device": "cpu", "threads": 1})
+
+
+def places(directory: Path, output: str) -> list[str]:
+    return ["--features", str(directory / "view"), "--output", str(directory / output)]
+
+
+def test_a_backbone_without_a_classifier_leaves_representations_alone(world: Path) -> None:
+    cache = FeatureCache(world / "view")
+    assert set(cache.arrays) == {"embedding", "label", "sample_id", "epoch"}
+    assert artefacts.read(world / "mine", "backbone").facts["num_classes"] == 0
+
+
+@pytest.mark.parametrize("kind", ["knn", "contrastive"])
+def test_the_stage_writes_the_losses_of_every_epoch_and_heads_read_them(world: Path, kind: str) -> None:
+    cache = FeatureCache(world / "view")
+    rows = WithTaskLoss(cache, world / kind)
+    comparison, label = Comparison(0.2, 90, 5), cache.read_all("label")
+    for epoch in range(3):
+        one = knn_losses(cache, epoch, label, comparison, CPU)
+        expected = losses(one if kind == "knn" else contrastive_losses(cache, epoch, comparison, CPU))
+        np.testing.assert_array_equal(rows.read("task_loss", epoch, 0, 124), expected)
+        np.testing.assert_array_equal(rows.read("task_loss", epoch, 30, 60), expected[30:60])
+    np.testing.assert_array_equal(rows.read("embedding", 2, 5, 9), cache.read("embedding", 2, 5, 9))
+
+
+def head_arguments(world: Path, kind: str | None, output: Path) -> list[str]:
+    training = small_training(task_loss=kind, batch_size=16, episode_samples=64).model_dump(mode="json")
+    spec = {"backbone": "mine", "variant": "v", "seed": 1, "dataset": "latin", "split": "train", "view": "train"}
+    return [
+        "head",
+        "--spec",
+        canonical_json({**spec, "training": training}),
+        "--features",
+        str(world / "view"),
+        "--output",
+        str(output),
+    ]
+
+
+def test_heads_learn_from_them_and_say_so(world: Path, tmp_path: Path) -> None:
+    assert main([*head_arguments(world, "knn", tmp_path / "knn"), "--task-loss", str(world / "knn")]) == 0
+    contrastive = head_arguments(world, "contrastive", tmp_path / "contrastive")
+    assert main([*contrastive, "--task-loss", str(world / "contrastive")]) == 0
+    weights = [(tmp_path / name / "head.safetensors").read_bytes() for name in ("knn", "contrastive")]
+    assert weights[0] != weights[1]
+    inputs = json.loads((tmp_path / "knn" / "manifest.json").read_text())["inputs"]
+    assert inputs["task_loss"] == artefacts.read(world / "knn", "task_loss").digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        ("knn", None, "training.task_loss is knn; give its folder as --task-loss"),
+        (None, "knn", "training.task_loss is cross_entropy; leave --task-loss out"),
+        ("contrastive", "knn", '\'task_loss\' is "knn", but "contrastive" was asked for'),
+        (None, None, "has no array 'task_loss'"),
+    ],
+)
+def test_a_task_loss_that_does_not_fit_the_recipe_is_refused(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str | None, given: str | None, message: str
+) -> None:
+    more = ["--task-loss", str(world / given)] if given else []
+    assert main([*head_arguments(world, kind, tmp_path / "head"), *more]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_task_loss_of_another_cache_is_refused(world: Path, tmp_path: Path) -> None:
+    manifest = json.loads((world / "knn" / "manifest.json").read_text())
+    with artefacts.writing(tmp_path / "knn", "task_loss", manifest["spec"]) as draft:
+        (draft.path / "task_loss.npy").write_bytes((world / "knn" / "task_loss.npy").read_bytes())
+        draft.inputs["features"] = "0" * 32
+    with pytest.raises(ArtefactError, match="was made from another cache"):
+        WithTaskLoss(FeatureCache(world / "view"), tmp_path / "knn")
+
+
+CONFIG: dict[str, Any] = {
+    "upstream": {"dataset": "latin"},
+    "downstream": ["latin2"],
+    "datasets": {
+        name: {"kind": "glyphs", "script": "latin", "per_class": {"train": 2, "test": 2}}
+        for name in ("latin", "latin2")
+    },
+    "backbones": {
+        "dino": {"kind": "timm", "model": "vit_small_patch14_dinov2.lvd142m", "classifier": False},
+        "vit": {"kind": "timm", "model": "vit_tiny_patch16_224.augreg_in21k"},
+    },
+    "variants": {"default": {}, "contrastive": {"training": {"task_loss": "contrastive"}}},
+    "seeds": [1],
+    "features": {"views": {"train": {"epochs": 2}, "mixup": {"epochs": 2, "policy": {"kind": "mixup"}}}},
+}
+
+
+def test_without_a_word_a_backbone_learns_from_its_classifier_or_from_its_neighbours() -> None:
+    config = parse_config(CONFIG)
+    assert config.task_loss_of("vit", "default") == "cross_entropy"
+    assert config.task_loss_of("dino", "default") == "knn"
+    assert config.task_loss_of("vit", "contrastive") == config.task_loss_of("dino", "contrastive") == "contrastive"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"variants": {"ce": {"training": {"task_loss": "cross_entropy"}}}},
+            "variants.ce.training.task_loss: cross_entropy needs a classifier, but backbone 'dino' has none",
+        ),
+        ({"variants": {"mixed": {"view": "mixup"}}}, "knn says nothing of images that view 'mixup' mixes"),
+        (
+            {"features": {"views": {"train": {"epochs": 1}}}},
+            "contrastive compares two epochs, but view 'train' has 1",
+        ),
+        ({"joint_training": {"backbone": "dino"}}, "joint_training.backbone: 'dino' has no classifier"),
+        (
+            {"backbones": {"clip": {"kind": "timm", "model": "test_vit", "classifier": False, "num_classes": 512}}},
+            "num_classes is 512, but classifier is false",
+        ),
+    ],
+)
+def test_a_task_loss_that_a_backbone_or_view_can_not_give_is_an_error_of_the_config(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PipelineError) as error:
+        parse_config(CONFIG | change)
+    assert message in str(error.value)
