@@ -11,6 +11,7 @@ import importlib
 import sys
 
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.runner import end_with_runner
 
 # In the order of the data. A stage's module is imported only when it runs: torch alone takes seconds.
 STAGES = {
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             stage.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(stage)
     parsed = parser.parse_args(arguments)
+    end_with_runner(parsed.stage)
     try:
         module.run(parsed)
     except PipelineError as error:
