@@ -40,6 +40,7 @@ STAGES = {
     "projection_page": "make a page of a map with thumbnails (html)",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "verify": "check artefacts against their manifests",
+    "summary": "print what the jobs of a run took",
     "schema": "print the JSON Schema of the config",
 }
 

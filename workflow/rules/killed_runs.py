@@ -15,8 +15,9 @@ import socket
 import sys
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
 from records import forget_the_future, is_linked, link_records, mark_replaced, named_output
+
+from pipeline_lib.errors import PipelineError
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 

@@ -1,10 +1,10 @@
 """Records of how each result was made, kept with the results and so copied, moved and shared with them.
 
 Snakemake decides by its records (`.snakemake/metadata`: the parameters, code and inputs behind each output) what is
-stale; of an output without a record it trusts the time of the file alone. Here the records lie in `<results>/records`,
-and `.snakemake/metadata` is a link to them. When `.snakemake` is deleted, or the results are copied to another folder or
-machine, or several folders write the same results, the records are there: nothing is made again without need, and
-nothing stale is trusted. What they don't describe counts as stale.
+stale; of an output without a record it trusts the time of the file alone. Here the records lie in
+`<results>/records`, and `.snakemake/metadata` is a link to them. When `.snakemake` is deleted, or the results are
+copied to another folder or machine, or several folders write the same results, the records are there: nothing is made
+again without need, and nothing stale is trusted. What they don't describe counts as stale.
 """
 
 from __future__ import annotations
