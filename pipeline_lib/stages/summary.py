@@ -29,7 +29,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     jobs = finished_jobs(arguments.results, arguments.since.timestamp() if arguments.since else 0.0)
     if not jobs:
-        raise PipelineError(
-            f"{arguments.results}: has no benchmark of a job; run snakemake first, or ask for earlier ones"
-        )
+        when = f" since {arguments.since}" if arguments.since else ""
+        raise PipelineError(f"{arguments.results}: no job has ended here{when}; run snakemake first")
     print(summarise(jobs), end="")

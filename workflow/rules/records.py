@@ -63,18 +63,20 @@ def mark_replaced(directory: Path, results: Path) -> list[Path]:
     """Mark artefacts as stale that are not those that their records describe; return their manifests.
 
     A manifest whose time is the recorded one is taken for the recorded one. Any other must be of the recorded spec,
-    and made from the inputs that are there.
+    and made from the inputs that are there. A damaged record, of which Snakemake would take no notice, says nothing.
     """
     replaced = []
     for path, output in _recorded(results / RECORDS):
-        if output.name != MANIFEST:
+        record = _read(path)
+        if record is None:
+            _write(path, {"params": [UNKNOWN], "record_format_version": _RECORD_FORMAT})
             continue
         try:
-            changed = (directory / output).stat().st_mtime
+            if output.name != MANIFEST or (directory / output).stat().st_mtime == record.get("endtime"):
+                continue
         except OSError:
             continue
-        record = _read(path)
-        if record is None or record.get("endtime") in (None, changed) or record.get("params") == [REPLACED]:
+        if record.get("endtime") is None or record.get("params") == [REPLACED]:
             continue
         if not describes(record, directory, output):
             _write(path, record | {"params": [REPLACED]})
@@ -205,7 +207,7 @@ def _text(parameters: list[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record, or None where it is damaged: Snakemake takes no notice of such a one either."""
+    """Return a record, or None where it is damaged: of a disk that was full, say."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
