@@ -22,6 +22,7 @@ include: "workflow/rules/common.smk"
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/summary.smk"
 include: "workflow/rules/downloads.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/cards.smk"

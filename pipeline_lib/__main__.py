@@ -11,6 +11,7 @@ import importlib
 import sys
 
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.runner import end_with_runner
 
 # In the order of the data. A stage's module is imported only when it runs: torch alone takes seconds.
 STAGES = {
@@ -45,6 +46,7 @@ STAGES = {
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "plan": "say what a config will take: jobs, images, bytes, hours",
     "verify": "check artefacts against their manifests",
+    "summary": "print what the jobs of a run took",
     "schema": "print the JSON Schema of the config",
 }
 
@@ -63,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             stage.formatter_class = argparse.RawDescriptionHelpFormatter
             module.add_arguments(stage)
     parsed = parser.parse_args(arguments)
+    end_with_runner(parsed.stage)
     try:
         module.run(parsed)
     except PipelineError as error:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.loading import loaded
 from pipeline_lib.datasets.plain_views import View
 
 # Decoded images are kept up to this size: a small world is decoded once, a large one every epoch.
@@ -70,7 +71,7 @@ class ImageBatches:
             num_workers=self._workers,
             collate_fn=_collate,
         )
-        for batch, errors in loader:
+        for batch, errors in loaded(loader):
             for position, error in errors:
                 self._skip(position, error)
             if batch is not None:

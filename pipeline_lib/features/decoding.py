@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.loading import loaded
 from pipeline_lib.datasets.plain_views import View
-from pipeline_lib.errors import PipelineError
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,7 @@ def decoded_images(
         # A worker draws from generators that are seeded per image; its own seed must not touch ours.
         generator=torch.Generator().manual_seed(0),
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise PipelineError(
-                f"a process that decodes images died ({str(error).splitlines()[0]}); "
-                "if it ran out of memory, lower features.workers or features.batch_size"
-            ) from None
-        raise
+    yield from loaded(loader)
 
 
 class _DecodedOnce(torch.utils.data.Dataset):

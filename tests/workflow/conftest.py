@@ -62,6 +62,13 @@ class Workflow:
                 shutil.copy(source, directory / name)
         self.write_config(config)
 
+    def copy(self, directory: Path) -> Workflow:
+        """Return a copy in another folder, to be damaged; times are kept."""
+        shutil.copytree(self.directory, directory, symlinks=True)
+        copy = object.__new__(Workflow)
+        copy.directory = directory
+        return copy
+
     def write_config(self, config: dict[str, Any]) -> None:
         (self.directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 

@@ -10,13 +10,14 @@ from pathlib import Path
 ROOT = str(Path(str(workflow.current_basedir)).parents[1])
 sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
+from pipeline_lib import runner
 from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import parse_config
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.provenance import code_digest
-from killed_runs import heal_killed_run
+from killed_runs import begin_run, check_writable, heal_killed_run
 
 try:
     CONFIG = parse_config(config)
@@ -24,14 +25,21 @@ except PipelineError as error:
     sys.exit(f"config error: {error}")
 
 # A run that was killed left a lock and incomplete outputs behind: the same command must just go on.
-if workflow.is_main_process:
-    heal_killed_run(Path.cwd())
+if workflow.is_main_process and ROOT != workflow.basedir:
+    heal_killed_run(Path.cwd())  # a module in another workflow, which keeps records of its own
+elif workflow.is_main_process:
+    try:
+        begin_run(Path.cwd(), Path(CONFIG.results_dir), dry_run=workflow.output_settings.dryrun)
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")])),
 )
+# And end when this process does.
+os.environ[runner.VARIABLE] = runner.this_process()
 
 
 pathvars:
@@ -40,8 +48,17 @@ pathvars:
     benchmarks=f"{CONFIG.results_dir}/benchmarks",
 
 
+def own_file(path):
+    """Return the path of a file of this repository as an input.
+
+    Snakemake compares the paths of inputs as text: relative ones stay the same when everything is moved. In a module
+    they would be taken for paths of the other workflow.
+    """
+    return os.path.relpath(f"{ROOT}/{path}") if ROOT == workflow.basedir else f"{ROOT}/{path}"
+
+
 RESULTS = CONFIG.results_dir
-PUBLISHED = f"{ROOT}/workflow/published/pretrained_uncertainties.csv"
+PUBLISHED = own_file("workflow/published/pretrained_uncertainties.csv")
 EVALUATION_SETS = specs.evaluation_sets(CONFIG)
 UPSTREAM = EVALUATION_SETS[0]
 METHOD_BACKBONES = specs.method_backbones(CONFIG)

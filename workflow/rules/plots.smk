@@ -354,7 +354,7 @@ if CONFIG.benchmark:
 
 rule projection_page:
     input:
-        template=f"{ROOT}/pipeline_lib/plots/projection_page.html",
+        template=own_file("pipeline_lib/plots/projection_page.html"),
         dataset=f"<results>/datasets/{PROJECTED.dataset}/manifest.json",
         index=f"<results>/datasets/{PROJECTED.dataset}/index.parquet",
         projection=f"{PROJECTION}/manifest.json",

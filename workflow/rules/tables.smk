@@ -181,7 +181,7 @@ if CONFIG.benchmark:
     use rule table_zero_shot as table_benchmark with:
         input:
             metrics="<results>/metrics.csv",
-            published=f"{ROOT}/workflow/published/url_benchmark.csv",
+            published=own_file("workflow/published/url_benchmark.csv"),
         output:
             csv=report(
                 "<results>/tables/benchmark.csv",

@@ -1,0 +1,39 @@
+# Before and after a run: nothing starts that can't be written, and a run ends with what it took. A dry run, and one
+# with nothing to do, say nothing.
+
+import time
+
+from pipeline_lib.artefacts import writing_file
+from pipeline_lib.energy import EnergyMeter
+from pipeline_lib.summary import finished_jobs, summarise
+
+BEGUN = {}
+
+
+def print_summary():
+    """Print what this run's jobs took, and write it to `<results>/logs/summary.txt`; a run never fails by it."""
+    try:
+        jobs = finished_jobs(Path(RESULTS), since=BEGUN["time"])
+        if jobs and not workflow.touch:
+            text = summarise(jobs, time.monotonic() - BEGUN["monotonic"], BEGUN["energy"].joules())
+            print(f"\n{text}", file=sys.stderr)
+            with writing_file(Path(RESULTS, "logs", "summary.txt")) as file:
+                file.write(text)
+    except Exception as error:
+        print(f"no summary of this run: {error}", file=sys.stderr)
+
+
+onstart:
+    try:
+        check_writable(Path(RESULTS))
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+    BEGUN.update(time=time.time(), monotonic=time.monotonic(), energy=EnergyMeter())
+
+
+onsuccess:
+    print_summary()
+
+
+onerror:
+    print_summary()
