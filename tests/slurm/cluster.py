@@ -97,7 +97,7 @@ class Cluster:
         self._run(["mungekey", "--create", "--force", f"--keyfile={folder}/munge.key"])
 
     def start(self) -> None:
-        """Start what isn't running, and wait until the node takes jobs; raises `RuntimeError` with the logs if it doesn't."""
+        """Start what isn't running and wait until the node takes jobs; if not, raises `RuntimeError` with the logs."""
         folder = self.folder
         files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
         # munged distrusts folders that others may write to, such as those below /tmp.
