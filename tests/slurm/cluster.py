@@ -88,7 +88,7 @@ class Cluster:
                 user=getpass.getuser(),
                 control_port=control_port,
                 node_port=node_port,
-                cpus=os.cpu_count(),
+                cpus=max(8, os.cpu_count() or 1),
                 memory_mb=memory_mb,
                 gpus=len(GPUS),
             )

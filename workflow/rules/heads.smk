@@ -94,6 +94,7 @@ if CONFIG.joint_training:
             gpu=gpu(CONFIG.joint_training.options.device),
             # Not a parameter: see rule features.
             workers=CONFIG.features.workers,
+            cpus_per_task=CONFIG.features.workers + CONFIG.joint_training.options.threads,
             mem_mb=larger_each_attempt(32_000),
             runtime=larger_each_attempt(24 * 60),
         params:
