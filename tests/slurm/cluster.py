@@ -63,7 +63,11 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 def missing_programs() -> list[str]:
     """Return the programs of Slurm and munge that this machine lacks."""
-    return [name for name in PROGRAMS if shutil.which(name, path=PROGRAMS_PATH) is None]
+    return [name for name in PROGRAMS if _program(name) is None]
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=PROGRAMS_PATH)
 
 
 class Cluster:
@@ -75,9 +79,12 @@ class Cluster:
         memory_mb: how much memory it says it has.
         """
         self.folder = folder
-        self.environment = os.environ | {"SLURM_CONF": f"{folder}/slurm.conf", "PATH": PROGRAMS_PATH}
+        self.environment = os.environ | {
+            "SLURM_CONF": f"{folder}/slurm.conf",
+            "PATH": f"{folder}/bin{os.pathsep}{PROGRAMS_PATH}",
+        }
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "bin"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
         control_port, node_port = _free_ports(2)
@@ -94,6 +101,10 @@ class Cluster:
             )
         )
         (folder / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in GPUS))
+        # Snakemake's plugin takes SLURM_CONF away from the srun inside of a job, which then looks in /etc/slurm.
+        srun = folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {_program("srun")} "$@"\n')
+        srun.chmod(0o755)
         self._run(["mungekey", "--create", "--force", f"--keyfile={folder}/munge.key"])
 
     def start(self) -> None:
