@@ -19,6 +19,9 @@ rule safe_retrieval:
         "<benchmarks>/safe_retrieval/{backbone}/{variant}/{dataset}/{split}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: spec(
             specs.safe_retrieval_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
@@ -70,6 +73,9 @@ rule deteriorations:
         "<benchmarks>/deteriorations/{backbone}/{variant}/{dataset}/{split}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: spec(
             specs.deteriorations_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
@@ -95,6 +101,9 @@ rule projection:
         "<benchmarks>/projection/{backbone}/{dataset}/{split}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=spec(specs.projection_spec),
         code=code_digest("pipeline_lib.stages.projection"),

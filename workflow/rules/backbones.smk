@@ -23,6 +23,8 @@ rule backbone:
         "../../envs/pipeline.yaml"
     resources:
         gpu=lambda wildcards: gpu(getattr(CONFIG.backbone(wildcards.backbone), "device", "cpu")),
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(24 * 60),
     params:
         spec=lambda wildcards: spec(specs.backbone_spec, wildcards.backbone),
         code=lambda wildcards: code_digest(

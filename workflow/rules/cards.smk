@@ -34,6 +34,9 @@ rule dataset_card:
         "<benchmarks>/cards/{dataset}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         limit="" if CONFIG.evaluation.card_images is None else f"--max-images {CONFIG.evaluation.card_images}",
         known=lambda wildcards, input: (

@@ -85,6 +85,14 @@ def gpu(device):
     return 0 if device == "cpu" else 1
 
 
+def larger_each_attempt(amount):
+    """Return a resource that grows with each attempt of a job: a scheduler ends those that exceed what they asked for.
+
+    Amounts suit the paper's world, rounded up; a profile's `set-resources` changes them. No job becomes stale by them.
+    """
+    return lambda wildcards, attempt: amount * attempt
+
+
 def kind(family, name):
     """Return the module of a dataset's or backbone's kind, whose code a job runs besides its stage's."""
     return specs.kind_module(CONFIG, family, name)

@@ -13,6 +13,9 @@ checkpoint dataset:
         "<benchmarks>/datasets/{dataset}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(12 * 60),
     params:
         spec=lambda wildcards: spec(specs.dataset_spec, wildcards.dataset),
         code=lambda wildcards: code_digest("pipeline_lib.stages.dataset", kind("datasets", wildcards.dataset)),

@@ -18,6 +18,9 @@ rule baselines:
         "<benchmarks>/evaluation/{backbone}/baselines/{dataset}/{split}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: spec(specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, None),
         code=code_digest("pipeline_lib.stages.baselines"),
@@ -46,6 +49,9 @@ rule evaluate:
         "<benchmarks>/evaluation/{backbone}/heads/{variant}/{dataset}/{split}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: spec(
             specs.evaluation_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant
@@ -86,6 +92,9 @@ for BACKBONE in CONFIG.ablations.backbones if CONFIG.ablations else []:
             f"<benchmarks>/evaluation/{BACKBONE}/ablations/{{dataset}}/{{split}}.tsv"
         conda:
             "../../envs/pipeline.yaml"
+        resources:
+            mem_mb=larger_each_attempt(16_000),
+            runtime=larger_each_attempt(4 * 60),
         params:
             spec=ablation_evaluations(BACKBONE),
             code=code_digest("pipeline_lib.stages.evaluate_ablations"),

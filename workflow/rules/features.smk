@@ -30,6 +30,9 @@ rule features:
         gpu=gpu(CONFIG.features.device),
         # Not a parameter: the number of workers must not make anything stale, since it changes no result.
         workers=CONFIG.features.workers,
+        cpus_per_task=CONFIG.features.workers + CONFIG.features.threads,
+        mem_mb=larger_each_attempt(32_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: block_spec(wildcards, wildcards.view, wildcards.first, wildcards.last),
         code=features_code,

@@ -48,6 +48,8 @@ rule head:
     threads: lambda wildcards: CONFIG.training_of(wildcards.variant).threads
     resources:
         gpu=lambda wildcards: gpu(CONFIG.training_of(wildcards.variant).device),
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(12 * 60),
     params:
         spec=lambda wildcards: spec(specs.head_spec, wildcards.backbone, wildcards.variant, int(wildcards.seed)),
         code=code_digest("pipeline_lib.stages.head"),
@@ -88,6 +90,8 @@ for BACKBONE, VIEW in ABLATION_HEADS:
         threads: CONFIG.training_of(CONFIG.ablation_views()[VIEW][0]).threads
         resources:
             gpu=gpu(CONFIG.training_of(CONFIG.ablation_views()[VIEW][0]).device),
+            mem_mb=larger_each_attempt(32_000),
+            runtime=larger_each_attempt(24 * 60),
         params:
             spec=spec(specs.ablation_heads_spec, BACKBONE, VIEW),
             code=code_digest("pipeline_lib.stages.ablation_heads"),
@@ -121,6 +125,9 @@ if CONFIG.joint_training:
             gpu=gpu(CONFIG.joint_training.options.device),
             # Not a parameter: see rule features.
             workers=CONFIG.features.workers,
+            cpus_per_task=CONFIG.features.workers + CONFIG.joint_training.options.threads,
+            mem_mb=larger_each_attempt(32_000),
+            runtime=larger_each_attempt(24 * 60),
         params:
             spec=lambda wildcards: spec(
                 specs.joint_training_spec, wildcards.mode == "stop_gradient", int(wildcards.seed)

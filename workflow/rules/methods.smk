@@ -22,6 +22,11 @@ if METHOD_BACKBONES:
         resources:
             gpu=lambda wildcards: gpu(CONFIG.backbone(wildcards.backbone).training.device),
             workers=CONFIG.features.workers,
+            cpus_per_task=lambda wildcards: (
+                CONFIG.features.workers + CONFIG.backbone(wildcards.backbone).training.threads
+            ),
+            mem_mb=larger_each_attempt(32_000),
+            runtime=larger_each_attempt(24 * 60),
         params:
             spec=lambda wildcards: spec(specs.method_spec, wildcards.backbone),
             code=lambda wildcards: code_digest(

@@ -17,6 +17,8 @@ rule neighbours:
     threads: CONFIG.evaluation.neighbours.threads
     resources:
         gpu=gpu(CONFIG.evaluation.neighbours.device),
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: spec(specs.neighbours_spec, wildcards.backbone, wildcards.dataset, wildcards.split),
         code=code_digest("pipeline_lib.stages.neighbours"),
