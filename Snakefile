@@ -32,6 +32,7 @@ include: "workflow/rules/neighbours.smk"
 include: "workflow/rules/heads.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyses.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/plots.smk"
 
@@ -44,4 +45,5 @@ rule all:
         PLOT_FILES,
         PAGES,
         CARDS,
+        CHECKPOINTS,
         "<results>/provenance/artefacts.csv",

@@ -37,6 +37,7 @@ STAGES = {
     "table": "build a table (csv, md, tex)",
     "plot": "draw a figure (png, pdf)",
     "projection_page": "make a page of a map with thumbnails (html)",
+    "export": "write a checkpoint to take home, with its model card",
     "score": "score your own images with a checkpoint: table, representations, atlas",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "verify": "check artefacts against their manifests",

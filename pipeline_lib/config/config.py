@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.evaluation import Evaluation
+from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
 from pipeline_lib.config.joint_training import JointTraining
@@ -57,6 +58,7 @@ class Config(Section):
     ablations: Ablations | None = Field(None, description="Changes of the recipe to compare; null = none.")
     joint_training: JointTraining | None = Field(None, description="Training of both from images; null = none.")
     benchmark: Benchmark | None = Field(None, description="Methods of the URL benchmark to train; null = none.")
+    export: Export = Field(Export(), description="Checkpoints to take home.")
     evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
 
     @field_validator("datasets", "backbones", mode="after")

@@ -288,6 +288,17 @@ def summary_spec(config: Config) -> Spec:
     }
 
 
+def export_spec(config: Config, backbone: str, variant: str) -> Spec:
+    """Spec of writing the checkpoint of a backbone's variant."""
+    return {
+        "backbone": backbone,
+        "variant": variant,
+        "seeds": list(config.seeds),
+        "include_backbone": config.export.backbone,
+        "sets": [dump(entry) for entry in evaluation_sets(config)],
+    }
+
+
 def plot_spec(config: Config, plot: str) -> Spec:
     """Spec of one figure."""
     size = dump(getattr(config.evaluation.plots, plot))

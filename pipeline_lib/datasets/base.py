@@ -96,14 +96,19 @@ def decode(stream: object, where: str) -> Image:
 
     try:
         with Image.open(stream) as image:
-            if image.mode.startswith("I"):  # Pillow would clip 16-bit grey values at 255 instead of scaling them
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            if image.mode == "F":
-                raise UnreadableImageError(
-                    f"{where}: holds real numbers, whose range is not known; save it as 8 or 16 bit"
-                )
-            return image.convert("RGB")
+            return to_rgb(image, where)
     except FileNotFoundError:
         raise UnreadableImageError(f"{where}: no such image file") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableImageError(f"{where}: can't be decoded as an image ({error})") from None
+
+
+def to_rgb(image: Image, where: str) -> Image:
+    """Return an image as RGB, as `decode` does; raises `UnreadableImageError` that names `where`."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit grey values at 255 instead of scaling them
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImageError(f"{where}: holds real numbers, whose range is not known; save it as 8 or 16 bit")
+    return image.convert("RGB")

@@ -1,0 +1,177 @@
+"""The model card of a checkpoint, in the Hugging Face format: metadata as YAML, then Markdown."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from huggingface_hub import EvalResult, ModelCardData
+
+from pipeline_lib.pretrained.checkpoint import BackboneConfig, HeadsConfig
+from pipeline_lib.tables.render import count, number
+from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names
+
+_TASK = "image-feature-extraction"
+_METRICS = {"auroc_correct": "R-AUROC of the uncertainty", "r1": "Recall@1 of the representation"}
+
+
+def model_card(
+    backbone: BackboneConfig,
+    heads: HeadsConfig,
+    metrics: pd.DataFrame,
+    sets: Sequence[EvaluationSet],
+) -> str:
+    """Return the card of a checkpoint.
+
+    metrics: rows as `summary.read_metrics` gives them. sets: those of the table, the upstream evaluation set first;
+    the mean over the others ends it.
+    """
+    find = Summary(metrics)
+    data = ModelCardData(
+        library_name="pretrained-visual-uncertainties",
+        pipeline_tag=_TASK,
+        tags=["uncertainty-estimation", "pretrained-visual-uncertainties", "timm"],
+        base_model=_base_model(backbone),
+        model_name=f"{backbone.name}, {heads.variant}",
+        eval_results=_results(find, sets, backbone, heads) or None,
+    )
+    sections = [f"---\n{data.to_yaml()}\n---\n", _introduction(backbone, heads)]
+    if sets:
+        sections.append(_table(find, sets, backbone, heads))
+    sections += [_cost(backbone, heads), _LIMITS]
+    return "\n".join(sections)
+
+
+def _base_model(backbone: BackboneConfig) -> str | None:
+    """Return the model of timm's hub that the backbone is, if it is one."""
+    model = backbone.options.get("model")
+    is_from_hub = backbone.options.get("kind") == "timm" and not backbone.options.get("checkpoint") and "." in model
+    return f"timm/{model}" if is_from_hub and ":" not in model else None
+
+
+def _results(
+    find: Summary, sets: Sequence[EvaluationSet], backbone: BackboneConfig, heads: HeadsConfig
+) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type=_TASK,
+            dataset_type=each.dataset,
+            dataset_name=each.dataset,
+            dataset_split=each.split,
+            metric_type=metric,
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for each in sets
+        for metric, name in _METRICS.items()
+        if not math.isnan(value := _value(find, metric, each, backbone, heads))
+    ]
+
+
+def _value(
+    find: Summary,
+    metric: str,
+    each: EvaluationSet,
+    backbone: BackboneConfig,
+    heads: HeadsConfig,
+    statistic: str = "median",
+) -> float:
+    """Return a metric of the heads, or of the representation, which has no variant."""
+    of_heads = ("head", heads.variant)
+    method, variant = ("representation", "") if metric == "r1" else of_heads
+    return find(metric, each, backbone.name, method, variant, statistic)
+
+
+def _introduction(backbone: BackboneConfig, heads: HeadsConfig) -> str:
+    _, height, width = backbone.data_config.input_size
+    needed = "" if backbone.included else ", backbone=..."
+    seeds = ", ".join(map(str, heads.seeds))
+    several = (
+        f"Its {len(heads.seeds)} heads (seeds {seeds}) are averaged by rank; `load(..., seeds=[{heads.seeds[0]}])`\n"
+        "gives one head's own uncertainty."
+        if len(heads.seeds) > 1
+        else f"It has one head (seed {seeds}), whose own uncertainty it gives."
+    )
+    weights = "in this checkpoint" if backbone.included else "not in this checkpoint"
+    return f"""
+# Pretrained visual uncertainties: {backbone.name}, {heads.variant}
+
+Images in, representations and uncertainties out. The uncertainty says how likely a representation is off, also for
+images of datasets that the model has never seen. Larger is less certain.
+
+```python
+from PIL import Image
+from pipeline_lib.pretrained import load
+
+model = load("path/to/this/folder"{needed})  # or its id on the Hub
+images = model.transform(Image.open("image.png")).unsqueeze(0)
+representation, uncertainty = model(images)  # [1, {backbone.dim}], [1]
+```
+
+{several}
+
+The backbone is `{_architecture(backbone)}`: {backbone.parameters:,} parameters, images of {height} x {width} px.
+Its weights are {weights}.
+The heads were trained on those with the SHA-256 `{backbone.weights_sha256}`.
+"""
+
+
+def _architecture(backbone: BackboneConfig) -> str:
+    options = backbone.options
+    return next((options[key] for key in ("model", "architecture", "factory") if options.get(key)), backbone.name)
+
+
+def _table(find: Summary, sets: Sequence[EvaluationSet], backbone: BackboneConfig, heads: HeadsConfig) -> str:
+    label = names(sets)
+    lines = []
+    for each in [*sets, MEAN]:
+        name = "mean of downstream" if each == MEAN else label[each] + (" (upstream)" if each == sets[0] else "")
+        r_auroc, spread, recall = (
+            _value(find, metric, each, backbone, heads, statistic)
+            for metric, statistic in [("auroc_correct", "median"), ("auroc_correct", "spread"), ("r1", "median")]
+        )
+        images = math.nan if each == MEAN else _value(find, "auroc_correct", each, backbone, heads, "n")
+        lines.append(f"| {name} | {count(images)} | {number(r_auroc)} ± {number(spread)} | {number(recall)} |")
+    return "\n".join(
+        [
+            "## Results",
+            "",
+            "R-AUROC: how well the uncertainty predicts that an image's nearest neighbour has another label (chance is "
+            "0.5); median over",
+            "seeds of single heads ± the larger distance to minimum or maximum. All sets but the first were never seen "
+            "in training.",
+            "",
+            "| set | images | R-AUROC | Recall@1 |",
+            "|:--|--:|--:|--:|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def head_parameters(dim: int, hidden: Sequence[int]) -> tuple[int, int]:
+    """Return the number of parameters of a head, and of multiplications per image."""
+    widths = (dim, *hidden, 1)
+    products = sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
+    return products + sum(widths[1:]), products
+
+
+def _cost(backbone: BackboneConfig, heads: HeadsConfig) -> str:
+    parameters, products = head_parameters(backbone.dim, heads.hidden)
+    share = 100 * parameters / backbone.parameters
+    return f"""## What a head costs
+
+A head has {parameters:,} parameters ({share:.2g} % of the backbone's {backbone.parameters:,}):
+{4 * parameters / 1e6:.2f} MB in float32, {products:,} multiplications per image.
+"""
+
+
+_LIMITS = """## What it is not
+
+An uncertainty orders images; it is no probability and has no unit. It was learnt from the mistakes of the upstream
+classifier: it knows blur, occlusion and ambiguity better than a category that looks crisp and is new.
+
+*Pretrained Visual Uncertainties*, Kirchhof et al. 2024.
+"""

@@ -1,0 +1,187 @@
+"""Checkpoints as models: from a folder or from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline_lib.backbones.base import DTYPES, Encoder, HookedEncoder
+from pipeline_lib.backbones.weights import load_into
+from pipeline_lib.config import kinds
+from pipeline_lib.config.faults import describe
+from pipeline_lib.device import choose_device
+from pipeline_lib.errors import PipelineError, one_of
+from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.pretrained.checkpoint import (
+    BACKBONE_PREFIX,
+    CARD,
+    WEIGHTS,
+    CheckpointConfig,
+    head_prefix,
+    quantiles_name,
+    read_config,
+)
+from pipeline_lib.pretrained.hub import local_folder
+from pipeline_lib.pretrained.model import PretrainedModel, TimmRepresentation, representation_of
+
+Backbone = str | nn.Module | Callable[[], nn.Module]
+
+
+def load(
+    checkpoint: str | Path,
+    seeds: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    backbone: Backbone | None = None,
+    precision: str = "float32",
+    revision: str | None = None,
+) -> PretrainedModel:
+    """Return the model of a checkpoint, ready to use.
+
+    Parameters
+    ----------
+    checkpoint
+        A folder, or the id of a repository on the Hugging Face Hub (`owner/name`), which is downloaded once.
+    seeds
+        The heads to use; None = all. One gives its own uncertainty u, several are averaged by rank.
+    device
+        `cpu`, `cuda`, or `auto`: a GPU where there is one.
+    backbone
+        Needed where the checkpoint can't say it all. A timm model name: pretrained weights from timm's hub. Or your
+        network, or a function that returns it: it gets the checkpoint's weights where it holds them, else it keeps its
+        own. From a timm network, or one with the classifier layer that a custom backbone was made with, the
+        representation is taken as it was in training; any other must return representations [n, d].
+    precision
+        `float32`, or `bfloat16` for the backbone alone.
+    revision
+        Branch, tag or commit on the Hub.
+
+    Raises `PipelineError` for a folder that is no checkpoint, damaged files, seeds that are not there, and a backbone
+    that is missing or doesn't fit.
+    """
+    if precision not in DTYPES:
+        raise PipelineError(f"precision '{precision}' is unknown; allowed: {one_of(DTYPES)}")
+    directory = local_folder(checkpoint, revision)
+    config = read_config(directory)
+    tensors = _tensors(directory / WEIGHTS)
+    weights = _named(tensors, BACKBONE_PREFIX) if config.backbone.included else None
+    representation = _representation(config, weights, backbone, directory)
+    chosen = _chosen(config, seeds, directory)
+    heads = {seed: _head(config, _named(tensors, head_prefix(seed)), directory) for seed in chosen}
+    quantiles = None
+    if config.heads.quantiles_of is not None:
+        quantiles = torch.stack([tensors[quantiles_name(seed)] for seed in chosen])
+    card = ModelCard((directory / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    model = PretrainedModel(representation, heads, quantiles, config, card, precision).to(choose_device(str(device)))
+    if backbone is not None:
+        _require_width(model, config.backbone.dim)
+    return model
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise PipelineError(f"{path}: can't be read ({error}); export or download it again") from None
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _chosen(config: CheckpointConfig, seeds: Sequence[int] | None, directory: Path) -> tuple[int, ...]:
+    chosen = config.heads.seeds if seeds is None else tuple(seeds)
+    missing = [seed for seed in chosen if seed not in config.heads.seeds]
+    if missing or not chosen or len(set(chosen)) != len(chosen):
+        raise PipelineError(
+            f"{directory}: seeds {list(chosen)} were asked for, but it has {list(config.heads.seeds)}; name one or "
+            "several of these, each once"
+        )
+    if len(chosen) > 1 and config.heads.quantiles_of is None:
+        raise PipelineError(f"{directory}: has no quantiles to average several heads by rank; choose one of its seeds")
+    return chosen
+
+
+def _head(config: CheckpointConfig, weights: dict[str, Tensor], directory: Path) -> UncertaintyHead:
+    head = UncertaintyHead(config.backbone.dim, config.heads.hidden)
+    load_into(head, weights, directory / WEIGHTS)
+    return head
+
+
+def _representation(
+    config: CheckpointConfig, weights: dict[str, Tensor] | None, backbone: Backbone | None, directory: Path
+) -> nn.Module:
+    """Return the module that maps images to representations, with its weights."""
+    path = directory / WEIGHTS
+    if backbone is None:
+        encoder = _encoder(config, weights is not None, directory)
+        if weights is not None:
+            load_into(encoder.network, weights, path)
+        return representation_of(encoder)
+    if isinstance(backbone, str):
+        return representation_of(_timm_encoder(backbone, config))
+    network = backbone if isinstance(backbone, nn.Module) else backbone()
+    if not isinstance(network, nn.Module):
+        raise PipelineError(f"backbone: the function returned {type(network).__name__}, not a torch.nn.Module")
+    if weights is not None:
+        load_into(network, weights, path)
+    layer = config.backbone.options.get("classifier")
+    if config.backbone.options["kind"] == "custom" and layer in dict(network.named_modules()):
+        return representation_of(HookedEncoder(network, layer))
+    is_timm = hasattr(network, "forward_features") and hasattr(network, "forward_head")
+    return TimmRepresentation(network) if is_timm else network
+
+
+def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> Encoder:
+    """Return the encoder that the config describes: the architecture alone, or with the weights of timm's hub."""
+    section = config.backbone.options
+    if section.get("kind") == "custom":
+        # A name in a downloaded file must not decide which code runs.
+        raise PipelineError(
+            f"{directory}: its backbone comes from the function '{section.get('factory')}' with the arguments "
+            f"{section.get('arguments')}; pass that function, or the network, as load(..., backbone=...)"
+        )
+    kind = kinds.load("backbones", str(section.get("kind")))
+    try:
+        options = kind.Options.model_validate(section)
+    except ValidationError as error:
+        raise PipelineError(f"{directory}: backbone.options: {describe(error, kind.Options)}") from None
+    if has_weights:
+        return kind.build(options, config.backbone.num_classes)
+    if section["kind"] != "timm" or options.checkpoint is not None:
+        raise PipelineError(
+            f"{directory}: holds heads alone, and their backbone '{config.backbone.name}' is on no hub (its weights "
+            f"have the SHA-256 {config.backbone.weights_sha256[:16]}...); pass it as load(..., backbone=...), or "
+            "export it with export.backbone: true"
+        )
+    return kind.prepare(options, None, lambda record: None)
+
+
+def _timm_encoder(name: str, config: CheckpointConfig) -> Encoder:
+    kind = kinds.load("backbones", "timm")
+    options: dict[str, Any] = {"kind": "timm", "model": name, "image_size": config.backbone.data_config.input_size[1]}
+    try:
+        return kind.prepare(kind.Options.model_validate(options), None, lambda record: None)
+    except ValidationError as error:
+        raise PipelineError(f"backbone: {describe(error, kind.Options)}") from None
+
+
+def _require_width(model: PretrainedModel, dim: int) -> None:
+    """Try a network that the caller chose on one black image."""
+    size = model.config.backbone.data_config.input_size
+    with torch.inference_mode():
+        found = model.backbone(torch.zeros(1, *size, device=model._mean.device, dtype=model._dtype))
+    if not isinstance(found, Tensor) or found.shape != (1, dim):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise PipelineError(
+            f"backbone: gives {shape} for one image, but the heads were trained on representations of width {dim}; "
+            f"choose the backbone '{model.config.backbone.name}' that they were trained on"
+        )

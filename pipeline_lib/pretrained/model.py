@@ -1,0 +1,152 @@
+"""The model that a checkpoint holds: images in, representations and uncertainties out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from huggingface_hub import ModelCard
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from pipeline_lib.backbones.base import DTYPES, Encoder, TimmEncoder
+from pipeline_lib.datasets.base import to_rgb
+from pipeline_lib.datasets.plain_views import EvaluationView
+from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.pretrained.checkpoint import CheckpointConfig, DataConfig
+
+
+class PretrainedModel(nn.Module):
+    """A frozen backbone with its uncertainty heads: `representation, uncertainty = model(images)`.
+
+    With one head the uncertainty is the head's own u > 0. Several are averaged by rank: each u becomes its rank among
+    the uncertainties of that head on the upstream evaluation images, which the checkpoint holds (see `rank`), and the
+    mean over the heads, in (0, 1), is the uncertainty. It doesn't depend on the other images of a batch. Both kinds
+    are there to rank images: larger is less certain, and no value means a probability.
+
+    Attributes
+    ----------
+    transform
+        Turns a PIL image into what the model takes, see `Transform`.
+    card
+        The checkpoint's model card.
+    config
+        What the checkpoint says of itself.
+    seeds
+        Of the heads that are used.
+
+    The model stays in evaluation mode, whatever `train()` is called further up.
+    """
+
+    def __init__(
+        self,
+        representation: nn.Module,
+        heads: Mapping[int, UncertaintyHead],
+        quantiles: Tensor | None,
+        config: CheckpointConfig,
+        card: ModelCard,
+        precision: str = "float32",
+    ) -> None:
+        """quantiles: float32 [heads, q], of each head's uncertainty in rising order; needed for several heads."""
+        super().__init__()
+        self.config, self.card, self.seeds = config, card, tuple(heads)
+        self.transform = Transform(config.backbone.data_config)
+        self._dtype = DTYPES[precision]
+        # Heads stay in float32: uncertainties are there to rank images, and must not tie.
+        self.backbone = representation.to(self._dtype)
+        self.heads = nn.ModuleList(heads.values())
+        if any(parameter.ndim == 4 for parameter in representation.parameters()):
+            self.backbone.to(memory_format=torch.channels_last)
+        self.register_buffer("quantiles", quantiles)
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(config.backbone.data_config, name)).view(1, 3, 1, 1) * 255
+            self.register_buffer(f"_{name}", values)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> PretrainedModel:
+        """Stay in evaluation mode: no BatchNorm statistic moves and nothing is dropped."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (representation [n, d], uncertainty [n]) of images [n, 3, H, W] as `transform` makes them."""
+        representation = self.backbone(images.to(self._dtype))
+        return representation, self.uncertainty_of(representation)
+
+    def from_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of uint8 pixels [n, 3, H, W] as `transform.pixels` makes them, on any device.
+
+        Pixels are a quarter of the bytes: make them in worker processes, and let the model's device do the rest.
+        """
+        return self((pixels.to(self._mean.device, non_blocking=True) - self._mean) / self._std)
+
+    def uncertainty_of(self, representation: Tensor) -> Tensor:
+        """Return the uncertainty [n] of representations [n, d]: float32 of one head, float64 of several."""
+        uncertainty = torch.stack([head(representation.float()) for head in self.heads])
+        if len(self.heads) == 1:
+            return uncertainty[0]
+        return torch.stack([rank(u, q) for u, q in zip(uncertainty, self.quantiles, strict=True)]).mean(dim=0)
+
+
+class Transform:
+    """A PIL image, of any mode, to a normalised float32 tensor [3, H, W]: resized and cropped as the backbone asks."""
+
+    def __init__(self, data_config: DataConfig) -> None:
+        self._view = EvaluationView(data_config.model_dump())
+        self._mean, self._std = (torch.tensor(each).view(3, 1, 1) * 255 for each in (data_config.mean, data_config.std))
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return the normalised image, float32 [3, H, W]."""
+        return (self.pixels(image) - self._mean) / self._std
+
+    def pixels(self, image: Image) -> Tensor:
+        """Return the resized and cropped image before it is normalised, uint8 [3, H, W]."""
+        pixels, _ = self._view(to_rgb(image, getattr(image, "filename", "") or "image"), sample_id=0, epoch=0)
+        return torch.as_tensor(pixels)
+
+
+class TimmRepresentation(nn.Module):
+    """e(x) = `forward_head(forward_features(x), pre_logits=True)` of a timm model."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return representations [n, d]."""
+        return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+
+
+class EncoderRepresentation(nn.Module):
+    """e(x) of an encoder that computes its logits on the way."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return representations [n, d]."""
+        return self.encoder(images)[0]
+
+
+def representation_of(encoder: Encoder) -> nn.Module:
+    """Return what maps images to an encoder's representations, without its classifier where that stands apart."""
+    return TimmRepresentation(encoder.network) if isinstance(encoder, TimmEncoder) else EncoderRepresentation(encoder)
+
+
+def rank(uncertainty: Tensor, quantiles: Tensor) -> Tensor:
+    """Return the rank in (0, 1) of uncertainties [n] > 0 among those whose q quantiles, in rising order, are given.
+
+    The i-th quantile, from 1, has rank i/(q + 1), and in between ranks are interpolated linearly. What lies beyond the
+    last one still has an order: 1 - (Q_q/u)/(q + 1), which reaches 1 at infinity; and (u/Q_1)/(q + 1) before the
+    first one. In float64, so that uncertainties that differ don't tie.
+    """
+    count = len(quantiles)
+    # Compared with all: as fast as a search for a thousand of them, and every exchange format knows it.
+    left = (uncertainty[:, None] >= quantiles).sum(dim=1).sub(1).clamp(0, count - 2)
+    quantiles, uncertainty = quantiles.double(), uncertainty.double()
+    low, high = quantiles[left], quantiles[left + 1]
+    tiny = torch.finfo(torch.float64).tiny
+    position = left + 1 + ((uncertainty - low) / (high - low).clamp_min(tiny)).clamp(0, 1)
+    position = torch.where(uncertainty < quantiles[0], uncertainty / quantiles[0].clamp_min(tiny), position)
+    beyond = count + 1 - quantiles[-1] / uncertainty.clamp_min(tiny)
+    return torch.where(uncertainty > quantiles[-1], beyond, position) / (count + 1)
