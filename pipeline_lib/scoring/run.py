@@ -67,7 +67,7 @@ def digest_of(model: PretrainedModel) -> str:
     digest = xxhash.xxh3_128()
     for name, value in model.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().contiguous().cpu().view(torch.uint8).numpy() if value.ndim else name.encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
     digest.update(model.config.backbone.data_config.model_dump_json().encode())
     return digest.hexdigest()
 
