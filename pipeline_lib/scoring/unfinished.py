@@ -53,8 +53,9 @@ class Unfinished:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = open(self._folder / "lock", "w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Of this process alone: processes that decode inherit other locks, and outlive a kill by seconds.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             self._lock.close()
             raise PipelineError(
                 f"{self._folder}: another run is writing there; wait for it, or choose another --out"

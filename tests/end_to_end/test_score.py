@@ -176,9 +176,17 @@ def interrupted(*arguments: object) -> None:
 def test_two_runs_do_not_write_to_the_same_place(
     checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Unfinished(tmp_path / "s.parquet", {}, None):
+    code = (
+        "import sys; from pathlib import Path; from pipeline_lib.scoring.unfinished import Unfinished\n"
+        "with Unfinished(Path(sys.argv[1]), {}, None): print('writing', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "s.parquet")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "writing\n"
         assert main(arguments(checkpoint, [photos], tmp_path / "s.parquet")) == 1
+        other.stdin.close()
     assert "another run is writing there" in capsys.readouterr().err
+    assert len(score(checkpoint, [photos], tmp_path / "s.parquet")) == 11
 
 
 @pytest.mark.parametrize(
