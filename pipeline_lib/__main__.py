@@ -42,6 +42,7 @@ STAGES = {
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "verify": "check artefacts against their manifests",
     "schema": "print the JSON Schema of the config",
+    "api_page": "print the page of the Python interface (docs/api.md)",
 }
 
 

@@ -75,7 +75,7 @@ def write_atlas(
     unreadable = scores[scores["error"].notna()]
     facts = {
         # Of all images and in rising order: an image's uncertainty is found here by its rank.
-        "uncertainties": base64.b64encode(ranked["uncertainty"].to_numpy("<f4").tobytes()).decode(),
+        "uncertainties": base64.b64encode(ranked["uncertainty"].to_numpy("<f8").tobytes()).decode(),
         "labels": labels,
         "path": shown["path"].tolist(),
         "label": pd.Index(labels).get_indexer(shown["label"]).tolist(),

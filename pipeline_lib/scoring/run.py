@@ -89,8 +89,8 @@ class _Chunk:
     def __init__(self, rows: range, images: ImageList, model: PretrainedModel, batch_size: int) -> None:
         self._rows, self._images, self._model, self._batch_size = rows, images, model, batch_size
         self.representation = np.full((len(rows), model.config.backbone.dim), np.nan, np.float32)
-        # One column per seed, then that of all seeds together.
-        self._uncertainty = np.full((len(rows), len(model.seeds) + 1), np.nan, np.float32)
+        self._by_seed = np.full((len(rows), len(model.seeds)), np.nan, np.float32)
+        self._uncertainty = np.full((len(rows), 1), np.nan, np.float64)
         self._error: list[str | None] = [None] * len(rows)
         self._pixels: list[Tensor] = []
         self._waiting: list[int] = []
@@ -113,11 +113,16 @@ class _Chunk:
         if count == 0:
             return 0
         padding = [self._pixels[-1]] * (self._batch_size - count)
-        representation, combined = self._model.from_pixels(torch.stack(self._pixels + padding))
-        by_seed = [head(representation.float()) for head in self._model.heads]
-        uncertainty = torch.stack([*by_seed, combined], dim=1)
-        for values, target in ((representation, self.representation), (uncertainty, self._uncertainty)):
-            batch = values[:count].float().cpu().numpy()
+        representation, uncertainty = self._model.from_pixels(torch.stack(self._pixels + padding))
+        representation = representation.float()
+        by_seed = torch.stack([head(representation) for head in self._model.heads], dim=1)
+        kept = (
+            (representation, self.representation),
+            (by_seed, self._by_seed),
+            (uncertainty[:, None], self._uncertainty),
+        )
+        for values, target in kept:
+            batch = values[:count].cpu().numpy()
             finite = np.isfinite(batch).all(axis=1)
             if not finite.all():
                 position = self._rows.start + self._waiting[int(np.argmin(finite))]
@@ -130,8 +135,9 @@ class _Chunk:
         return count
 
     def table(self) -> pa.Table:
-        """Return a row per image: `uncertainty_seed<k>` and `uncertainty`, float32, null where there is an `error`."""
+        """Return a row per image: `uncertainty_seed<k>` float32, `uncertainty` float64, null where `error` is set."""
         missing = np.array([error is not None for error in self._error])
-        names = [*(f"uncertainty_seed{seed}" for seed in self._model.seeds), "uncertainty"]
-        columns = {name: pa.array(self._uncertainty[:, place], mask=missing) for place, name in enumerate(names)}
+        columns = {f"uncertainty_seed{seed}": self._by_seed[:, place] for place, seed in enumerate(self._model.seeds)}
+        columns["uncertainty"] = self._uncertainty[:, 0]
+        columns = {name: pa.array(values, mask=missing) for name, values in columns.items()}
         return pa.table(columns | {"error": pa.array(self._error, pa.string())})

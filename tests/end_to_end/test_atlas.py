@@ -216,7 +216,7 @@ def test_of_more_images_some_are_shown_and_all_are_counted(scores: pd.DataFrame,
     write_atlas(scores, open_image, "t", "s", tmp_path / "a.html", max_images=11)
     assert sorted(scores["rank"][opened]) == [1, 501, 1001, 1501, 2001, 2501, 3000, 3500, 4000, 4500, 5000]
     facts = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "a.html").read_text())[1])
-    assert len(facts["path"]) == 11 and len(facts["uncertainties"]) == pytest.approx(COUNT * 4 * 4 / 3, abs=4)
+    assert len(facts["path"]) == 11 and len(facts["uncertainties"]) == pytest.approx(COUNT * 8 * 4 / 3, abs=4)
 
 
 def test_an_atlas_of_nothing_is_refused(scores: pd.DataFrame, tmp_path: Path) -> None:
