@@ -38,6 +38,8 @@ STAGES = {
     "plot": "draw a figure (png, pdf)",
     "projection_page": "make a page of a map with thumbnails (html)",
     "export": "write a checkpoint to take home, with its model card",
+    "convert_reference": "convert a checkpoint of the papers' own code",
+    "convert": "convert a checkpoint to ONNX or torch.export",
     "score": "score your own images with a checkpoint: table, representations, atlas",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "verify": "check artefacts against their manifests",

@@ -35,8 +35,11 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
             f"checkpoint {path}: is damaged or holds more than tensors, and loading that could run code from the "
             f"file; save its state dict alone ({str(error).splitlines()[0][:120]})"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise PipelineError(f"checkpoint {path}: can't be read ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # bytes that are no pickle can raise anything
+        reason = (
+            str(error).splitlines()[0] if isinstance(error, (SafetensorError, RuntimeError, OSError)) else "damaged"
+        )
+        raise PipelineError(f"checkpoint {path}: can't be read ({reason})") from None
     for key in _NESTED_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

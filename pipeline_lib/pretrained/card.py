@@ -20,25 +20,25 @@ _METRICS = {"auroc_correct": "R-AUROC of the uncertainty", "r1": "Recall@1 of th
 def model_card(
     backbone: BackboneConfig,
     heads: HeadsConfig,
-    metrics: pd.DataFrame,
+    metrics: pd.DataFrame | None,
     sets: Sequence[EvaluationSet],
 ) -> str:
     """Return the card of a checkpoint.
 
-    metrics: rows as `summary.read_metrics` gives them. sets: those of the table, the upstream evaluation set first;
-    the mean over the others ends it.
+    metrics: rows as `summary.read_metrics` gives them; None = nothing was measured. sets: those of the table, the
+    upstream evaluation set first; the mean over the others ends it.
     """
-    find = Summary(metrics)
+    find = None if metrics is None else Summary(metrics)
     data = ModelCardData(
         library_name="pretrained-visual-uncertainties",
         pipeline_tag=_TASK,
         tags=["uncertainty-estimation", "pretrained-visual-uncertainties", "timm"],
         base_model=_base_model(backbone),
         model_name=f"{backbone.name}, {heads.variant}",
-        eval_results=_results(find, sets, backbone, heads) or None,
+        eval_results=_results(find, sets, backbone, heads) if find else None,
     )
     sections = [f"---\n{data.to_yaml()}\n---\n", _introduction(backbone, heads)]
-    if sets:
+    if find:
         sections.append(_table(find, sets, backbone, heads))
     sections += [_cost(backbone, heads), _LIMITS]
     return "\n".join(sections)

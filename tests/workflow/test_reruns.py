@@ -16,6 +16,7 @@ TABLES = ["zero_shot", "all_metrics", "safe_retrieval", "selective", "ablations"
 PLOTS_OF_METRICS = ["zero_shot", "recall_vs_auroc", "densities", "projection", "deteriorations", "human_ambiguity"]
 VIEWS_OF_METRICS = {"metrics": 1} | dict.fromkeys([f"table_{name}" for name in TABLES], 1)
 VIEWS_OF_METRICS |= dict.fromkeys([f"plot_{name}" for name in PLOTS_OF_METRICS], 1)
+VIEWS_OF_METRICS |= {"export": 2}  # a model card per backbone
 # Views of the scores of single images, of the first backbone.
 VIEWS_OF_SCORES = ["examples", "risk_coverage", "safe_retrieval_curves", "safe_retrieval_surface"]
 SUMMARIES = VIEWS_OF_METRICS | {"provenance": 1} | dict.fromkeys([f"plot_{name}" for name in VIEWS_OF_SCORES], 1)
@@ -89,8 +90,9 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         (edited("evaluation.safe_retrieval.table_share", 0.2), {"safe_retrieval": 4} | SAFE_RETRIEVAL),
         (
             edited("variants.narrow", {"training": {"hidden": [8]}}),
-            {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES,
+            {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES | {"export": 4},
         ),
+        (edited("export", {"backbone": False}), {"export": 2}),
         (edited("evaluation.plots.densities", {"width": 5.0}), {"plot_densities": 1}),
         (edited("evaluation.plots.densities", {"dpi": 100}), {"plot_densities": 1}),
         (edited("evaluation.card_images", 5), {"dataset_card": 2}),
@@ -125,6 +127,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         "learning rate of joint training",
         "share of the safe retrieval",
         "add a variant",
+        "checkpoints without their backbone",
         "width of a plot",
         "resolution of a plot",
         "images of a card",
@@ -156,6 +159,8 @@ LIBRARY_EDITS = {
     "retrieval/neighbours.py": {"neighbours": 4, "baselines": 4} | MAIN_HEADS | ABLATIONS | SUMMARIES | JOINT_TRAINING,
     "evaluation/heads.py": MAIN_HEADS | ABLATIONS | SUMMARIES,
     "evaluation/aggregate.py": VIEWS_OF_METRICS,
+    "pretrained/card.py": {"export": 2},
+    "pretrained/model.py": {},  # loads checkpoints, writes none
     "datasets/digits.py": {},  # a kind that this world doesn't use
     "backbones/custom.py": {},
 }

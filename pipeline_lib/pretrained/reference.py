@@ -1,0 +1,163 @@
+"""Checkpoints of the papers' own code (`.pth.tar`) as checkpoints of ours.
+
+Such a file has `state_dict`: a timm model's weights below `model.` (or without a prefix) and the head's linear layers
+below `unc_module.`, in order, among them activations without weights. Beside it are `arch`, `args`, `epoch`, the
+optimiser's state.
+
+The reference's head is softplus(...) + 0.000001, times a scale that it sets when it trains and doesn't save. Neither
+changes an order: ours is the softplus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.models import get_pretrained_cfg
+from torch import Tensor
+
+from pipeline_lib import artefacts
+from pipeline_lib.backbones import timm as timm_kind
+from pipeline_lib.backbones.architectures import check_architecture
+from pipeline_lib.backbones.weights import file_sha256, load_into, read_state_dict
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.pretrained.card import model_card
+from pipeline_lib.pretrained.checkpoint import (
+    BACKBONE_PREFIX,
+    BackboneConfig,
+    HeadsConfig,
+    head_prefix,
+    write_checkpoint,
+)
+
+STAGE = "convert_reference"
+_MODEL, _HEAD = "model.", "unc_module."
+_LINEAR = re.compile(r"(?:unc_module\.)+(\d+)\.(weight|bias)")
+
+
+def convert_reference(file: Path, architecture: str, directory: Path, include_backbone: bool = True) -> None:
+    """Write a checkpoint of ours from one of the reference code.
+
+    Parameters
+    ----------
+    file
+        The `.pth.tar` file, read without running code from it.
+    architecture
+        timm's name of the backbone, such as `vit_base_patch16_224.augreg_in21k`; its data config says how images
+        must look.
+    directory
+        Where the checkpoint goes.
+    include_backbone
+        Whether it holds the backbone's weights too.
+
+    Raises `PipelineError` for a file that has no uncertainty module or one of another kind, and for a backbone of
+    another architecture.
+    """
+    try:
+        check_architecture(architecture)
+    except ValueError as error:
+        raise PipelineError(f"--architecture: {error}") from None
+    state = _read(file)
+    prefix = _MODEL if any(name.startswith(_MODEL) for name in state) else ""
+    head = {name: value for name, value in state.items() if name.startswith(_HEAD)}
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if name not in head and name.startswith(prefix)
+    }
+    others = sorted(state.keys() - head.keys() - {prefix + name for name in weights})
+    if not head or others:
+        found = f"keys such as '{others[0]}'" if others else "no uncertainty module (keys 'unc_module.*')"
+        raise PipelineError(
+            f"checkpoint {file}: has {found}; only models with the plain prediction network (--unc-module=pred-net) "
+            "have what a head needs"
+        )
+    layers = _layers(head, file)
+    options = timm_kind.Options(kind="timm", model=architecture, num_classes=_classes(weights, architecture, file))
+    encoder = timm_kind.build(options, options.num_classes)
+    load_into(encoder.network, weights, file)
+    dim = encoder.classifier.in_features
+    if layers[0][0].shape[1] != dim:
+        raise PipelineError(
+            f"checkpoint {file}: its uncertainty module reads {layers[0][0].shape[1]} numbers, but {architecture} "
+            f"gives {dim}; only modules on the representation can be converted"
+        )
+    backbone = BackboneConfig(
+        name=architecture,
+        options=options.model_dump(mode="json") | {"checkpoint": Path(file).name},
+        dim=dim,
+        num_classes=options.num_classes,
+        parameters=sum(parameter.numel() for parameter in encoder.network.parameters()),
+        data_config=timm_kind.data_config(options, encoder),
+        weights_sha256=file_sha256(file),
+        included=include_backbone,
+    )
+    heads = HeadsConfig(
+        variant="reference",
+        hidden=tuple(len(bias) for _, bias in layers[:-1]),
+        seeds=(0,),
+        training={"checkpoint_of_the_reference_code": Path(file).name},
+        quantiles_of=None,
+    )
+    arrays = {
+        f"{head_prefix(0)}layers.{index}.{name}": value
+        for index, layer in enumerate(layers)
+        for name, value in zip(("weight", "bias"), layer, strict=True)
+    }
+    if include_backbone:
+        arrays |= {f"{BACKBONE_PREFIX}{name}": value.numpy() for name, value in encoder.network.state_dict().items()}
+    spec = {"file_sha256": backbone.weights_sha256, "architecture": architecture, "include_backbone": include_backbone}
+    with artefacts.writing(directory, STAGE, spec) as draft:
+        write_checkpoint(draft.path, backbone, heads, arrays, model_card(backbone, heads, None, []))
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Return the state dict, the prefix of parallel training removed.
+
+    The arguments of the training script and the metric that chose the epoch may stand beside it; to be built from
+    data alone, they are no code.
+    """
+    scalars = [np.dtype, *(type(np.dtype(each)) for each in (np.float32, np.float64, np.int64))]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed = [argparse.Namespace, *scalars, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    with torch.serialization.safe_globals(allowed):
+        state = read_state_dict(file)
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _layers(head: Mapping[str, Tensor], file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return weight [out, in] and bias [out] of each linear layer in order, float32."""
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for name, value in head.items():
+        match = _LINEAR.fullmatch(name)
+        if match is None:
+            raise PipelineError(f"checkpoint {file}: '{name}' is no linear layer of a plain prediction network")
+        found.setdefault(int(match[1]), {})[match[2]] = value.float().numpy()
+    try:
+        layers = [(found[index]["weight"], found[index]["bias"]) for index in sorted(found)]
+    except KeyError as missing:
+        raise PipelineError(f"checkpoint {file}: a layer of its uncertainty module has no {missing}") from None
+    fits = all(len(bias) == weight.shape[1] for (_, bias), (weight, _) in itertools.pairwise(layers))
+    if len(layers) < 2 or not fits or len(layers[-1][1]) != 1:
+        shapes = ", ".join(str(tuple(weight.shape)) for weight, _ in layers)
+        raise PipelineError(
+            f"checkpoint {file}: its uncertainty module is no chain of linear layers that ends in one number "
+            f"(their shapes: {shapes})"
+        )
+    return layers
+
+
+def _classes(weights: Mapping[str, Tensor], architecture: str, file: Path) -> int:
+    """Return how many classes the backbone's classifier has."""
+    name = f"{get_pretrained_cfg(architecture).classifier}.weight"
+    if name not in weights:
+        raise PipelineError(
+            f"checkpoint {file}: has no '{name}', so its backbone is no {architecture}; give the --architecture that "
+            f"it was trained as (its first key is '{next(iter(weights), 'none')}')"
+        )
+    return len(weights[name])

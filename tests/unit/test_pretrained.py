@@ -1,0 +1,307 @@
+"""Checkpoints: what is exported loads as a model that says what the pipeline cached and scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from pipeline_lib import artefacts
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.pretrained import load
+from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS
+from pipeline_lib.pretrained.model import rank
+from tests.unit import pretrained_world
+from tests.unit.pretrained_world import HIDDEN, R_AUROC, SEEDS, World
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return pretrained_world.world(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(small: World) -> Path:
+    return small.export()
+
+
+def pictures(world: World) -> list[Image.Image]:
+    return [world.images.image(position) for position in range(len(world.images))]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "dtype", "tolerance"),
+    [
+        ("test_resnet", "timm", "float32", 1e-5),
+        ("test_vit", "timm", "float16", 2e-3),
+        ("test_resnet", "custom", "float32", 1e-5),
+    ],
+)
+def test_the_model_says_what_the_pipeline_cached_and_scored(
+    tmp_path: Path, architecture: str, kind: str, dtype: str, tolerance: float
+) -> None:
+    """In a world's own float type, of which float16 keeps three digits; whatever the batch."""
+    world = pretrained_world.world(tmp_path, architecture, kind, dtype)
+    network = None
+    if kind == "custom":
+        network = lambda: timm.create_model(architecture, num_classes=62)  # noqa: E731
+    for seed in SEEDS:
+        model = load(world.export(), seeds=[seed], backbone=network)
+        images = torch.stack([model.transform(image) for image in pictures(world)])
+        found = [model(batch) for batch in images.split(50)]
+        representation, uncertainty = (torch.cat(parts) for parts in zip(*found, strict=True))
+        assert representation.shape == (124, world.dim)
+        scale = np.abs(world.embedding).max()
+        np.testing.assert_allclose(representation, world.embedding.astype(np.float32), rtol=0, atol=tolerance * scale)
+        np.testing.assert_allclose(uncertainty, world.uncertainty[seed], rtol=tolerance)
+
+
+def test_cached_representations_are_scored_as_the_pipeline_scores_them(small: World, checkpoint: Path) -> None:
+    model = load(checkpoint, seeds=[SEEDS[0]])
+    found = model.uncertainty_of(torch.from_numpy(small.embedding))
+    np.testing.assert_allclose(found, small.uncertainty[SEEDS[0]], rtol=1e-6)
+
+
+def test_pixels_give_the_same_as_normalised_images(small: World, checkpoint: Path) -> None:
+    model = load(checkpoint)
+    some = pictures(small)[:5]
+    of_images = model(torch.stack([model.transform(image) for image in some]))
+    pixels = torch.stack([model.transform.pixels(image) for image in some])
+    assert pixels.dtype == torch.uint8
+    for found, expected in zip(model.from_pixels(pixels), of_images, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_several_heads_are_averaged_by_their_rank_among_upstream_images(small: World, checkpoint: Path) -> None:
+    model = load(checkpoint)
+    found = model.uncertainty_of(torch.from_numpy(small.embedding)).numpy()
+    u = np.stack([small.uncertainty[seed] for seed in SEEDS])
+    share_below = (u[:, :, None] > u[:, None, :]).mean(axis=2).mean(axis=0)
+    np.testing.assert_allclose(found, share_below, atol=0.01)
+
+
+def test_an_images_score_does_not_depend_on_its_batch(small: World, checkpoint: Path) -> None:
+    model = load(checkpoint)
+    images = torch.stack([model.transform(image) for image in pictures(small)[:6]])
+    together = model(images)[1]
+    alone = torch.cat([model(image[None])[1] for image in images])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
+
+
+def test_ranks_keep_the_order_of_all_uncertainties_also_beyond_the_known_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    known = torch.rand(500, generator=generator)
+    quantiles = torch.quantile(known, torch.linspace(0, 1, 1001))
+    u = torch.cat([torch.rand(5000, generator=generator) * 3, torch.tensor([1e-30, 1e-6, 50.0, 1e6])])
+    found = rank(u, quantiles)
+    order = u.argsort()
+    assert (found[order].diff() > 0)[u[order].diff() > 0].all(), "no two that differ tie"
+    assert ((found > 0) & (found < 1)).all()
+    torch.testing.assert_close(rank(known.median()[None], quantiles), torch.tensor([0.5]).double(), atol=0.01, rtol=0)
+
+
+def test_ranks_bear_repeated_quantiles() -> None:
+    quantiles = torch.tensor([0.0, 0.0, 0.5, 0.5, 0.5, 2.0, 2.0])
+    found = rank(torch.tensor([0.0, 0.25, 0.5, 1.0, 2.0, 3.0]), quantiles)
+    assert torch.isfinite(found).all()
+    assert (found.diff() > 0).all()
+
+
+def test_images_of_any_mode_are_read_as_the_datasets_read_them(checkpoint: Path) -> None:
+    transform = load(checkpoint).transform
+    grey = np.linspace(0, 255, 1024).reshape(32, 32)
+    eight = transform.pixels(Image.fromarray(grey.astype(np.uint8)))
+    sixteen = transform.pixels(Image.fromarray((grey * 257).astype(np.uint16)))
+    assert eight.shape == (3, 32, 32)
+    assert (eight.int() - sixteen.int()).abs().max() <= 1
+
+
+def test_the_model_never_changes(checkpoint: Path, small: World) -> None:
+    model = load(checkpoint).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(torch.stack([model.transform(image) for image in pictures(small)[:4]]))
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_bfloat16_backbones_have_float32_heads(checkpoint: Path, small: World) -> None:
+    images = torch.stack([load(checkpoint).transform(image) for image in pictures(small)[:8]])
+    exact = load(checkpoint, seeds=[1])(images)
+    fast = load(checkpoint, seeds=[1], precision="bfloat16")(images)
+    assert (fast[0].dtype, fast[1].dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(fast[1], exact[1], rtol=0.02, atol=0)
+
+
+def test_heads_alone_are_small_and_take_the_backbone_that_they_are_given(small: World, checkpoint: Path) -> None:
+    alone = small.export("alone", include_backbone=False)
+    assert (alone / WEIGHTS).stat().st_size < 50_000 < (checkpoint / WEIGHTS).stat().st_size
+    options = artefacts.read(small.root / "mine", "backbone").spec["options"]
+    network = timm.create_model(options["model"], num_classes=62)
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in load_file(options["checkpoint"]).items()})
+    images = torch.stack([load(checkpoint).transform(image) for image in pictures(small)[:4]])
+    for given in (network, lambda: network):
+        for found, expected in zip(load(alone, backbone=given)(images), load(checkpoint)(images), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_heads_alone_find_their_backbone_on_timms_hub_by_itself(
+    small: World, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's answer is a network made here; what is asked of it is what counts."""
+    alone = small.export("from_hub", include_backbone=False)
+    config = json.loads((alone / CONFIG).read_text())
+    config["backbone"]["options"] |= {"model": "test_resnet.r160_in1k", "checkpoint": None}
+    (alone / CONFIG).write_text(json.dumps(config))
+    create, asked = timm.create_model, []
+
+    def answer(model: str, pretrained: bool, **arguments: Any) -> nn.Module:
+        asked.append((model, pretrained))
+        network = create("test_resnet", **arguments)
+        weights = load_file(small.root / "mine" / "weights.safetensors")
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        return network
+
+    monkeypatch.setattr(timm, "create_model", answer)
+    images = torch.stack([load(checkpoint).transform(image) for image in pictures(small)[:4]])
+    asked.clear()
+    found = load(alone)(images)
+    assert asked == [("test_resnet.r160_in1k", True)]
+    torch.testing.assert_close(found, load(checkpoint)(images))
+
+
+class Flattened(nn.Module):
+    """A network that returns vectors by itself: the first `dim` pixels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, : self.dim]
+
+
+def test_any_network_that_returns_vectors_of_the_right_width_will_do(small: World) -> None:
+    alone = small.export("alone2", include_backbone=False)
+    representation, uncertainty = load(alone, backbone=Flattened(small.dim))(torch.rand(3, 3, 32, 32))
+    assert (representation.shape, uncertainty.shape) == ((3, small.dim), (3,))
+    with pytest.raises(
+        PipelineError, match=rf"gives \(1, 5\) for one image, but .* width {small.dim}; choose .*'mine'"
+    ):
+        load(alone, backbone=Flattened(5))
+    with pytest.raises(PipelineError, match="returned int, not a torch"):
+        load(alone, backbone=lambda: 3)
+    with pytest.raises(PipelineError, match=r"holds heads alone, and their backbone 'mine' is on no hub .* backbone="):
+        load(alone)
+
+
+def test_a_name_in_a_checkpoint_never_decides_which_code_runs(tmp_path: Path) -> None:
+    made = pretrained_world.world(tmp_path, kind="custom").export()
+    with pytest.raises(PipelineError, match=r"from the function 'my_networks:build' .* pass that function"):
+        load(made)
+
+
+def test_no_path_of_the_machine_is_in_a_checkpoint(checkpoint: Path, small: World) -> None:
+    for file in (CONFIG, "README.md"):
+        assert str(small.root) not in (checkpoint / file).read_text()
+    assert json.loads((checkpoint / CONFIG).read_text())["backbone"]["options"]["checkpoint"] == "weights.safetensors"
+
+
+def test_the_card_is_a_hugging_face_card_whose_numbers_are_those_of_metrics_csv(checkpoint: Path) -> None:
+    card = ModelCard.load(checkpoint / "README.md")
+    results = {(each.dataset_name, each.metric_type): each.metric_value for each in card.data.eval_results}
+    assert results == {
+        ("latin", "auroc_correct"): 0.75,
+        ("latin", "r1"): 0.75,
+        ("greek", "auroc_correct"): 0.625,
+        ("greek", "r1"): 0.5,
+    }
+    for dataset, values in R_AUROC.items():
+        spread = (max(values) - min(values)) / 2
+        assert re.search(
+            rf"^\| {dataset}.* \| 124 \| {np.median(values):.3f} ± {spread:.3f} \|", card.text, re.MULTILINE
+        )
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    assert load(checkpoint).card.content == card.content
+
+
+def test_the_card_says_what_the_head_costs(checkpoint: Path, small: World) -> None:
+    head = load(checkpoint).heads[0]
+    parameters = sum(parameter.numel() for parameter in head.parameters())
+    products = sum(layer.in_features * layer.out_features for layer in head.layers)
+    text = (checkpoint / "README.md").read_text()
+    assert f"A head has {parameters:,} parameters" in text
+    assert f"{products:,} multiplications per image" in text
+
+
+def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:
+    again = small.export("again")
+    for path in checkpoint.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_a_head_of_another_backbone_is_not_exported(small: World) -> None:
+    with pytest.raises(ArtefactError, match='\'name\' is "mine", but "other" was asked for'):
+        small.export("wrong", backbone="other")
+    with pytest.raises(ArtefactError, match='\'variant\' is "default", but "small" was asked for'):
+        small.export("wrong", variant="small")
+
+
+@pytest.mark.parametrize("seeds", [[7], [], [1, 1]])
+def test_seeds_that_a_checkpoint_does_not_have_are_named(checkpoint: Path, seeds: list[int]) -> None:
+    with pytest.raises(PipelineError, match=rf"seeds {re.escape(str(seeds))} were asked for, but it has \[3, 1\]"):
+        load(checkpoint, seeds=seeds)
+
+
+def damaged(checkpoint: Path, target: Path, file: str, change: Any) -> Path:
+    target.mkdir()
+    for path in checkpoint.iterdir():
+        content = path.read_bytes()
+        (target / path.name).write_bytes(change(content) if path.name == file else content)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "expected"),
+    [
+        (WEIGHTS, lambda content: content[:-9] + b"x" * 9, r"model\.safetensors: damaged .*SHA-256"),
+        (CONFIG, lambda content: content[:-9], r"config\.json: damaged \(not JSON"),
+        (CONFIG, lambda content: b"{}", r"config\.json: format: this key is required"),
+        (CONFIG, lambda content: content.replace(b"uncertainties/1", b"uncertainties/9"), r"config\.json: format: "),
+        (CONFIG, lambda content: content.replace(b'"hidden"', b'"hiden"', 1), "hiden: unknown key|hidden: this key"),
+        (CONFIG, lambda content: content.replace(b'"timm"', b'"timn"'), "kind 'timn' of backbones is unknown"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, checkpoint: Path, file: str, change: Any, expected: str) -> None:
+    with pytest.raises(PipelineError, match=expected) as error:
+        load(damaged(checkpoint, tmp_path / "damaged", file, change))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"is no checkpoint, it has no config\.json; name a folder"):
+        load(tmp_path)
+    with pytest.raises(PipelineError, match="no such folder, and not the id of a repository"):
+        load(tmp_path / "nothing")
+
+
+def test_heads_that_do_not_fit_their_config_are_named(tmp_path: Path, checkpoint: Path) -> None:
+    arrays = load_file(checkpoint / WEIGHTS)
+    arrays["heads.seed3.layers.1.bias"] = np.zeros(5, np.float32)
+    copy = damaged(checkpoint, tmp_path / "copy", "nothing", None)
+    save_file(arrays, copy / WEIGHTS)
+    config = json.loads((copy / CONFIG).read_text())
+    config["weights_sha256"] = hashlib.sha256((copy / WEIGHTS).read_bytes()).hexdigest()
+    (copy / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(PipelineError, match=rf"'layers\.1\.bias' has shape \(5,\), the network needs \({HIDDEN[1]},\)"):
+        load(copy)
