@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install reproduce test benchmark lint schema tfds clean
+.PHONY: install reproduce test benchmark lint schema api tfds clean
 
 install: .venv/installed
 
@@ -36,6 +36,9 @@ lint: install
 
 schema: install
 	$(BIN)/python -m pipeline_lib schema > workflow/schemas/config.schema.json
+
+api: install
+	$(BIN)/python -m pipeline_lib api_page > docs/api.md
 
 tfds: .venv-tfds/installed
 

@@ -43,11 +43,13 @@ STAGES = {
     "export": "write a checkpoint to take home, with its model card",
     "convert_reference": "convert a checkpoint of the papers' own code",
     "convert": "convert a checkpoint to ONNX or torch.export",
+    "score": "score your own images with a checkpoint: table, representations, atlas",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "plan": "say what a config will take: jobs, images, bytes, hours",
     "verify": "check artefacts against their manifests",
     "summary": "print what the jobs of a run took",
     "schema": "print the JSON Schema of the config",
+    "api_page": "print the page of the Python interface (docs/api.md)",
 }
 
 

@@ -49,22 +49,11 @@ def watched_files(options: Options) -> list[Path]:
 
 def build(options: Options, num_classes: int | None) -> HookedEncoder | HeadlessEncoder:
     """Return the network with the weights that the factory gives it."""
-    import importlib
-
     from torch import nn
 
     from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder
 
-    module_name, function_name = options.factory.split(":")
-    code_dir = str(Path(options.code_dir).resolve())
-    if code_dir not in sys.path:
-        sys.path.insert(0, code_dir)
-    try:
-        factory = getattr(importlib.import_module(module_name), function_name)
-    except ModuleNotFoundError as error:
-        raise PipelineError(f"factory '{options.factory}': {error} (code_dir is {code_dir})") from None
-    except AttributeError:
-        raise PipelineError(f"factory '{options.factory}': {module_name} has no '{function_name}'") from None
+    factory = import_factory(options.factory, options.code_dir)
     try:
         network = factory(**options.arguments)
     except TypeError as error:
@@ -72,6 +61,25 @@ def build(options: Options, num_classes: int | None) -> HookedEncoder | Headless
     if not isinstance(network, nn.Module):
         raise PipelineError(f"factory '{options.factory}' returned {type(network).__name__}, not a torch.nn.Module")
     return HeadlessEncoder(network) if options.classifier is None else HookedEncoder(network, options.classifier)
+
+
+def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
+    """Return the function `module:function` of a module below `code_dir`.
+
+    Raises `PipelineError` where there is no such module or function.
+    """
+    import importlib
+
+    module_name, _, function_name = name.partition(":")
+    folder = str(Path(code_dir).resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        raise PipelineError(f"factory '{name}': {error} (code_dir is {folder})") from None
+    except AttributeError:
+        raise PipelineError(f"factory '{name}': {module_name} has no '{function_name}'") from None
 
 
 def prepare(

@@ -122,7 +122,7 @@ def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_impo
     """The order of the rooms is the order of the data; evaluation, tables and plots run without torch."""
     rooms = ["config", "datasets", "methods", "backbones", "features", "heads", "task_losses", "retrieval", "metrics"]
     rooms += ["joint", "method_training", "evaluation", "calibration", "tables", "plots", "arrays", "pretrained"]
-    rooms += ["planning", "stages"]
+    rooms += ["scoring", "planning", "stages"]
     root = Path(provenance.__file__).parent
     for path in root.rglob("*.py"):
         room = path.relative_to(root).parts[0]
