@@ -21,6 +21,7 @@ from pipeline_lib.backbones.training_images import Batch
 from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.datasets.plain_views import draw_seed
 from pipeline_lib.errors import PipelineError
+from pipeline_lib.method_training.frozen import freeze
 from pipeline_lib.methods.base import Method
 
 _FEWEST_IMAGES = 2  # BatchNorm has nothing to average over fewer, and no loss a pair
@@ -43,6 +44,8 @@ class MethodTrainer:
         Optimiser steps of an epoch, for the schedule.
     device
         Where to train.
+
+    Raises `PipelineError` where a part to be frozen is none of the network's.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class MethodTrainer:
     ) -> None:
         self._recipe, self._seed, self._steps_per_epoch, self._device = recipe, seed, steps_per_epoch, device
         self.model = model.to(device)
+        self._frozen = freeze(model.network, recipe.frozen)
         if any(parameter.ndim == 4 for parameter in model.parameters()):
             model.to(memory_format=torch.channels_last)
         exempt = model.network.no_weight_decay() if hasattr(model.network, "no_weight_decay") else ()
@@ -86,6 +90,8 @@ class MethodTrainer:
         """
         recipe, total, seen = self._recipe, 0.0, 0
         self.model.train()
+        for module in self._frozen:
+            module.eval()
         self.model.begin_epoch()
         for step, micro_batches in enumerate(_grouped(batches, recipe.accumulation_steps)):
             rate = relative_rate(epoch + step / self._steps_per_epoch, recipe, self.peak)

@@ -123,6 +123,33 @@ def test_a_rate_of_zero_only_evaluates(images: Path, tmp_path: Path) -> None:
     assert all(torch.equal(kept[name], value) for name, value in fresh.items())
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kind", "frozen", "whole"),
+    [
+        ("test_resnet", "sngp", ["conv1", "bn1", "layer1"], ("network.conv1", "network.bn1", "network.layer1")),
+        ("test_vit", "cross_entropy", ["patch_embed", "cls_token", "blocks.0"], ("network.blocks.0.", "network.cls")),
+    ],
+)
+def test_frozen_parts_never_move_and_all_others_do(
+    architecture: str, kind: str, frozen: list[str], whole: tuple[str, ...]
+) -> None:
+    """In training mode SNGP moves BatchNorm statistics and the power iteration's vectors; EMA and decay, all weights."""
+    subject = trainer(kind, architecture, frozen=frozen, ema_decay=0.5, weight_decay=0.1, warmup_epochs=0)
+    for state in (subject.model.state_dict(), subject.evaluated.state_dict()):
+        before = {name: value.clone() for name, value in state.items()}
+        subject.train_epoch(0, batches(8, 8), lambda count: None)
+        moved = {name for name, value in state.items() if not torch.equal(before[name], value)}
+        assert any(name.startswith(whole) for name in before)
+        assert not [name for name in moved if name.startswith(whole)]
+        rest = {name for name, _ in subject.model.named_parameters() if not name.startswith((*whole, "network.patch"))}
+        assert rest - moved == set()
+
+
+def test_a_part_to_freeze_that_is_not_there_is_named() -> None:
+    with pytest.raises(PipelineError, match=r"no part 'layer_1'; its parts are conv1, bn1, .*fc.*mean 'layer1'"):
+        trainer("cross_entropy", "test_resnet", frozen=["layer_1"])
+
+
 def first_weight(state: dict[str, torch.Tensor]) -> torch.Tensor:
     return next(state[name] for name in sorted(state) if name.endswith("weight")).clone()
 
@@ -140,8 +167,8 @@ def test_the_best_epoch_is_kept(images: Path, tmp_path: Path, monkeypatch: pytes
     assert [torch.equal(kept, weight) for weight in seen] == [False, True, False, False]
 
 
-def trainer(**training: Any) -> MethodTrainer:
-    options = Options.model_validate(make_spec("cross_entropy", "test_vit", **training)["options"])
+def trainer(kind: str = "cross_entropy", architecture: str = "test_vit", **training: Any) -> MethodTrainer:
+    options = Options.model_validate(make_spec(kind, architecture, **training)["options"])
     model = method_artefact.create(options, 5, pretrained=False)
     config = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     return MethodTrainer(model, options.training, config, 0, 1, torch.device("cpu"))
