@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
+from pipeline_lib.config.dask import Dask
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
@@ -58,6 +59,7 @@ class Config(Section):
     joint_training: JointTraining | None = Field(None, description="Training of both from images; null = none.")
     benchmark: Benchmark | None = Field(None, description="Methods of the URL benchmark to train; null = none.")
     evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
+    dask: Dask = Field(Dask(), description="Where caches larger than memory are worked through.")
 
     @field_validator("datasets", "backbones", mode="after")
     @classmethod
