@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("heads", "cache", "neighbours", "extraction", "evaluation", "datasets")
+BENCHMARKS = ("heads", "cache", "neighbours", "extraction", "evaluation", "datasets", "planning")
 
 if __name__ == "__main__":
     failed = [

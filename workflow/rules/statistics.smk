@@ -1,8 +1,9 @@
 # Statistics of cached representations, on request: snakemake --cores all feature_statistics
 # Not part of the default target: nothing reads them but people.
 
-# The scheduler stands in no parameter and no rule's text: where something is computed must make nothing stale.
-DASK_SCHEDULER = CONFIG.dask.scheduler or ""
+# Jobs learn the scheduler from their environment: where something is computed must make nothing stale.
+if CONFIG.dask.scheduler:
+    os.environ["DASK_SCHEDULER_ADDRESS"] = CONFIG.dask.scheduler
 
 
 rule feature_statistics_of_view:
@@ -25,8 +26,7 @@ rule feature_statistics_of_view:
         code=code_digest("pipeline_lib.stages.feature_statistics"),
     shell:
         "DASK_NUM_WORKERS={threads} python -m pipeline_lib feature_statistics --spec {params.spec:q} "
-        "--features $(dirname $(dirname {input.cache:q})) --scheduler {DASK_SCHEDULER:q} "
-        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        "--features $(dirname $(dirname {input.cache:q})) --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
 rule feature_statistics:
