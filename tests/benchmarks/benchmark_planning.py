@@ -1,8 +1,8 @@
 """How long Snakemake takes to plan: a dry run of 5,000 jobs, and a run of the default that has nothing to do.
 
-Both worlds have the outputs of a run without its work: datasets are listed, and where nothing is to be done, empty files
+Both worlds look as after a run, without its work: datasets are listed, and where nothing is to be done, empty files
 stand for the results (`snakemake --touch`). What is bounded is the time of one core, which is that of the clock on a
-machine with nothing else to do; a benchmark on a busy one prints both.
+machine with nothing else to do; both are printed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ def default_world() -> dict[str, Any]:
 
 
 def large_world() -> dict[str, Any]:
-    """Return the default with 26 test sets in small blocks: 5,000 jobs, as many as the paper's world in smaller ones."""
+    """Return the default with 26 test sets in blocks of four images: 5,000 jobs."""
     config = default_world()
     characters = {"kind": "glyphs", "image_size": 32}
     names = [f"set{number}" for number in range(26)]

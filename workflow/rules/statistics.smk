@@ -3,7 +3,7 @@
 
 # Jobs learn the scheduler from their environment: where something is computed must make nothing stale.
 if CONFIG.dask.scheduler:
-    os.environ["DASK_SCHEDULER_ADDRESS"] = CONFIG.dask.scheduler
+    os.environ.update(DASK_SCHEDULER_ADDRESS=CONFIG.dask.scheduler)
 
 
 rule feature_statistics_of_view:
