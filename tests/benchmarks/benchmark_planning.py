@@ -80,6 +80,8 @@ def main() -> int:
     """Measure, print one line per bound, and return 1 when one is missed."""
     missed = False
     with tempfile.TemporaryDirectory() as directory:
+        for name in ("large", "default"):
+            Path(directory, name).mkdir()
         large = Workflow(Path(directory, "large"), large_world())
         list_datasets(large, large_world())
         jobs = int(re.search(r"^total +(\d+)", large.snakemake("-n", "--quiet", "rules").stdout, re.MULTILINE)[1])

@@ -100,6 +100,15 @@ def test_a_dask_array_has_the_rows_of_the_cache_chunk_by_chunk(
         np.testing.assert_array_equal(feature_array(cache, "sample_id", 1).compute(), np.arange(ROWS) * 2)
 
 
+def test_the_example_of_the_documentation_runs(
+    view: Path, embedding: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs/large_caches.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    exec(example.replace("results/features/resnet/latin/train/train", str(view)), {})
+    assert str(embedding[0].mean(axis=0, dtype="float64")[0])[:8] in capsys.readouterr().out
+
+
 def test_statistics_are_those_of_all_rows_at_once(tmp_path: Path, view: Path, embedding: np.ndarray) -> None:
     write_statistics(SPEC, view, tmp_path / "out", "threads")
     facts = json.loads((tmp_path / "out/statistics.json").read_text())
