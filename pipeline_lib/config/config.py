@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
+from pipeline_lib.config.dask import Dask
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
@@ -62,6 +63,7 @@ class Config(Section):
     benchmark: Benchmark | None = Field(None, description="Methods of the URL benchmark to train; null = none.")
     export: Export = Field(Export(), description="Checkpoints to take home.")
     evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
+    dask: Dask = Field(Dask(), description="Where caches larger than memory are worked through.")
 
     @field_validator("datasets", "backbones", mode="after")
     @classmethod

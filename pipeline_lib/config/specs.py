@@ -148,6 +148,11 @@ def cache_spec(config: Config, backbone: str, dataset: str, split: str, view: st
     }
 
 
+def feature_statistics_spec(config: Config, backbone: str, dataset: str, split: str, view: str) -> Spec:
+    """Spec of describing the representations of a view; where that is computed is no part of it."""
+    return {"backbone": backbone, "dataset": dataset, "split": split, "view": view}
+
+
 def neighbours_spec(config: Config, backbone: str, dataset: str, split: str) -> Spec:
     """Spec of finding each image's nearest neighbour."""
     is_upstream = (dataset, split) == (config.upstream.dataset, config.upstream.eval_split)

@@ -1,53 +1,41 @@
-"""Check every artefact below a folder against its manifest, file by file.
+"""Check every artefact below a folder against its manifest, file by file and many at once.
 
 Prints one line per damaged or incomplete artefact. With --remove, deletes those artefacts: the next snakemake
-run that needs them makes them, and nothing else, again.
+run that needs them makes them, and nothing else, again. With --values, every cached number is read too: it must be
+finite, and the images of each block must be those that were asked for.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from pathlib import Path
 
 from pipeline_lib.stages.arguments import add_path
+from pipeline_lib.stages.scheduler import add_scheduler
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
     add_path(parser, "--results", "folder to search, such as results")
     parser.add_argument("--remove", action="store_true", help="delete what is damaged")
+    parser.add_argument("--values", action="store_true", help="also check the values of cached features")
+    add_scheduler(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, report, and remove when asked to."""
-    from pipeline_lib import artefacts
-    from pipeline_lib.errors import ArtefactError, PipelineError
+    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.features.audit import audit
 
     if not arguments.results.is_dir():
         raise PipelineError(f"{arguments.results}: no such folder")
-    checked = damaged = 0
-    for path in sorted(arguments.results.rglob(artefacts.MANIFEST)):
-        checked += 1
-        try:
-            _verify(path.parent)
-        except ArtefactError as error:
-            damaged += 1
-            print(error)
-            if arguments.remove:
-                shutil.rmtree(path.parent)
-    print(f"{checked} artefacts checked, {damaged} damaged{' and removed' if arguments.remove and damaged else ''}")
+    faults = audit(arguments.results, arguments.values, arguments.scheduler)
+    damaged = {folder: fault for folder, fault in faults.items() if fault is not None}
+    for folder, fault in damaged.items():
+        print(fault)
+        if arguments.remove:
+            shutil.rmtree(folder)
+    count = len(damaged)
+    print(f"{len(faults)} artefacts checked, {count} damaged{' and removed' if arguments.remove and damaged else ''}")
     if damaged and not arguments.remove:
-        raise PipelineError(f"{damaged} artefacts are damaged; run again with --remove, then run snakemake")
-
-
-def _verify(directory: Path) -> None:
-    """Raise `ArtefactError` for the first fault of an artefact; the record of a view answers for its blocks."""
-    from pipeline_lib import artefacts
-    from pipeline_lib.features.cache import CACHE_STAGE, read_block
-
-    stage = artefacts.stage_of(directory)
-    manifest = artefacts.read(directory, stage)
-    if stage == CACHE_STAGE:
-        for block in manifest.facts["blocks"]:
-            read_block(directory.parent, block["name"], block["digest"])
+        raise PipelineError(f"{count} artefacts are damaged; run again with --remove, then run snakemake")

@@ -134,7 +134,7 @@ def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_impo
             assert other not in rooms or rooms.index(other) <= rooms.index(room), f"{module} imports {imported}"
     torchless = ["cache", "baselines", "evaluate_heads", "evaluate_ablations", "safe_retrieval", "deteriorations"]
     torchless += ["projection", "projection_page", "metrics", "provenance", "table", "plot", "evaluate", "dataset"]
-    torchless += ["dataset_card", "calibrate", "export"]
+    torchless += ["dataset_card", "calibrate", "export", "feature_statistics", "score_features", "verify"]
     for stage in torchless:
         for module in provenance.imported_modules(f"pipeline_lib.stages.{stage}"):
             names = {

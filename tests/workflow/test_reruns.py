@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         ),
         # How the work is spread over processes changes no result.
         (edited("features.workers", 3), {}),
+        (edited("dask.scheduler", "processes"), {}),
         # What is equal is equal, however it is written.
         (dict(reversed(TINY_WORLD.items())), {}),
         (edited("training.margin", 0.1), {}),
@@ -136,6 +138,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         "image size of a backbone",
         "seed of the crops",
         "number of workers",
+        "scheduler of dask",
         "order of keys",
         "a default spelt out",
     ],
@@ -145,6 +148,19 @@ def test_an_edit_of_the_config_reruns_exactly(
 ) -> None:
     world.write_config(config)
     assert world.planned() == expected
+
+
+def test_statistics_of_features_are_made_on_request_and_the_scheduler_makes_none_of_them_stale(world: Workflow) -> None:
+    folder = world.directory / "results/feature_statistics"
+    assert not folder.exists()  # no part of the default target
+    wanted = "results/feature_statistics/vit/greek/test/eval/manifest.json"
+    assert world.planned("feature_statistics") == {"feature_statistics_of_view": 2 * 3, "feature_statistics": 1}
+    try:
+        world.snakemake(wanted)
+        world.write_config(edited("dask.scheduler", "processes"))
+        assert world.planned(wanted) == {}
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_change_on_the_command_line_counts_like_one_in_the_file(world: Workflow) -> None:

@@ -1,0 +1,127 @@
+"""Check artefacts, many at once: every file against its checksum and, when asked for, every cached value.
+
+A block of features is checked where a worker of the scheduler runs, chunk by chunk; what comes back is a line or
+nothing. The record of a view answers for its blocks: it is damaged when one of them is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import numpy as np
+import xxhash
+
+from pipeline_lib import artefacts
+from pipeline_lib.artefacts import Manifest
+from pipeline_lib.errors import ArtefactError
+from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE
+from pipeline_lib.features.dask_cache import computing
+from pipeline_lib.features.store import BlockArrays
+
+_PIECE_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about an artefact: its first fault (None: none), and of a block its images.
+
+    digest: of the manifest. sample_ids: first, last, checksum of all ids; None unless values were checked.
+    """
+
+    fault: str | None
+    digest: str = ""
+    sample_ids: tuple[int, int, str] | None = None
+
+
+def audit(results: Path, values: bool, scheduler: str | None) -> dict[Path, str | None]:
+    """Check every artefact below a folder; returns the first fault of each (None: none) by its folder, sorted.
+
+    values: also read every array of every block: floats must be finite, the images those of the block's range, each
+    once and in order, and the same in every epoch. scheduler: see `computing`.
+    """
+    folders = sorted(path.parent for path in Path(results).rglob(artefacts.MANIFEST))
+    with computing(scheduler) as running:
+        checks = [dask.delayed(_check)(str(folder.resolve()), values) for folder in folders]
+        found = dict(zip(folders, running.in_order(checks), strict=True))
+    faults = {folder: finding.fault for folder, finding in found.items()}
+    for folder in folders:
+        if faults[folder] is None and artefacts.stage_of(folder) == CACHE_STAGE:
+            faults[folder] = _record_fault(folder, found)
+    return faults
+
+
+def _check(directory: str, values: bool) -> Finding:
+    """Check one artefact against its manifest, and a block's values."""
+    folder = Path(directory)
+    try:
+        manifest = artefacts.read(folder, artefacts.stage_of(folder))
+        ids = _check_values(manifest) if values and manifest.stage == BLOCK_STAGE else None
+    except ArtefactError as error:
+        return Finding(str(error))
+    return Finding(None, manifest.digest, ids)
+
+
+def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
+    """Check the values of a block; returns the first and the last sample_id and the checksum of all, None for no rows.
+
+    Raises `ArtefactError` naming the array.
+    """
+    folder, facts = manifest.directory, manifest.facts
+    arrays, rows = BlockArrays(folder), facts["rows"]
+    start, stop = manifest.spec["samples"]
+    remedy = f"delete {folder} and run snakemake again"
+    if rows + len(facts["skipped"]) != stop - start:
+        raise ArtefactError(
+            f"{folder}: {rows} images and {len(facts['skipped'])} that don't decode, but {stop - start} were asked "
+            f"for; {remedy}"
+        )
+    for name in facts["arrays"]:
+        if arrays.dtype(name).kind != "f":
+            continue
+        width = (facts["dim"],) if name == "embedding" else ()
+        step = max(1, _PIECE_BYTES // (math.prod(width) * arrays.dtype(name).itemsize))
+        for position in range(manifest.spec["epochs"][1] - manifest.spec["epochs"][0]):
+            for first in range(0, rows, step):
+                last = min(first + step, rows)
+                piece = np.empty((last - first, *width), arrays.dtype(name))
+                arrays.read_into(name, (position, slice(first, last)), piece)
+                if not np.isfinite(piece).all():
+                    row = first + int(np.argmin(np.isfinite(piece).reshape(len(piece), -1).all(axis=1)))
+                    raise ArtefactError(f"{folder}: '{name}' is not finite in row {row}; {remedy}")
+    ids = np.empty(rows, arrays.dtype("sample_id"))
+    if rows == 0:
+        return None
+    arrays.read_into("sample_id", (slice(0, rows),), ids)
+    if (np.diff(ids) <= 0).any() or ids[0] < 0:
+        raise ArtefactError(f"{folder}: 'sample_id' is not strictly increasing from 0 up; {remedy}")
+    return int(ids[0]), int(ids[-1]), xxhash.xxh3_128_hexdigest(ids.tobytes())
+
+
+def _record_fault(folder: Path, found: dict[Path, Finding]) -> str | None:
+    """Return the first fault of the blocks behind a view's record, or None."""
+    view_dir = folder.parent
+    last_of_epochs: dict[tuple[int, ...], int] = {}
+    ids_of_samples: dict[str, tuple[int, int, str]] = {}
+    for block in artefacts.read(folder, CACHE_STAGE, verify=False).facts["blocks"]:
+        directory = view_dir / "blocks" / block["name"]
+        remedy = f"delete {directory} and {folder} and run snakemake again"
+        finding = found.get(directory)
+        if finding is None:
+            return f"{directory / artefacts.MANIFEST}: missing, so {directory} is not a complete artefact; {remedy}"
+        if finding.fault is not None:
+            return f"{folder}: answers for a damaged block ({finding.fault})"
+        if finding.digest != block["digest"]:
+            return f"{directory}: is not the block that {folder} recorded; {remedy}"
+        if finding.sample_ids is None:
+            continue
+        first, last, _ = finding.sample_ids
+        epochs, samples = tuple(block["epochs"]), block["name"].split("_epochs")[0]
+        if first <= last_of_epochs.get(epochs, -1):
+            return f"{directory}: 'sample_id' starts at {first}, which an earlier block has passed; {remedy}"
+        if ids_of_samples.setdefault(samples, finding.sample_ids) != finding.sample_ids:
+            return f"{directory}: has other images than the same range in another epoch; {remedy}"
+        last_of_epochs[epochs] = last
+    return None

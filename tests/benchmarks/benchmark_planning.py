@@ -1,0 +1,113 @@
+"""How long Snakemake takes to plan: a dry run of 5,000 jobs, and a run of the default that has nothing to do.
+
+Both worlds look as after a run, without its work: datasets are listed, and where nothing is to be done, empty files
+stand for the results (`snakemake --touch`). What is bounded is the time of one core, which is that of the clock on a
+machine with nothing else to do; both are printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline_lib.config import specs
+from pipeline_lib.config.load import parse_config
+from pipeline_lib.datasets.images import write_dataset
+from tests.workflow.conftest import ROOT, Workflow
+
+DRY_RUN_SECONDS, NO_OP_SECONDS, JOBS = 15.0, 4.0, 5_000
+
+
+def default_world() -> dict[str, Any]:
+    """Return the embedded default."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def large_world() -> dict[str, Any]:
+    """Return the default with 26 test sets in blocks of four images: 5,000 jobs."""
+    config = default_world()
+    characters = {"kind": "glyphs", "image_size": 32}
+    names = [f"set{number}" for number in range(26)]
+    scripts = ["greek", "cyrillic", "armenian"]
+    config["datasets"] = {"latin": {**characters, "script": "latin", "per_class": {"train": 24, "test": 4}}}
+    for number, name in enumerate(names):
+        options = {"script": scripts[number % 3], "per_class": {"test": 4}, "seed": number}
+        config["datasets"][name] = characters | options
+    config["downstream"] = names
+    config["evaluation"] |= {"averaged": names[:3], "deteriorated": names[:1], "projection": {"dataset": names[0]}}
+    config["features"] |= {"block_samples": 4}
+    return config
+
+
+def list_datasets(workflow: Workflow, config: dict[str, Any]) -> None:
+    """Write the list of every dataset, so that Snakemake plans the features too."""
+    parsed = parse_config(config)
+    for name in config["datasets"]:
+        write_dataset(specs.dataset_spec(parsed, name), workflow.directory / "results/datasets" / name)
+
+
+def pretend_to_run(workflow: Workflow) -> None:
+    """Write an empty file for every output, and Snakemake's record of each job."""
+    outputs = re.findall(r"^    output: (.*)$", workflow.snakemake("-n").stdout, re.MULTILINE)
+    for path in (workflow.directory / name for line in outputs for name in line.split(", ")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text("{}")
+    workflow.snakemake("--touch", "--forceall")
+
+
+def seconds(workflow: Workflow, *arguments: str) -> tuple[float, float, str]:
+    """Return the core-seconds and the seconds of a Snakemake run, the best of three, and its output."""
+    taken = []
+    for _ in range(3):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        result = workflow.snakemake(*arguments)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        core = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        taken.append((core, time.perf_counter() - start, result.stdout + result.stderr))
+    return min(taken)
+
+
+def main() -> int:
+    """Measure, print one line per bound, and return 1 when one is missed."""
+    missed = False
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("large", "default"):
+            Path(directory, name).mkdir()
+        large = Workflow(Path(directory, "large"), large_world())
+        list_datasets(large, large_world())
+        jobs = int(re.search(r"^total +(\d+)", large.snakemake("-n", "--quiet", "rules").stdout, re.MULTILINE)[1])
+        default = Workflow(Path(directory, "default"), default_world())
+        list_datasets(default, default_world())
+        pretend_to_run(default)
+        for name, workflow, arguments, bound in (
+            (f"dry run of {jobs:,} jobs, quiet", large, ("-n", "--quiet", "rules"), DRY_RUN_SECONDS),
+            (f"dry run of {jobs:,} jobs, each printed", large, ("-n",), DRY_RUN_SECONDS),
+            ("no-op run of the default", default, (), NO_OP_SECONDS),
+        ):
+            core, clock, output = seconds(workflow, *arguments)
+            if "-n" not in arguments and "Nothing to be done" not in output:
+                raise AssertionError(f"there was something to do:\n{output}")
+            missed |= core > bound
+            verdict = "ok" if core <= bound else "MISSED"
+            load = os.getloadavg()[0]
+            print(
+                f"planning {name:38} {core:5.1f} s of a core (at most {bound:.0f}: {verdict}), {clock:.1f} s by the "
+                f"clock at a load of {load:.1f} on {os.cpu_count()} cores",
+                flush=True,
+            )
+        if jobs < JOBS:
+            raise AssertionError(f"the large world has {jobs} jobs only")
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

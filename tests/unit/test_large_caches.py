@@ -1,0 +1,309 @@
+"""Caches larger than memory: statistics, audit and scores, chunk by chunk, on every scheduler the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline_lib import artefacts
+from pipeline_lib.__main__ import main
+from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.features import dask_cache, store
+from pipeline_lib.features.audit import audit
+from pipeline_lib.features.blocks import block_name, block_ranges
+from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache
+from pipeline_lib.features.dask_cache import computing, feature_array
+from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, write_statistics
+from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.heads.score_features import score_features
+from tests.unit.heads_world import small_training
+
+ROWS, DIM, EPOCHS = 1000, 12, 2
+SPEC = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train"}
+
+
+def write_cache(
+    view_dir: Path, embedding: np.ndarray, storage: str = "zarr", block_rows: int = 300, chunk_rows: int = 128
+) -> Path:
+    """Write representations [epochs, rows, dim] as the cache of a view, one block per epoch and range of rows."""
+    epochs, rows, dim = embedding.shape
+    arrays = ["class_entropy", "embedding", "epoch", "label", "sample_id"]
+    shared = {"backbone": "mine", "format": storage, "chunk_rows": chunk_rows}
+    blocks = []
+    for epoch in range(epochs):
+        for start, stop in block_ranges(rows, block_rows):
+            name = block_name((start, stop), (epoch, epoch + 1))
+            values = {
+                "embedding": np.ascontiguousarray(embedding[epoch : epoch + 1, start:stop]),
+                "class_entropy": np.ones((1, stop - start), np.float32),
+                "sample_id": np.arange(start, stop) * 2,  # a split may have every other image of its dataset
+                "label": np.arange(start, stop) % 7,
+                "epoch": np.array([epoch]),
+            }
+            spec = {**shared, "samples": [start, stop], "epochs": [epoch, epoch + 1]}
+            with artefacts.writing(view_dir / "blocks" / name, BLOCK_STAGE, spec) as draft:
+                store.write_arrays(draft.path, storage, values, chunk_rows)
+                draft.facts.update(rows=stop - start, dim=dim, arrays=arrays, skipped=[])
+            digest = artefacts.file_digest(view_dir / "blocks" / name / artefacts.MANIFEST)
+            blocks.append({"name": name, "digest": digest, "rows": stop - start, "epochs": [epoch, epoch + 1]})
+    with artefacts.writing(view_dir / "cache", CACHE_STAGE, {"block": shared}) as draft:
+        draft.facts.update(blocks=blocks, rows=rows, epochs=epochs, dim=dim, arrays=arrays)
+    return view_dir
+
+
+@pytest.fixture(scope="module")
+def embedding() -> np.ndarray:
+    """Correlated representations with some zeros, float16 [epochs, rows, dim]."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(EPOCHS, ROWS, DIM)) @ generator.normal(size=(DIM, DIM)) + 0.5
+    values[:, ::10, 3] = 0
+    return values.astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory, embedding: np.ndarray) -> Path:
+    return write_cache(tmp_path_factory.mktemp("results") / "view", embedding)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a dask.distributed scheduler with a worker in a process of its own."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as local:
+        yield local.scheduler_address
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("storage", ["zarr", "hdf5"])
+def test_a_dask_array_has_the_rows_of_the_cache_chunk_by_chunk(
+    tmp_path: Path, embedding: np.ndarray, storage: str
+) -> None:
+    cache = FeatureCache(write_cache(tmp_path, embedding, storage))
+    array = feature_array(cache, "embedding", 1)
+    assert array.chunks == ((128, 128, 44, 128, 128, 44, 128, 128, 44, 100), (DIM,))
+    assert array.dtype == np.float16
+    with computing("threads"):
+        np.testing.assert_array_equal(array.compute(), embedding[1])
+        np.testing.assert_array_equal(array[250:450, 2].compute(), embedding[1, 250:450, 2])
+        np.testing.assert_array_equal(feature_array(cache, "sample_id", 1).compute(), np.arange(ROWS) * 2)
+
+
+def test_the_example_of_the_documentation_runs(
+    view: Path, embedding: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs/large_caches.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    exec(example.replace("results/features/resnet/latin/train/train", str(view)), {})
+    assert str(embedding[0].mean(axis=0, dtype="float64")[0])[:8] in capsys.readouterr().out
+
+
+def test_statistics_are_those_of_all_rows_at_once(tmp_path: Path, view: Path, embedding: np.ndarray) -> None:
+    write_statistics(SPEC, view, tmp_path / "out", "threads")
+    facts = json.loads((tmp_path / "out/statistics.json").read_text())
+    rows = embedding.reshape(-1, DIM).astype(np.float64)
+    dimensions = pd.read_parquet(tmp_path / "out/dimensions.parquet")
+    np.testing.assert_allclose(dimensions["mean"], rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(dimensions["std"], rows.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(dimensions["share_of_zeros"], (rows == 0).mean(axis=0))
+    eigenvalues = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
+    found = pd.read_parquet(tmp_path / "out/eigenvalues.parquet")["eigenvalue"]
+    np.testing.assert_allclose(found, eigenvalues, rtol=1e-8)
+    norms = np.linalg.norm(rows, axis=1)
+    for share, value in facts["norm_quantiles"].items():
+        expected = np.quantile(norms, float(share), method="inverted_cdf")
+        assert value == pytest.approx(expected, rel=facts["norm_relative_error"])
+    assert facts["effective_dimension"]["participation_ratio"] == pytest.approx(
+        eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    )
+    classes = pd.read_parquet(tmp_path / "out/classes.parquet")
+    assert classes["images"].tolist() == np.bincount(np.arange(ROWS) % 7).tolist()
+    assert (facts["rows"], facts["nans"], facts["classes"]) == (EPOCHS * ROWS, 0, 7)
+
+
+def test_rows_with_nan_or_infinity_are_counted_and_kept_out_of_the_sums(tmp_path: Path, embedding: np.ndarray) -> None:
+    broken = embedding.copy()
+    broken[0, 17, [2, 5]] = np.nan
+    broken[1, 500, 0] = np.inf
+    write_statistics(SPEC, write_cache(tmp_path / "view", broken), tmp_path / "out", "threads")
+    facts = json.loads((tmp_path / "out/statistics.json").read_text())
+    assert (facts["nans"], facts["infinities"], facts["rows_with_nan_or_infinity"]) == (2, 1, 2)
+    rows = broken.reshape(-1, DIM).astype(np.float64)
+    mean = rows[np.isfinite(rows).all(axis=1)].mean(axis=0)
+    np.testing.assert_allclose(pd.read_parquet(tmp_path / "out/dimensions.parquet")["mean"], mean, rtol=1e-12)
+
+
+def test_effective_dimension_is_the_number_of_equal_directions() -> None:
+    flat = effective_dimensions(np.array([2.0, 2.0, 2.0, 0.0]))
+    assert flat == {"participation_ratio": pytest.approx(3), "entropy": pytest.approx(3)}
+    assert effective_dimensions(np.array([5.0, 0.0])) == {"participation_ratio": 1.0, "entropy": 1.0}
+    assert effective_dimensions(np.zeros(3)) == {"participation_ratio": 0.0, "entropy": 0.0}
+
+
+def test_norms_of_zero_are_zero() -> None:
+    bins = np.zeros(1 << 16, np.int64)
+    bins[0] = 3
+    assert set(norm_quantiles(bins).values()) == {0.0}
+
+
+def head(directory: Path, dim: int = DIM) -> Path:
+    generator = np.random.default_rng(1)
+    shapes = {"layers.0": (8, dim), "layers.1": (8, 8), "layers.2": (1, 8)}
+    weights = {f"{name}.weight": generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    weights |= {f"{name}.bias": generator.normal(size=shape[0]).astype(np.float32) for name, shape in shapes.items()}
+    write_head(directory, {"variant": "default"}, TrainedHead(3, weights, ({"loss": 1.0},)), small_training())
+    return directory
+
+
+def uncertainty(weights: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Return the head's output, written out: linear, leaky ReLU, linear, leaky ReLU, linear, softplus."""
+    for layer in (0, 1, 2):
+        rows = rows @ weights[f"layers.{layer}.weight"].T.astype(np.float64) + weights[f"layers.{layer}.bias"]
+        if layer < 2:
+            rows = np.where(rows > 0, rows, 0.01 * rows)
+    return np.logaddexp(0, rows[:, 0])
+
+
+def test_scores_are_those_of_every_row_in_order(tmp_path: Path, view: Path, embedding: np.ndarray) -> None:
+    from safetensors.numpy import load_file
+
+    path = head(tmp_path / "head")
+    assert main(["score_features", *map(str, ["--features", view, "--head", path, "--output", tmp_path / "out"])]) == 0
+    table = pd.read_parquet(tmp_path / "out/scores.parquet")
+    assert table["sample_id"].tolist() == [2 * row for row in range(ROWS)] * EPOCHS
+    assert table["epoch"].tolist() == [0] * ROWS + [1] * ROWS
+    expected = uncertainty(load_file(path / "head.safetensors"), embedding.reshape(-1, DIM).astype(np.float64))
+    np.testing.assert_allclose(table["uncertainty"], expected, rtol=1e-4)
+
+
+def test_a_head_for_another_backbone_is_refused(tmp_path: Path, view: Path) -> None:
+    with pytest.raises(PipelineError, match=r"head is a head for 5 dimensions, but .*view has 12"):
+        score_features(view, head(tmp_path / "head", dim=5), tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_scheduler_gives_the_same_bytes(
+    tmp_path: Path, view: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_NUM_WORKERS", "2")
+    path = head(tmp_path / "head")
+    found: dict[str, list[Any]] = {}
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster)  # what None stands for
+    for name, scheduler in {
+        "threads": "threads",
+        "processes": "processes",
+        "cluster": cluster,
+        "variable": None,
+    }.items():
+        write_statistics(SPEC, view, tmp_path / name / "statistics", scheduler)
+        score_features(view, path, tmp_path / name / "scores", scheduler)
+        checked = audit(view, values=True, scheduler=scheduler)
+        found[name] = [files_of(tmp_path / name / "statistics"), files_of(tmp_path / name / "scores"), checked]
+    assert all(each == found["threads"] for each in found.values())
+    assert set(found["threads"][2].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [("gpu", "allowed: threads, processes, or an address"), ("tcp://127.0.0.1:9", "no dask scheduler answers at tcp")],
+)
+def test_a_scheduler_that_is_not_there_is_named(
+    view: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str, message: str
+) -> None:
+    monkeypatch.setattr(dask_cache, "_ANSWER_SECONDS", 1)
+    with pytest.raises(PipelineError, match=message):
+        write_statistics(SPEC, view, tmp_path / "out", scheduler)
+
+
+def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path, embedding: np.ndarray) -> None:
+    view_dir = write_cache(tmp_path / "view", embedding)
+    path = max((view_dir / "blocks").glob("*/arrays.zarr/embedding/c/0/1/0"))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtefactError, match="damaged"):
+        write_statistics(SPEC, view_dir, tmp_path / "out", "threads")
+    faults = {folder: fault for folder, fault in audit(tmp_path, False, "threads").items() if fault}
+    assert len(faults) == 2  # the block, and the record that answers for it
+    assert all(str(path) in fault for fault in faults.values())
+
+
+def rewrite(view_dir: Path, name: str, **changed: np.ndarray) -> None:
+    """Replace arrays of a block and make its manifest and the record of the view agree: only the values are wrong."""
+    directory = view_dir / "blocks" / name
+    manifest = artefacts.read(directory, BLOCK_STAGE)
+    arrays = store.BlockArrays(directory)
+    values = {}
+    for array in arrays.names:
+        values[array] = np.empty(arrays._arrays[array].shape, arrays.dtype(array))
+        values[array][...] = arrays._arrays[array][...]
+    with artefacts.writing(directory, BLOCK_STAGE, manifest.spec) as draft:
+        store.write_arrays(draft.path, "zarr", values | changed, 128)
+        draft.facts.update(manifest.facts)
+    record = artefacts.read(view_dir / "cache", CACHE_STAGE)
+    facts = json.loads(json.dumps(dict(record.facts)))
+    for block in facts["blocks"]:
+        block["digest"] = artefacts.file_digest(view_dir / "blocks" / block["name"] / artefacts.MANIFEST)
+    with artefacts.writing(view_dir / "cache", CACHE_STAGE, record.spec) as draft:
+        draft.facts.update(facts)
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "message"),
+    [
+        ("class_entropy", lambda values: np.where(np.arange(300) == 41, np.nan, values), "not finite in row 41"),
+        ("sample_id", lambda values: values[::-1].copy(), "'sample_id' is not strictly increasing"),
+        ("sample_id", lambda values: values - 2, "which an earlier block has passed"),
+        ("sample_id", lambda values: values + np.eye(1, 300, 299, dtype=np.int64)[0], "has other images than the same"),
+    ],
+    ids=["NaN", "order", "overlap", "other images"],
+)
+def test_values_that_a_block_can_not_have_are_found_though_its_checksums_are_right(
+    tmp_path: Path, embedding: np.ndarray, array: str, change: Any, message: str
+) -> None:
+    view_dir = write_cache(tmp_path / "view", embedding)
+    name = block_name((300, 600), (1, 2))
+    block = store.BlockArrays(view_dir / "blocks" / name)
+    values = np.asarray(block._arrays[array][...])
+    rewrite(view_dir, name, **{array: np.asarray(change(values)).astype(values.dtype).reshape(values.shape)})
+    assert set(audit(view_dir, False, "threads").values()) == {None}
+    faults = [fault for fault in audit(view_dir, True, "threads").values() if fault]
+    assert faults
+    assert any(message in fault and name in fault for fault in faults)
+
+
+PEAK = r"""
+import re, sys
+from pathlib import Path
+from pipeline_lib.features.statistics import write_statistics
+from pipeline_lib.heads.score_features import score_features
+view, head, out = map(Path, sys.argv[1:])
+write_statistics({}, view, out / "statistics", "threads")
+score_features(view, head, out / "scores", "threads")
+# Not getrusage: a child starts with its parent's peak there.
+print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the rows, 13 and 51 MB of cache, at most 5 MB more at the peak."""
+    monkeypatch.setenv("DASK_NUM_WORKERS", "2")
+    path = head(tmp_path / "head", dim=128)
+    peaks = {}
+    for rows in (50_000, 200_000):
+        embedding = np.random.default_rng(0).standard_normal((1, rows, 128), np.float32).astype(np.float16)
+        view_dir = write_cache(tmp_path / f"view{rows}", embedding, block_rows=25_000, chunk_rows=4096)
+        command = [sys.executable, "-c", PEAK, str(view_dir), str(path), str(tmp_path / f"out{rows}")]
+        peaks[rows] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peaks[200_000] - peaks[50_000] < 5_000  # kB
