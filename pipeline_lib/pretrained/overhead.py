@@ -56,6 +56,7 @@ def measure(
     input_size: Sequence[int],
     batches: Sequence[int] = (1, 8),
     seconds: float = 5.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Overhead:
     """Measure on the device where the backbone is, for `seconds` per size of a batch.
 
@@ -71,6 +72,9 @@ def measure(
         Channels, height and width of the images.
     batches
         Sizes of batches.
+    clock
+        Another clock than the wall's, such as `time.process_time` with one thread: what else the machine does while it
+        measures then doesn't count.
 
     Each pass is timed in two parts, first the backbone, then the heads, so that both see the same machine: what else
     it does makes both slower, and a comparison of separate passes would take it for a difference.
@@ -81,7 +85,7 @@ def measure(
     with torch.inference_mode():
         for batch in batches:
             images = torch.randn(batch, *input_size, generator=generator).to(device)
-            latencies.append(_latency(backbone, uncertainty_of, images, seconds))
+            latencies.append(_latency(backbone, uncertainty_of, images, seconds, clock))
     return Overhead(
         device=_device_name(device),
         backbone_parameters=_parameters(backbone),
@@ -134,7 +138,11 @@ def write_into_card(directory: Path, overhead: Overhead) -> None:
 
 
 def _latency(
-    backbone: nn.Module, uncertainty_of: Callable[[Tensor], Tensor], images: Tensor, seconds: float
+    backbone: nn.Module,
+    uncertainty_of: Callable[[Tensor], Tensor],
+    images: Tensor,
+    seconds: float,
+    clock: Callable[[], float],
 ) -> Latency:
     backbone_times: list[float] = []
     head_times: list[float] = []
@@ -144,13 +152,13 @@ def _latency(
     stop = time.perf_counter() + seconds
     while time.perf_counter() < stop or len(head_times) < _MINIMUM_RUNS:
         finish()
-        start = time.perf_counter()
+        start = clock()
         representation = backbone(images)
         finish()
-        between = time.perf_counter()
+        between = clock()
         uncertainty_of(representation)
         finish()
-        head_times.append(time.perf_counter() - between)
+        head_times.append(clock() - between)
         backbone_times.append(between - start)
     return Latency(len(images), statistics.median(backbone_times), statistics.median(head_times))
 
