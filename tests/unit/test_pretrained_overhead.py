@@ -35,8 +35,8 @@ def test_the_papers_head_adds_less_than_two_percent_to_vit_small_at_224_px(one_t
     head = UncertaintyHead(network.num_features)
     backbone = TimmRepresentation(network)
     # In processor time: tests that run beside this one don't count.
-    found = measure(backbone, head, head, (3, 224, 224), batches=(1, 8), seconds=0, clock=time.process_time)
-    assert [each.batch for each in found.latencies] == [1, 8]
+    found = measure(backbone, head, head, (3, 224, 224), batches=(1, 2), seconds=0, clock=time.process_time)
+    assert [each.batch for each in found.latencies] == [1, 2]
     assert max(each.share for each in found.latencies) < 0.02
     assert found.head_parameters == 384 * 512 + 512 * 512 + 512 + 512 + 512 + 1
     assert found.head_bytes == 4 * found.head_parameters
