@@ -46,6 +46,8 @@ STAGES = {
     "convert_reference": "convert a checkpoint of the papers' own code",
     "convert": "convert a checkpoint to ONNX or torch.export",
     "score": "score your own images with a checkpoint: table, representations, atlas",
+    "overhead": "measure what heads add to their backbone",
+    "push": "upload a checkpoint to the Hugging Face Hub",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "plan": "say what a config will take: jobs, images, bytes, hours",
     "verify": "check artefacts against their manifests",

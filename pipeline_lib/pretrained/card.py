@@ -13,6 +13,7 @@ from pipeline_lib.pretrained.checkpoint import BackboneConfig, HeadsConfig
 from pipeline_lib.tables.render import count, number
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names
 
+COST_HEADING = "## What a head costs"
 _TASK = "image-feature-extraction"
 _METRICS = {"auroc_correct": "R-AUROC of the uncertainty", "r1": "Recall@1 of the representation"}
 
@@ -86,7 +87,8 @@ def _value(
 
 def _introduction(backbone: BackboneConfig, heads: HeadsConfig) -> str:
     _, height, width = backbone.data_config.input_size
-    needed = "" if backbone.included else ", backbone=..."
+    finds_backbone = backbone.included or _base_model(backbone) is not None
+    needed = "" if finds_backbone and backbone.options.get("kind") != "custom" else ", backbone=..."
     seeds = ", ".join(map(str, heads.seeds))
     several = (
         f"Its {len(heads.seeds)} heads (seeds {seeds}) are averaged by rank; `load(..., seeds=[{heads.seeds[0]}])`\n"
@@ -128,12 +130,14 @@ def _table(find: Summary, sets: Sequence[EvaluationSet], backbone: BackboneConfi
     lines = []
     for each in [*sets, MEAN]:
         name = "mean of downstream" if each == MEAN else label[each] + (" (upstream)" if each == sets[0] else "")
-        r_auroc, spread, recall = (
-            _value(find, metric, each, backbone, heads, statistic)
-            for metric, statistic in [("auroc_correct", "median"), ("auroc_correct", "spread"), ("r1", "median")]
+        r_auroc, spread, seeds, images = (
+            _value(find, "auroc_correct", each, backbone, heads, statistic)
+            for statistic in ("median", "spread", "seeds", "n")
         )
-        images = math.nan if each == MEAN else _value(find, "auroc_correct", each, backbone, heads, "n")
-        lines.append(f"| {name} | {count(images)} | {number(r_auroc)} ± {number(spread)} | {number(recall)} |")
+        shown = f"{number(r_auroc)} ± {number(spread)}" if seeds > 1 and not math.isnan(r_auroc) else number(r_auroc)
+        images = math.nan if each == MEAN else images
+        recall = _value(find, "r1", each, backbone, heads)
+        lines.append(f"| {name} | {count(images)} | {shown} | {number(recall)} |")
     return "\n".join(
         [
             "## Results",
@@ -161,7 +165,7 @@ def head_parameters(dim: int, hidden: Sequence[int]) -> tuple[int, int]:
 def _cost(backbone: BackboneConfig, heads: HeadsConfig) -> str:
     parameters, products = head_parameters(backbone.dim, heads.hidden)
     share = 100 * parameters / backbone.parameters
-    return f"""## What a head costs
+    return f"""{COST_HEADING}
 
 A head has {parameters:,} parameters ({share:.2g} % of the backbone's {backbone.parameters:,}):
 {4 * parameters / 1e6:.2f} MB in float32, {products:,} multiplications per image.

@@ -205,12 +205,6 @@ def test_any_network_that_returns_vectors_of_the_right_width_will_do(small: Worl
         load(alone)
 
 
-def test_a_name_in_a_checkpoint_never_decides_which_code_runs(tmp_path: Path) -> None:
-    made = pretrained_world.world(tmp_path, kind="custom").export()
-    with pytest.raises(PipelineError, match=r"from the function 'my_networks:build' .* pass that function"):
-        load(made)
-
-
 def test_no_path_of_the_machine_is_in_a_checkpoint(checkpoint: Path, small: World) -> None:
     for file in (CONFIG, "README.md"):
         assert str(small.root) not in (checkpoint / file).read_text()
@@ -242,6 +236,15 @@ def test_the_card_says_what_the_head_costs(checkpoint: Path, small: World) -> No
     text = (checkpoint / "README.md").read_text()
     assert f"A head has {parameters:,} parameters" in text
     assert f"{products:,} multiplications per image" in text
+
+
+def test_the_card_asks_for_a_backbone_only_where_load_does(small: World, checkpoint: Path, tmp_path: Path) -> None:
+    with_function = pretrained_world.world(tmp_path, kind="custom").export()
+    with pytest.raises(PipelineError, match=r"from the function 'my_networks:build' .* pass that function"):
+        load(with_function)  # a name in a checkpoint never decides which code runs
+    alone = small.export("alone3", include_backbone=False)
+    asking = {path for path in (checkpoint, alone, with_function) if "backbone=..." in (path / "README.md").read_text()}
+    assert asking == {alone, with_function}
 
 
 def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:
