@@ -91,6 +91,14 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
             edited("variants.narrow", {"training": {"hidden": [8]}}),
             {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES,
         ),
+        # Its heads read the same cache, and losses that are computed from it once for all seeds.
+        (
+            edited("variants.neighbours", {"training": {"task_loss": "knn"}}),
+            {"task_loss": 2, "head": 2, "evaluate": 4} | PLOTS_AND_CURVES,
+        ),
+        # Nothing in this world reads them, or is calibrated.
+        (edited("task_losses.temperature", 0.5), {}),
+        (edited("evaluation.calibration.alpha", 0.1), {}),
         (edited("evaluation.plots.densities", {"width": 5.0}), {"plot_densities": 1}),
         (edited("evaluation.plots.densities", {"dpi": 100}), {"plot_densities": 1}),
         (edited("evaluation.card_images", 5), {"dataset_card": 2}),
@@ -125,6 +133,9 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         "learning rate of joint training",
         "share of the safe retrieval",
         "add a variant",
+        "another task loss",
+        "temperature of task losses that nothing reads",
+        "error to calibrate for",
         "width of a plot",
         "resolution of a plot",
         "images of a card",
@@ -158,6 +169,8 @@ LIBRARY_EDITS = {
     "evaluation/aggregate.py": VIEWS_OF_METRICS,
     "datasets/digits.py": {},  # a kind that this world doesn't use
     "backbones/custom.py": {},
+    "task_losses/losses.py": {},  # computed for variants that this world doesn't have
+    "calibration/calibrator.py": {},  # made on demand
 }
 
 
