@@ -14,6 +14,7 @@ from pipeline_lib.config.config import Config
 ROOT = Path(__file__).parents[2]
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 METHODS = (ROOT / "docs/methods.md").read_text()
+UNCERTAINTIES = (ROOT / "docs/uncertainties.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -43,6 +44,28 @@ def test_the_example_of_a_model_and_of_a_benchmark_are_valid() -> None:
     world = yaml.safe_load((ROOT / "config.yaml").read_text()) | yaml.safe_load(block)
     del world["ablations"], world["joint_training"]
     assert len(Config.model_validate(world).benchmark_backbones) == 6
+
+
+def test_the_examples_of_using_uncertainties_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(UNCERTAINTIES, "python"):
+        exec(block, names)
+    lines = capsys.readouterr().out.splitlines()
+    promised = re.search(r"# (uncertainty 9 is above .*) \.\.\.", UNCERTAINTIES)
+    assert promised and lines[0].startswith(promised[1])
+    assert len(names["index"]) == 998
+    assert names["on_average"] > 0 and names["surely"] > 0
+
+
+def test_the_example_of_backbones_without_a_classifier_is_valid() -> None:
+    (block,) = blocks(UNCERTAINTIES, "yaml")
+    world = yaml.safe_load((ROOT / "config.yaml").read_text()) | yaml.safe_load(block)
+    del world["ablations"], world["joint_training"]
+    config = Config.model_validate(world)
+    assert config.task_loss_of("dino", "default") == "knn"
 
 
 @pytest.mark.parametrize(("page", "file"), [(DATASETS, "datasets/digits.py"), (METHODS, "methods/cross_entropy.py")])

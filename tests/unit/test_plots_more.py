@@ -101,6 +101,16 @@ def draw_risk(sets: list[EvaluationSet]) -> Figure:
     return risk_coverage.draw({each: selection(rng) for each in sets}, "resnet", "default", 6.75, 3.0)
 
 
+def test_risk_over_coverage_draws_the_baselines_that_there_are() -> None:
+    of_all = selection(np.random.default_rng(0))
+    baselines = {name: u for name, u in of_all.baselines.items() if name != "class_entropy"}
+    without = risk_coverage.Selection(of_all.wrong, of_all.head, baselines)
+    for drawn, expected in ((of_all, True), (without, False)):
+        figure = risk_coverage.draw({EvaluationSet("birds", "test"): drawn}, "dino", "default", 6.75, 3.0)
+        assert ("class_entropy" in [each.get_gid() for each in figure.axes[0].lines]) == expected
+        assert ("class entropy" in all_text(figure)) == expected
+
+
 DRAW = [draw_deteriorations, draw_ambiguity, draw_projection, draw_risk]
 
 

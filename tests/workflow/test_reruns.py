@@ -94,6 +94,14 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
             {"head": 2, "evaluate": 4} | PLOTS_AND_CURVES | {"export": 4},
         ),
         (edited("export", {"backbone": False}), {"export": 2}),
+        # Its heads read the same cache, and losses that are computed from it once for all seeds.
+        (
+            edited("variants.neighbours", {"training": {"task_loss": "knn"}}),
+            {"task_loss": 2, "head": 2, "evaluate": 4} | PLOTS_AND_CURVES | {"export": 4},
+        ),
+        # Nothing in this world reads them, or is calibrated.
+        (edited("task_losses.temperature", 0.5), {}),
+        (edited("evaluation.calibration.alpha", 0.1), {}),
         (edited("evaluation.plots.densities", {"width": 5.0}), {"plot_densities": 1}),
         (edited("evaluation.plots.densities", {"dpi": 100}), {"plot_densities": 1}),
         (edited("evaluation.card_images", 5), {"dataset_card": 2}),
@@ -130,6 +138,9 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         "share of the safe retrieval",
         "add a variant",
         "checkpoints without their backbone",
+        "another task loss",
+        "temperature of task losses that nothing reads",
+        "error to calibrate for",
         "width of a plot",
         "resolution of a plot",
         "images of a card",
@@ -179,6 +190,8 @@ LIBRARY_EDITS = {
     "pretrained/model.py": {},  # loads checkpoints, writes none
     "datasets/digits.py": {},  # a kind that this world doesn't use
     "backbones/custom.py": {},
+    "task_losses/losses.py": {},  # computed for variants that this world doesn't have
+    "calibration/calibrator.py": {},  # made on demand
 }
 
 
