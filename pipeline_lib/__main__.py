@@ -40,6 +40,8 @@ STAGES = {
     "export": "write a checkpoint to take home, with its model card",
     "convert_reference": "convert a checkpoint of the papers' own code",
     "convert": "convert a checkpoint to ONNX or torch.export",
+    "overhead": "measure what heads add to their backbone",
+    "push": "upload a checkpoint to the Hugging Face Hub",
     "score": "score your own images with a checkpoint: table, representations, atlas",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "verify": "check artefacts against their manifests",

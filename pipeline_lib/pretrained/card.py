@@ -13,6 +13,7 @@ from pipeline_lib.pretrained.checkpoint import BackboneConfig, HeadsConfig
 from pipeline_lib.tables.render import count, number
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names
 
+COST_HEADING = "## What a head costs"
 _TASK = "image-feature-extraction"
 _METRICS = {"auroc_correct": "R-AUROC of the uncertainty", "r1": "Recall@1 of the representation"}
 
@@ -161,7 +162,7 @@ def head_parameters(dim: int, hidden: Sequence[int]) -> tuple[int, int]:
 def _cost(backbone: BackboneConfig, heads: HeadsConfig) -> str:
     parameters, products = head_parameters(backbone.dim, heads.hidden)
     share = 100 * parameters / backbone.parameters
-    return f"""## What a head costs
+    return f"""{COST_HEADING}
 
 A head has {parameters:,} parameters ({share:.2g} % of the backbone's {backbone.parameters:,}):
 {4 * parameters / 1e6:.2f} MB in float32, {products:,} multiplications per image.

@@ -1,0 +1,172 @@
+"""What uncertainty heads add to their backbone: parameters, memory, latency.
+
+Principle iv of Pretrained Visual Uncertainties: uncertainties come at next to no cost beside the representation.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline_lib import artefacts
+from pipeline_lib.errors import ArtefactError
+from pipeline_lib.pretrained.card import COST_HEADING
+from pipeline_lib.pretrained.checkpoint import CARD
+
+_WARM_UP = 2
+_MINIMUM_RUNS = 5
+
+
+class Latency(NamedTuple):
+    """Median seconds per batch of the backbone alone, and of what the heads do after it in the same pass."""
+
+    batch: int
+    backbone: float
+    heads: float
+
+    @property
+    def share(self) -> float:
+        """By how much the heads make a pass longer, as a share of the backbone's time."""
+        return self.heads / self.backbone
+
+
+class Overhead(NamedTuple):
+    """What heads cost beside their backbone; bytes are those of weights and buffers."""
+
+    device: str
+    backbone_parameters: int
+    head_parameters: int
+    backbone_bytes: int
+    head_bytes: int
+    latencies: tuple[Latency, ...]
+
+
+def measure(
+    backbone: nn.Module,
+    heads: nn.Module,
+    uncertainty_of: Callable[[Tensor], Tensor],
+    input_size: Sequence[int],
+    batches: Sequence[int] = (1, 8),
+    seconds: float = 5.0,
+) -> Overhead:
+    """Measure on the device where the backbone is, for `seconds` per size of a batch.
+
+    Parameters
+    ----------
+    backbone
+        Maps images [n, 3, H, W] to representations [n, d].
+    heads
+        Whose parameters and buffers count.
+    uncertainty_of
+        Maps representations to uncertainties, by these heads.
+    input_size
+        Channels, height and width of the images.
+    batches
+        Sizes of batches.
+
+    Each pass is timed in two parts, first the backbone, then the heads, so that both see the same machine: what else
+    it does makes both slower, and a comparison of separate passes would take it for a difference.
+    """
+    device = next(backbone.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    latencies = []
+    with torch.inference_mode():
+        for batch in batches:
+            images = torch.randn(batch, *input_size, generator=generator).to(device)
+            latencies.append(_latency(backbone, uncertainty_of, images, seconds))
+    return Overhead(
+        device=_device_name(device),
+        backbone_parameters=_parameters(backbone),
+        head_parameters=_parameters(heads),
+        backbone_bytes=_bytes(backbone),
+        head_bytes=_bytes(heads),
+        latencies=tuple(latencies),
+    )
+
+
+def to_markdown(overhead: Overhead) -> str:
+    """Return a paragraph and a table for people."""
+    share = 100 * overhead.head_parameters / overhead.backbone_parameters
+    rows = [
+        f"| {each.batch} | {1e3 * each.backbone:.2f} | {1e3 * each.heads:.3f} | {100 * each.share:.2f} % |"
+        for each in overhead.latencies
+    ]
+    return "\n".join(
+        [
+            f"Heads: {overhead.head_parameters:,} parameters ({share:.2g} % of the backbone's "
+            f"{overhead.backbone_parameters:,}), {overhead.head_bytes / 1e6:.2f} MB",
+            f"beside {overhead.backbone_bytes / 1e6:.2f} MB.",
+            f"Latency on {overhead.device}, medians:",
+            "",
+            "| images per batch | backbone, ms | heads, ms | added |",
+            "|--:|--:|--:|--:|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def write_into_card(directory: Path, overhead: Overhead) -> None:
+    """Put a measurement into the card of a checkpoint, in place of an earlier one; its manifest stays true.
+
+    Raises `ArtefactError` when the folder is no complete artefact, or its card has lost the section on costs.
+    """
+    manifest = artefacts.read(directory, artefacts.stage_of(directory))
+    card = (directory / CARD).read_text(encoding="utf-8")
+    before, heading, rest = card.partition(f"{COST_HEADING}\n")
+    if not heading:
+        raise ArtefactError(f"{directory / CARD}: has no section '{COST_HEADING}' to write the measurement into")
+    _, following, after = rest.partition("\n## ")
+    changed = f"{before}{heading}\n{to_markdown(overhead)}{following}{after}"
+    with artefacts.writing(directory, manifest.stage, manifest.spec) as draft:
+        draft.facts, draft.inputs = dict(manifest.facts), dict(manifest.inputs)
+        for name in manifest.files:
+            shutil.copyfile(directory / name, draft.path / name)
+        (draft.path / CARD).write_text(changed, encoding="utf-8")
+
+
+def _latency(
+    backbone: nn.Module, uncertainty_of: Callable[[Tensor], Tensor], images: Tensor, seconds: float
+) -> Latency:
+    backbone_times: list[float] = []
+    head_times: list[float] = []
+    finish = torch.cuda.synchronize if images.is_cuda else lambda: None
+    for _ in range(_WARM_UP):
+        uncertainty_of(backbone(images))
+    stop = time.perf_counter() + seconds
+    while time.perf_counter() < stop or len(head_times) < _MINIMUM_RUNS:
+        finish()
+        start = time.perf_counter()
+        representation = backbone(images)
+        finish()
+        between = time.perf_counter()
+        uncertainty_of(representation)
+        finish()
+        head_times.append(time.perf_counter() - between)
+        backbone_times.append(between - start)
+    return Latency(len(images), statistics.median(backbone_times), statistics.median(head_times))
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(value.nbytes for value in [*module.parameters(), *module.buffers()])
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({torch.get_num_threads()} threads)"

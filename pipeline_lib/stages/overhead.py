@@ -1,0 +1,70 @@
+"""Measure what uncertainty heads add to their backbone: parameters, memory, latency.
+
+    python -m pipeline_lib overhead --checkpoint results/checkpoints/resnet/default --write
+    python -m pipeline_lib overhead --architecture vit_small_patch16_224
+
+Do it while the machine does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this stage."""
+    measured = parser.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--checkpoint", metavar="DIR", help="a checkpoint, or its id on the Hub, with all its heads")
+    measured.add_argument("--architecture", metavar="NAME", help="a timm model with random weights and a new head")
+    parser.add_argument("--hidden", nargs="+", type=int, default=[512, 512], metavar="WIDTH", help="of the new head")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="N", help="images per batch")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per batch size (default: 5)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--write", action="store_true", help="put the result into the checkpoint's card")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure and print."""
+    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.pretrained.overhead import measure, to_markdown, write_into_card
+
+    if arguments.write and not (arguments.checkpoint and Path(arguments.checkpoint).is_dir()):
+        raise PipelineError("--write: needs a --checkpoint that is a folder, whose card it can change")
+    if min(arguments.batches) < 1:
+        raise PipelineError(f"--batches {min(arguments.batches)}: a batch has at least one image")
+    parts = _of_checkpoint(arguments) if arguments.checkpoint else _of_architecture(arguments)
+    overhead = measure(*parts, arguments.batches, arguments.seconds)
+    print(to_markdown(overhead), end="")
+    if arguments.write:
+        write_into_card(Path(arguments.checkpoint), overhead)
+
+
+def _of_checkpoint(arguments: argparse.Namespace) -> tuple:
+    from pipeline_lib.pretrained import load
+
+    model = load(arguments.checkpoint, device=arguments.device)
+    return model.backbone, model.heads, model.uncertainty_of, model.config.backbone.data_config.input_size
+
+
+def _of_architecture(arguments: argparse.Namespace) -> tuple:
+    import timm
+    from timm.data import resolve_model_data_config
+
+    from pipeline_lib.backbones.architectures import check_architecture
+    from pipeline_lib.device import choose_device
+    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.heads.model import UncertaintyHead
+    from pipeline_lib.pretrained.model import TimmRepresentation
+
+    try:
+        check_architecture(arguments.architecture)
+    except ValueError as error:
+        raise PipelineError(f"--architecture: {error}") from None
+    device = choose_device(arguments.device)
+    network = timm.create_model(arguments.architecture, pretrained=False).eval().to(device)
+    size = resolve_model_data_config(network)["input_size"]
+    # Some heads widen the pooled features before the classifier.
+    dim = getattr(network, "head_hidden_size", network.num_features)
+    head = UncertaintyHead(dim, arguments.hidden).to(device)
+    return TimmRepresentation(network), head, head, size

@@ -1,0 +1,100 @@
+"""Converted checkpoints say what the model says, in programs that know nothing of this library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import timm
+import torch
+
+from pipeline_lib.__main__ import main
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.pretrained import exchange, load
+from pipeline_lib.pretrained.model import PretrainedModel
+from tests.unit import pretrained_world
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrained_world.world(tmp_path_factory.mktemp("vit"), "test_vit").export()
+
+
+def require_equal(model: PretrainedModel, run: Callable) -> None:
+    """Compare on batches of sizes of which none was seen when the model was traced."""
+    generator = torch.Generator().manual_seed(1)
+    for count in (1, 7):
+        images = torch.randn(count, *model.config.backbone.data_config.input_size, generator=generator)
+        found = [np.asarray(each) for each in run(images)]
+        representation, uncertainty = model(images)
+        assert found[0].shape == tuple(representation.shape)
+        np.testing.assert_allclose(found[0], representation, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[1], uncertainty, rtol=1e-4)
+
+
+def test_an_onnx_file_says_what_the_model_says_for_batches_of_any_size(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.onnx"
+    assert main(["convert", str(checkpoint), "--to", "onnx", "--output", str(file), "--seeds", "1"]) == 0
+    assert f"equal to {checkpoint}" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(file)
+    model = load(checkpoint, seeds=[1])
+    require_equal(model, lambda images: session.run(None, {"images": images.numpy()}))
+    assert [each.name for each in session.get_outputs()] == ["representation", "uncertainty"]
+    transform = json.loads(session.get_modelmeta().custom_metadata_map["transform"])
+    assert transform == model.config.backbone.data_config.model_dump(mode="json")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "weights are inside"
+
+
+def test_an_exported_program_says_what_the_model_says_all_heads_averaged(tmp_path: Path, checkpoint: Path) -> None:
+    model = load(checkpoint)
+    exchange.write_program(model, tmp_path / "model.pt2")
+    require_equal(model, torch.export.load(tmp_path / "model.pt2").module())
+
+
+def test_a_custom_network_that_is_read_by_a_hook_can_be_exported(tmp_path: Path) -> None:
+    made = pretrained_world.world(tmp_path, kind="custom").export()
+    model = load(made, backbone=lambda: timm.create_model("test_resnet", num_classes=62))
+    exchange.write_program(model, tmp_path / "model.pt2")
+    require_equal(model, torch.export.load(tmp_path / "model.pt2").module())
+
+
+class ByValue(torch.nn.Module):
+    """A network that can't be traced: what it computes depends on the pixels."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.sum() > 0:
+            images = images * 2
+        return images.flatten(1)[:, :64]
+
+
+def test_a_network_that_can_not_be_traced_is_named(tmp_path: Path, checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["backbone"]["included"] = False
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in checkpoint.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PipelineError, match=r"torch\.export can't trace the backbone 'mine'") as error:
+        exchange.write_program(load(copy, backbone=ByValue()), tmp_path / "model.pt2")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "model.pt2").exists()
+
+
+def test_a_file_that_says_something_else_is_not_kept(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = load(checkpoint)
+    for weights in other.parameters():
+        weights.data += 0.01
+    program = exchange._traced(other)
+    monkeypatch.setattr(exchange, "_traced", lambda model: program)
+    with pytest.raises(PipelineError, match=r"model\.pt2: the converted model gives other .* it was not written"):
+        exchange.write_program(load(checkpoint), tmp_path / "model.pt2")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,164 @@
+"""Checkpoints go to the Hub and come back, through huggingface_hub, against a server on this machine.
+
+The server speaks as much of the Hub's protocol as an upload of small files and a download need. The transfer of large
+files (LFS, Xet) is the library's own and is not tested here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.pretrained import load
+from pipeline_lib.pretrained.checkpoint import FILES
+from pipeline_lib.pretrained.hub import local_folder, push
+from tests.unit import pretrained_world
+
+REPOSITORY, COMMIT = "me/characters", "1" * 40
+
+
+class Hub(ThreadingHTTPServer):
+    """A Hub with one repository, whose files are kept in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files: dict[str, bytes] = {}
+        self.created: list[dict[str, object]] = []
+        self.tokens: set[str | None] = set()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def _send(self, status: int, content: object, headers: dict[str, str] | None = None) -> None:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.tokens.add(self.headers["Authorization"])
+        path = urlparse(self.path).path
+        if path == "/api/repos/create":
+            self.server.created.append(json.loads(body))
+            self._send(200, {"url": f"{self.server.address}/{REPOSITORY}", "name": REPOSITORY, "id": REPOSITORY})
+        elif path == f"/api/models/{REPOSITORY}/preupload/main":
+            asked = [{**each, "uploadMode": "regular", "shouldIgnore": False} for each in json.loads(body)["files"]]
+            self._send(200, {"files": asked})
+        elif path == f"/api/models/{REPOSITORY}/commit/main":
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            address = f"{self.server.address}/{REPOSITORY}/commit/{COMMIT}"
+            self._send(200, {"success": True, "commitOid": COMMIT, "commitUrl": address})
+        elif path == "/api/validate-yaml":
+            self._send(200, {"errors": [], "warnings": []})
+        else:
+            self._send(404, {"error": f"no such thing: {path}"})
+
+    def do_GET(self) -> None:
+        path = urlparse(self.path).path
+        resolved = f"/{REPOSITORY}/resolve/{COMMIT}/"
+        if path in (f"/api/models/{REPOSITORY}", f"/api/models/{REPOSITORY}/revision/main"):
+            siblings = [{"rfilename": name} for name in self.server.files]
+            self._send(200, {"id": REPOSITORY, "sha": COMMIT, "siblings": siblings})
+        elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for name, content in self.server.files.items()
+            ]
+            self._send(200, tree)
+        elif path.startswith(resolved) and path.removeprefix(resolved) in self.server.files:
+            content = self.server.files[path.removeprefix(resolved)]
+            self._send(200, content, {"ETag": hashlib.sha1(content).hexdigest(), "X-Repo-Commit": COMMIT})
+        else:
+            self._send(404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def run(hub: Hub, cache: Path, *command: str, token: str = "hf_of_me") -> subprocess.CompletedProcess[str]:
+    """Run Python in a process that takes this server for the Hub."""
+    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(cache), "HF_TOKEN": token}
+    return subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+LOAD = """
+import sys, numpy, torch
+from pipeline_lib.pretrained import load
+model = load(sys.argv[1])
+representation, uncertainty = model(torch.ones(2, 3, 32, 32))
+numpy.savez(sys.argv[2], representation=representation, uncertainty=uncertainty)
+"""
+
+
+def test_a_checkpoint_that_was_pushed_is_loaded_by_its_name(tmp_path: Path, hub: Hub) -> None:
+    made = pretrained_world.world(tmp_path).export()
+    (made / "notes.txt").write_text("mine alone")
+    pushed = run(hub, tmp_path / "hf", "-m", "pipeline_lib", "push", str(made), "--repository", REPOSITORY)
+    assert pushed.returncode == 0, pushed.stderr
+    assert pushed.stdout.strip().endswith(f"/commit/{COMMIT}")
+    assert hub.files == {name: (made / name).read_bytes() for name in FILES}, "its own files and no others"
+    assert hub.created[0]["visibility"] == "private"
+    assert hub.tokens == {"Bearer hf_of_me"}
+
+    pulled = run(hub, tmp_path / "hf", "-c", LOAD, REPOSITORY, str(tmp_path / "found.npz"))
+    assert pulled.returncode == 0, pulled.stderr
+    found = np.load(tmp_path / "found.npz")
+    for name, expected in zip(("representation", "uncertainty"), load(made)(torch.ones(2, 3, 32, 32)), strict=True):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_repository_that_is_not_there_is_named_in_one_line(tmp_path: Path, hub: Hub) -> None:
+    command = "from pipeline_lib.pretrained.hub import local_folder; local_folder('me/nothing')"
+    result = run(hub, tmp_path / "hf", "-c", command)
+    last = result.stderr.strip().splitlines()[-1]
+    assert "me/nothing: no such folder, and the Hub can't give a repository of that name" in last
+
+
+def test_what_is_no_checkpoint_is_not_pushed(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is no checkpoint"):
+        push(tmp_path, REPOSITORY)
+
+
+def test_a_folder_is_taken_before_a_repository_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "me" / "characters").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert local_folder("me/characters") == Path("me/characters")

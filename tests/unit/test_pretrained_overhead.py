@@ -1,0 +1,105 @@
+"""What a head adds to its backbone is measured, small, and in the card."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from pipeline_lib import artefacts
+from pipeline_lib.__main__ import main
+from pipeline_lib.errors import ArtefactError
+from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.pretrained import load
+from pipeline_lib.pretrained.model import TimmRepresentation
+from pipeline_lib.pretrained.overhead import measure, write_into_card
+from tests.unit import pretrained_world
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine would be timed too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_papers_head_adds_less_than_two_percent_to_vit_small_at_224_px(one_thread: None) -> None:
+    network = timm.create_model("vit_small_patch16_224").eval()
+    head = UncertaintyHead(network.num_features)
+    found = measure(TimmRepresentation(network), head, head, (3, 224, 224), batches=(1, 8), seconds=0)
+    assert [each.batch for each in found.latencies] == [1, 8]
+    assert max(each.share for each in found.latencies) < 0.02
+    assert found.head_parameters == 384 * 512 + 512 * 512 + 512 + 512 + 512 + 1
+    assert found.head_bytes == 4 * found.head_parameters
+    assert found.backbone_parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_latencies_are_seconds_of_each_part() -> None:
+    backbone = torch.nn.Linear(2, 2)
+    backbone.forward = lambda images: time.sleep(0.02) or images.flatten(1)
+
+    def uncertainty_of(representation: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.005)
+        return representation[:, 0]
+
+    (found,) = measure(backbone, torch.nn.Linear(1, 1), uncertainty_of, (3, 2, 2), batches=(4,), seconds=0).latencies
+    assert 0.02 <= found.backbone < 0.2
+    assert 0.005 <= found.heads < 0.05
+    assert found.share == found.heads / found.backbone
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return pretrained_world.world(tmp_path).export()
+
+
+def test_the_measurement_goes_into_the_card_and_replaces_an_earlier_one(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = artefacts.read(checkpoint, "export")
+    command = ["overhead", "--checkpoint", str(checkpoint), "--write", "--seconds", "0", "--batches", "2", "5"]
+    for _ in range(2):
+        assert main(command) == 0
+    printed = capsys.readouterr().out
+    text = (checkpoint / "README.md").read_text()
+    assert text.count("images per batch") == 1
+    last = printed[printed.rindex("Heads:") :]
+    assert f"## What a head costs\n\n{last}\n## What it is not" in text
+    assert re.search(r"^\| 5 \| [\d.]+ \| [\d.]+ \| [\d.]+ % \|$", text, re.MULTILINE)
+    again = artefacts.read(checkpoint, "export", manifest.spec)
+    assert (again.facts, again.inputs) == (manifest.facts, manifest.inputs)
+    assert {name for name in again.files if again.files[name] != manifest.files[name]} == {"README.md"}
+    assert load(checkpoint).card.text.count("R-AUROC")
+
+
+def test_a_card_without_the_section_is_named(checkpoint: Path) -> None:
+    (checkpoint / "README.md").write_text("my own words")
+    with pytest.raises(ArtefactError, match=r"README\.md: "):
+        write_into_card(checkpoint, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--architecture", "vit_smal_patch16_224"], "did you mean 'vit_small_patch16_224'?"),
+        (["--architecture", "test_vit", "--write"], "--write: needs a --checkpoint that is a folder"),
+        (["--architecture", "test_vit", "--batches", "0"], "--batches 0: a batch has at least one image"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["overhead", *arguments]) == 1
+    assert expected in capsys.readouterr().err
+
+
+def test_any_timm_architecture_is_measured_with_a_new_head(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["overhead", "--architecture", "test_efficientnet", "--seconds", "0", "--hidden", "8", "--batches", "1"]
+    assert main(command) == 0
+    dim = timm.create_model("test_efficientnet").head_hidden_size
+    assert f"Heads: {dim * 8 + 8 + 8 + 1:,} parameters" in capsys.readouterr().out
