@@ -10,7 +10,10 @@ const uncertaintyOf = (i) => sorted[data.rank[i] - 1];
 const labelOf = (i) => (data.label[i] < 0 ? "" : data.labels[data.label[i]]);
 const searchable = data.path.map((path) => path.toLowerCase());
 const number = (value) => value.toLocaleString("en-GB");
-const short = (value) => value.toPrecision(3);
+// As many decimals as tell images apart, however close together their uncertainties are.
+const range = (sorted[sorted.length - 1] - sorted[0]) || 1;
+const decimals = Math.min(12, Math.max(0, Math.ceil(2.3 - Math.log10(range))));
+const short = (value) => value.toFixed(decimals);
 let thumbnails = [];
 let threshold = Infinity;
 let shown = [];
@@ -153,7 +156,7 @@ function open() {
   const facts = [
     ["path", data.path[i]],
     ["label", labelOf(i) || "none"],
-    ["uncertainty u", `${uncertaintyOf(i).toPrecision(5)} (${isRejected(i) ? "rejected" : "kept"})`],
+    ["uncertainty u", `${uncertaintyOf(i).toFixed(decimals + 2)} (${isRejected(i) ? "rejected" : "kept"})`],
     ["rank", `${number(data.rank[i])} of ${number(total)}, 1 is the least uncertain`],
   ];
   byId("facts").replaceChildren(...facts.flatMap(([name, value]) => {
@@ -170,8 +173,8 @@ function open() {
 
 // ---- the threshold ----
 const BARS = 80;
-const lowest = sorted[0], span = (sorted[total - 1] - sorted[0]) || 1;
-const edgeOf = (bar) => lowest + (span * bar) / BARS;
+const lowest = sorted[0];
+const edgeOf = (bar) => lowest + (range * bar) / BARS;
 
 function drawHistogram() {
   const histogram = byId("histogram");
@@ -191,14 +194,14 @@ function drawHistogram() {
 
 // What stands in the field is what is used; rounded up, so that the slider's right end rejects nothing.
 function ofSlider(value) {
-  const exact = value === 1000 ? sorted[total - 1] : lowest + (span * value) / 1000;
-  const unit = 10 ** Math.floor(Math.log10(span) - 3);
+  const exact = value === 1000 ? sorted[total - 1] : lowest + (range * value) / 1000;
+  const unit = 10 ** Math.floor(Math.log10(range) - 3);
   return Number((Math.ceil(exact / unit) * unit).toPrecision(12));
 }
 
 function setThreshold(value, mover) {
   threshold = value;
-  if (mover !== "slider") byId("slider").value = Math.round((1000 * (value - lowest)) / span);
+  if (mover !== "slider") byId("slider").value = Math.round((1000 * (value - lowest)) / range);
   if (mover !== "threshold") byId("threshold").value = value;
   byId("slider").setAttribute("aria-valuetext", `u above ${value} is rejected`);
   [...byId("histogram").children].forEach((box, bar) => {
