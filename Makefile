@@ -1,6 +1,7 @@
 # make reproduce   install into .venv, run the workflow on config.yaml, write results/report.html
 # make test        install into .venv, run the whole test suite
 # make benchmark   print what is fast and how fast, each against its bound in the same run
+# make api         write docs/api.md from the docstrings
 # make lint        formatting and static checks
 # make tfds        install into .venv-tfds what prepares sets of TensorFlow Datasets
 

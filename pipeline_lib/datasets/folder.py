@@ -80,11 +80,12 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
     return found
 
 
-def list_images(root: Path, folder: str) -> tuple[list[str], list[str]]:
+def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[list[str], list[str]]:
     """Return the images and the folders below `root/folder`, relative to `root`, in no particular order.
 
     Links are followed, except to a folder that the link itself lies in: it has nothing new, and never ends.
-    Raises `PipelineError` for a missing folder and for an image that is a broken link.
+    with_broken: list images that are broken links, or no plain files, too.
+    Raises `PipelineError` for a missing folder and, unless they are listed, for an image that is a broken link.
     """
     images: list[str] = []
     folders: list[str] = []
@@ -104,7 +105,7 @@ def list_images(root: Path, folder: str) -> tuple[list[str], list[str]]:
                             folders.append(name)
                             waiting.append((f"{name}/", here))
                     elif is_image_name(entry.name):
-                        if not entry.is_file():
+                        if not with_broken and not entry.is_file():
                             raise PipelineError(f"{entry.path}: a broken link, or no plain file; repair or delete it")
                         images.append(name)
         except FileNotFoundError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # With thumbnails of at most 8 kB, base64 and all else, so many stay below 60 MB.
 ATLAS_IMAGES = 5_000
 THUMBNAIL_BYTES = 8_192
-_TEMPLATE = Path(__file__).with_name("atlas.html")
+_HERE = Path(__file__).parent
 # Side in pixels and WebP quality, the first that is small enough; noise compresses worst.
 _ENCODINGS = ((128, 80), (128, 50), (128, 20), (64, 20))
 _UNREADABLE_SHOWN = 1_000
@@ -84,8 +84,10 @@ def write_atlas(
         "unreadableCount": len(unreadable),
     }
     page = fill(
-        _TEMPLATE.read_text(encoding="utf-8"),
+        (_HERE / "atlas.html").read_text(encoding="utf-8"),
         {
+            "style": (_HERE / "atlas.css").read_text(encoding="utf-8"),
+            "script": (_HERE / "atlas.js").read_text(encoding="utf-8"),
             "title": html.escape(title),
             "subtitle": html.escape(subtitle),
             "facts": json_for_script(facts),

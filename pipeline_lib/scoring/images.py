@@ -91,7 +91,7 @@ def _checked(source: Path, images: Iterator[_Found]) -> list[_Found]:
 
 
 def _in_folder(source: Path) -> Iterator[_Found]:
-    for name in folder.list_images(source, "")[0]:
+    for name in folder.list_images(source, "", with_broken=True)[0]:
         yield _Found(_text(f"{source}/{name}"), _label(name), name, _version(source / name))
 
 
@@ -113,8 +113,8 @@ def _label(name: str) -> str | None:
 def _version(path: Path) -> str:
     try:
         status = os.stat(path)  # noqa: PTH116 (a Path costs three times as much)
-    except OSError as error:
-        raise PipelineError(f"{path}: can't be read ({error.strerror})") from None
+    except OSError:
+        return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
 
 

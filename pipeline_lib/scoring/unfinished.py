@@ -96,8 +96,13 @@ class Unfinished:
     def finish(self) -> None:
         """Put the representations where they belong and forget the chunks."""
         if self._representations is not None:
-            self._array = None
             os.replace(_hidden(self._representations), self._representations)
+        shutil.rmtree(self._folder)
+
+    def discard(self) -> None:
+        """Forget everything."""
+        if self._representations is not None:
+            _hidden(self._representations).unlink(missing_ok=True)
         shutil.rmtree(self._folder)
 
     def _is_ours(self) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--atlas", "also write a page with thumbnails sorted by uncertainty, .html", required=False)
     parser.add_argument(
         "--atlas-images",
-        type=_positive,
+        type=_at_least(1),
         default=5_000,
         metavar="N",
         help="thumbnails on the page; of more images, an even share of all ranks is shown (%(default)s: up to 60 MB)",
@@ -69,14 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the checkpoint holds heads alone, or its backbone is your own code: a timm model name, or the "
         "function that returns the network, in a module below this folder",
     )
-    parser.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="images at a time (%(default)s)")
+    parser.add_argument(
+        "--batch-size", type=_at_least(1), default=64, metavar="N", help="images at a time (%(default)s)"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
     parser.add_argument(
         "--precision", default="float32", choices=("float32", "bfloat16"), help="of the backbone (%(default)s)"
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=_at_least(0),
         default=len(os.sched_getaffinity(0)),
         metavar="N",
         help="processes that decode images; the result does not depend on it (default: one per core, here %(default)s)",
@@ -109,6 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
             score_images(images, model, unfinished, arguments.batch_size, arguments.workers, progress.advance)
         table = score_table(images, unfinished.table())
         if table["error"].null_count == 0:
+            unfinished.discard()
             raise PipelineError(f"none of the {len(images)} images can be read; the first: {table['error'][0]}")
         write_scores(table, arguments.out)
         if arguments.atlas is not None:
@@ -161,8 +165,12 @@ def _report(table: pa.Table, out: Path) -> None:
             print(f"  {error}", file=sys.stderr)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': must be at least 1")
-    return value
+def _at_least(minimum: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `minimum` on."""
+
+    def read(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"'{text}': must be a whole number of at least {minimum}")
+        return int(text)
+
+    return read
