@@ -64,6 +64,8 @@ def command(*targets: str) -> list[str]:
     """Return the command that runs the workflow by its Slurm profile, on a cluster without accounting."""
     return [
         *(sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/slurm", "--jobs", "4"),
+        # The most that one job may reserve, for those of a group that would run side by side.
+        *("--cores", "2"),
         *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"),
         *("--groups", *(f"{rule}=evaluation" for rule in GROUPED), "--", *(targets or TARGETS)),
     ]
