@@ -13,7 +13,7 @@ min_version("9.9")
 # A config file from the command line replaces the default; mixed into it, two worlds would run as one.
 if not workflow.configfiles:
 
-    configfile: f"{workflow.basedir}/config.yaml"
+    configfile: f"{workflow.current_basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"

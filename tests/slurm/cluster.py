@@ -113,10 +113,10 @@ class Cluster:
         files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
         # munged distrusts folders that others may write to, such as those below /tmp.
         self._start("munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files)
-        _wait_until((folder / "munge.socket").exists, 20, self._logs)
+        wait_until((folder / "munge.socket").exists, 20, self._logs)
         self._start("slurmctld", "-D")
         self._start("slurmd", "-D")
-        _wait_until(lambda: self.squeue("--noheader") is not None and self._node_is_up(), 60, self._logs)
+        wait_until(lambda: self.squeue("--noheader") is not None and self._node_is_up(), 60, self._logs)
 
     def kill(self, daemon: str) -> None:
         """`kill -9` one daemon ("slurmctld" or "slurmd")."""
@@ -127,7 +127,7 @@ class Cluster:
     def stop(self) -> None:
         """Cancel all jobs and end the daemons."""
         subprocess.run(["scancel", "--full", "--user", getpass.getuser()], env=self.environment, check=False)
-        _wait_until(lambda: not self.squeue("--noheader"), 20, lambda: "")
+        wait_until(lambda: not self.squeue("--noheader"), 20, lambda: "")
         for daemon in ("slurmd", "slurmctld", "munged"):
             process = self._daemons.pop(daemon, None)
             if process is not None:
@@ -175,7 +175,8 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
+    """Wait until a condition holds; raises `RuntimeError` with an explanation when it doesn't in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -25,8 +25,8 @@ def test_conda_installs_the_same_pins_as_pip() -> None:
 def test_every_requirement_of_the_project_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["test"], *extras["tfds"], *extras["huggingface"], *extras["webdataset"]]
-    wanted += [*extras["distributed"], *extras["onnx"]]
+    named = ["test", "tfds", "huggingface", "webdataset", "distributed", "onnx", "slurm", "cluster-generic"]
+    wanted = [*project["dependencies"], *(requirement for extra in named for requirement in extras[extra])]
     names = {re.split(r"[\[<>=!~ ;]", requirement)[0] for requirement in wanted} - {project["name"]}
     pinned = {re.split(r"==", pin)[0].lower().replace("_", "-") for pin in pins("requirements.txt")}
     assert {name.lower().replace("_", "-") for name in names} <= pinned

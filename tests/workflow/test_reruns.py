@@ -178,6 +178,11 @@ def test_a_change_on_the_command_line_counts_like_one_in_the_file(world: Workflo
     assert world.planned("--config", "seeds=[1,2]") == EVERY_HEAD
 
 
+def test_what_jobs_ask_of_a_scheduler_makes_nothing_stale(world: Workflow) -> None:
+    asked = ("head:mem_mb=1", "features:runtime=5", "backbone:gpu=2", "features:cpus_per_task=9")
+    assert world.planned("--default-resources", "mem_mb=1", "--set-resources", *asked) == {}
+
+
 LIBRARY_EDITS = {
     "plots/zero_shot.py": {"plot_zero_shot": 1},
     "tables/zero_shot.py": {"table_zero_shot": 1},

@@ -8,19 +8,25 @@ from pathlib import Path
 
 # The folder of this repository, also when another workflow uses this one as a module.
 ROOT = str(Path(str(workflow.current_basedir)).parents[1])
+if not Path(ROOT, "pipeline_lib").is_dir():
+    sys.exit(
+        f"{workflow.current_basedir}: the library 'pipeline_lib' is not beside these rules; clone the repository, and "
+        "name the Snakefile of the clone in `module`, instead of fetching the rules alone"
+    )
 sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
 from pipeline_lib import runner
 from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
-from pipeline_lib.config.load import parse_config
+from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.provenance import code_digest
 from killed_runs import begin_run, check_writable, heal_killed_run
 
 try:
-    CONFIG = parse_config(config)
+    # Another workflow that uses this one as a module may give it no config.
+    CONFIG = parse_config(config) if config else load_config(Path(ROOT, "config.yaml"))
 except PipelineError as error:
     sys.exit(f"config error: {error}")
 
