@@ -29,6 +29,11 @@ CONTENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "pipeline_lib.arrays.evaluation": None,
         "pipeline_lib.arrays.report": ("write_report",),
     },
+    "Use uncertainties": {
+        "pipeline_lib.retrieval.safe_index": ("SafeIndex", "Found"),
+        "pipeline_lib.calibration.calibrator": ("Calibrator",),
+        "pipeline_lib.calibration.risk_control": None,
+    },
     "Retrieval": {
         "pipeline_lib.retrieval.neighbours": None,
         "pipeline_lib.retrieval.restricted": None,
