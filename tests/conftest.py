@@ -8,7 +8,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 # They share one finished run of the tiny world.
-SHARING_A_RUN = tuple(f"tests/workflow/test_{name}.py" for name in ("faults", "lost_records", "report", "reruns"))
+SHARING_A_RUN = tuple(
+    f"tests/workflow/test_{name}.py" for name in ("faults", "logs", "lost_records", "report", "reruns")
+)
 
 
 class OneProcessPerFile(LoadScopeScheduling):
