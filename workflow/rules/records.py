@@ -54,6 +54,15 @@ def link_records(directory: Path, results: Path) -> int:
     return len(unknown)
 
 
+def link_read_only(directory: Path, results: Path) -> None:
+    """Let Snakemake read the records of results that can't be written: nothing is marked or given another time."""
+    records, link = results / RECORDS, directory / ".snakemake" / "metadata"
+    if link.is_symlink():
+        link.unlink()
+    if records.is_dir() and not link.exists():
+        link.symlink_to(records.absolute(), target_is_directory=True)
+
+
 def is_linked(directory: Path, results: Path) -> bool:
     """Return whether Snakemake keeps its records for a working directory in these results."""
     records, link = results / RECORDS, directory / ".snakemake" / "metadata"
