@@ -200,7 +200,7 @@ def test_a_disk_that_fills_up_at_any_point_of_a_run_costs_nothing_once_there_is_
     workflow = Workflow(tmp_path, TINY_WORLD)
     script = """
         mkdir -p results; target=results/datasets/greek/manifest.json
-        for size in 8k 24k 36k; do
+        for size in 8k 28k; do
             mount -t tmpfs -o size=$size tmpfs results || exit 77
             "$@" $target >>out.log 2>&1 && echo "$size: enough"
             mount -o remount,size=10m results || exit 77
@@ -209,9 +209,9 @@ def test_a_disk_that_fills_up_at_any_point_of_a_run_costs_nothing_once_there_is_
         done"""
     result = in_namespace(script, *workflow.command(), cwd=tmp_path)
     assert result.stdout == "", result.stdout + (tmp_path / "again.log").read_text()[-2000:]
-    assert (tmp_path / "out.log").read_text().count("No space left on device") >= 3
+    assert (tmp_path / "out.log").read_text().count("No space left on device") >= 2
     manifests = list(tmp_path.glob("manifest-*.json"))
-    assert len(manifests) == 3
+    assert len(manifests) == 2
     assert {file_digest(path) for path in manifests} == {
         file_digest(tiny.directory / "results/datasets/greek" / MANIFEST)
     }
