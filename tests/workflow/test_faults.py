@@ -30,13 +30,16 @@ def kill_when(workflow: Workflow, condition: Callable[[Path], bool]) -> None:
         process = subprocess.Popen(
             workflow.command(), cwd=workflow.directory, stdout=log, stderr=log, start_new_session=True
         )
-        deadline = time.monotonic() + 300
-        while not condition(workflow.directory / "results"):
-            assert process.poll() is None, (workflow.directory / "killed.log").read_text()[-3000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        deadline = time.monotonic() + 900
+        try:
+            while not condition(workflow.directory / "results"):
+                assert process.poll() is None, (workflow.directory / "killed.log").read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def extracting(results: Path) -> bool:
