@@ -9,7 +9,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # They share one finished run of the tiny world.
 SHARING_A_RUN = tuple(
-    f"tests/workflow/test_{name}.py" for name in ("executors", "faults", "lost_records", "report", "reruns", "slurm")
+    f"tests/workflow/test_{name}.py"
+    for name in ("executors", "faults", "logs", "lost_records", "report", "reruns", "slurm")
 )
 
 

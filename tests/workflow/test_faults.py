@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,13 +30,16 @@ def kill_when(workflow: Workflow, condition: Callable[[Path], bool]) -> None:
         process = subprocess.Popen(
             workflow.command(), cwd=workflow.directory, stdout=log, stderr=log, start_new_session=True
         )
-        deadline = time.monotonic() + 300
-        while not condition(workflow.directory / "results"):
-            assert process.poll() is None, (workflow.directory / "killed.log").read_text()[-3000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        deadline = time.monotonic() + 900
+        try:
+            while not condition(workflow.directory / "results"):
+                assert process.poll() is None, (workflow.directory / "killed.log").read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def extracting(results: Path) -> bool:
@@ -122,3 +128,176 @@ def test_a_flipped_bit_is_named_and_healed_by_verify(tiny: Workflow) -> None:
     tiny.snakemake(*train_again)
     assert digests(tiny) == before
     assert tiny.planned() == {}
+
+
+HEAD = Path("results/heads/resnet/default/seed1")
+
+
+def processes(directory: Path, words: bytes) -> list[int]:
+    """Return the processes that work in a folder and whose command line holds these words."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == directory and words in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def start_training(workflow: Workflow) -> tuple[subprocess.Popen[bytes], int]:
+    """Delete a head, start a run that trains it, and return that run and its job's process."""
+    shutil.rmtree(workflow.directory / HEAD)
+    with open(workflow.directory / "run.log", "w") as log:
+        command = workflow.command(str(HEAD / MANIFEST))
+        run = subprocess.Popen(command, cwd=workflow.directory, stdout=log, stderr=log, start_new_session=True)
+    wait_for(lambda: run.poll() is not None or processes(workflow.directory, b"pipeline_lib\0head"))
+    (job,) = processes(workflow.directory, b"pipeline_lib\0head")
+    return run, job
+
+
+def test_a_killed_job_is_reported_and_the_same_command_completes(tiny: Workflow, tmp_path: Path) -> None:
+    workflow = tiny.copy(tmp_path / "copy")
+    run, job = start_training(workflow)
+    os.kill(job, signal.SIGKILL)
+    assert run.wait() == 1
+    said = (workflow.directory / "run.log").read_text()
+    assert "Killed" in said and "Error in rule head" in said
+    workflow.snakemake(str(HEAD / MANIFEST))
+    assert digests(workflow) == digests(tiny)
+    assert not list((workflow.directory / "results").rglob("*.partial-*"))
+
+
+def test_jobs_end_with_their_killed_snakemake_and_the_same_command_completes(tiny: Workflow, tmp_path: Path) -> None:
+    """Were they to go on, the same command would write the same files beside them."""
+    workflow = tiny.copy(tmp_path / "copy")
+    run, _ = start_training(workflow)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not processes(workflow.directory, b"pipeline_lib"), seconds=20)
+    assert not (workflow.directory / HEAD / MANIFEST).exists()
+    workflow.snakemake(str(HEAD / MANIFEST))
+    assert digests(workflow) == digests(tiny)
+    assert not list((workflow.directory / "results").rglob("*.partial-*"))
+
+
+def in_namespace(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a bash script with mounts of its own; it exits with 77 where it can't mount."""
+    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash", *map(str, arguments)]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode != 77, f"this test needs to mount a file system: {result.stderr}"
+    return result
+
+
+def test_a_disk_that_fills_up_at_any_point_of_a_run_costs_nothing_once_there_is_space(
+    tiny: Workflow, tmp_path: Path
+) -> None:
+    """The results lie on a real file system of a few pages; each size ends the run at another file."""
+    workflow = Workflow(tmp_path, TINY_WORLD)
+    script = """
+        mkdir -p results; target=results/datasets/greek/manifest.json
+        for size in 8k 28k; do
+            mount -t tmpfs -o size=$size tmpfs results || exit 77
+            "$@" $target >>out.log 2>&1 && echo "$size: enough"
+            mount -o remount,size=10m results || exit 77
+            "$@" $target >>again.log 2>&1 || echo "$size: still fails"
+            cp $target manifest-$size.json; find results -name "*.partial-*"; umount results
+        done"""
+    result = in_namespace(script, *workflow.command(), cwd=tmp_path)
+    assert result.stdout == "", result.stdout + (tmp_path / "again.log").read_text()[-2000:]
+    assert (tmp_path / "out.log").read_text().count("No space left on device") >= 2
+    manifests = list(tmp_path.glob("manifest-*.json"))
+    assert len(manifests) == 2
+    assert {file_digest(path) for path in manifests} == {
+        file_digest(tiny.directory / "results/datasets/greek" / MANIFEST)
+    }
+
+
+def test_a_read_only_results_folder_is_said_before_any_job_and_can_still_be_read(
+    tiny: Workflow, tmp_path: Path
+) -> None:
+    workflow = tiny.copy(tmp_path / "copy")
+    shutil.rmtree(workflow.directory / HEAD)
+    script = """
+        mount --bind -o ro results results || exit 77
+        "$@" results/metrics.csv --allowed-rules metrics >nothing.log 2>&1 || echo "a run with nothing to do failed"
+        "$@" results/heads/resnet/default/seed1/manifest.json"""
+    result = in_namespace(script, *workflow.command(), cwd=workflow.directory)
+    assert result.returncode == 1
+    (line,) = [line for line in (result.stdout + result.stderr).splitlines() if "error:" in line.lower()]
+    assert line.startswith("error: results: can't be written (Read-only file system); make it writable")
+    assert "Nothing to be done" in (workflow.directory / "nothing.log").read_text()
+    assert "Traceback" not in result.stderr
+    workflow.snakemake(str(HEAD / MANIFEST))
+    assert digests(workflow) == digests(tiny)
+
+
+DAMAGED = {
+    "results/datasets/greek/index.parquet": "dataset",
+    "results/features/resnet/greek/test/eval/blocks": "evaluation_features",
+    "results/neighbours/resnet/greek/test/neighbours.parquet": "neighbours",
+    "results/heads/resnet/default/seed1/head.safetensors": "head",
+    "results/evaluation/resnet/heads/default/greek/test/scores.parquet": "evaluate",
+}
+
+
+def test_each_kind_of_damaged_artefact_is_named_and_made_again_with_the_same_bytes(
+    tiny: Workflow, tmp_path: Path
+) -> None:
+    """Cut, flipped, emptied: each file differently; `verify` names them all, and removes them on demand."""
+    workflow = tiny.copy(tmp_path / "copy")
+    damaged = []
+    for number, name in enumerate(DAMAGED):
+        path = workflow.directory / name
+        if path.is_dir():  # the arrays of a block
+            path = max(
+                (p for p in path.rglob("*") if p.is_file() and p.name != MANIFEST), key=lambda p: p.stat().st_size
+            )
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 16
+        path.write_bytes([bytes(data), data[: len(data) // 2], b""][number % 3])
+        damaged.append(str(path.relative_to(workflow.directory)))
+    verify = [sys.executable, "-m", "pipeline_lib", "verify", "--results", "results"]
+    report = subprocess.run([*verify, "--remove"], cwd=workflow.directory, capture_output=True, text=True, check=True)
+    for path in damaged:
+        assert f"{path}: " in report.stdout
+    target = "results/evaluation/resnet/heads/default/greek/test/manifest.json"
+    result = workflow.snakemake(target)
+    made = set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", result.stdout + result.stderr, re.MULTILINE))
+    assert set(DAMAGED.values()) <= made
+    assert digests(workflow) == digests(tiny)
+
+
+def test_a_worker_process_that_dies_ends_the_job_with_one_line_and_the_next_gives_the_same_bytes(
+    tiny: Workflow, tmp_path: Path
+) -> None:
+    """As when the machine runs out of memory and kills the largest process."""
+    block = next((tiny.directory / "results/features/resnet/latin/train/train/blocks").iterdir())
+    spec = json.loads((block / MANIFEST).read_text())["spec"]
+    inputs = [
+        f"--dataset={tiny.directory}/results/datasets/latin",
+        f"--backbone={tiny.directory}/results/backbones/resnet",
+    ]
+    command = [sys.executable, "-m", "pipeline_lib", "features", "--spec", json.dumps(spec), *inputs, "--workers", "1"]
+    command += ["--output", str(tmp_path / "view" / block.name)]
+    with open(tmp_path / "job.log", "w") as log:
+        job = subprocess.Popen(command, cwd=tiny.directory, stdout=log, stderr=log)
+        # A worker is a copy of the job; torch starts other programs of its own.
+        wait_for(lambda: job.poll() is not None or len(processes(tiny.directory, b"pipeline_lib\0features")) > 1)
+        (worker,) = set(processes(tiny.directory, b"pipeline_lib\0features")) - {job.pid}
+        os.kill(worker, signal.SIGKILL)
+        assert job.wait() == 1
+    said = (tmp_path / "job.log").read_text()
+    (line,) = [line for line in said.splitlines() if "error:" in line]
+    assert "features: error: a process that decodes images died" in line and "features.workers" in line
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("view/*"))
+    subprocess.run(command, cwd=tiny.directory, capture_output=True, check=True)
+    assert file_digest(tmp_path / "view" / block.name / MANIFEST) == file_digest(block / MANIFEST)

@@ -53,6 +53,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 def test_a_second_run_has_nothing_to_do(world: Workflow) -> None:
     result = world.snakemake()
     assert "Nothing to be done" in result.stdout + result.stderr
+    assert " of work in " not in result.stdout + result.stderr  # no summary of nothing
 
 
 NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_class": {"test": 2}}

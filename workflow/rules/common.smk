@@ -36,7 +36,7 @@ if workflow.is_main_process and ROOT != workflow.basedir:
 elif workflow.is_main_process:
     try:
         begin_run(Path.cwd(), Path(CONFIG.results_dir), dry_run=workflow.output_settings.dryrun)
-    except PipelineError as error:
+    except (PipelineError, OSError) as error:  # of a full disk, say
         sys.exit(f"error: {error}")
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.

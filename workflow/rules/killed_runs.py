@@ -15,7 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
-from records import forget_the_future, is_linked, link_records, mark_replaced, named_output
+from records import forget_the_future, is_linked, link_read_only, link_records, mark_replaced, named_output
 
 from pipeline_lib.errors import PipelineError
 
@@ -30,7 +30,11 @@ def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """
     alone = heal_killed_run(directory)
     free = _hold(results, until_the_end=not dry_run)
-    if not (free and os.access(results, os.W_OK)):
+    if not free:
+        return
+    if not os.access(results, os.W_OK):
+        if alone:
+            link_read_only(directory, results)
         return
     if alone:
         unknown = link_records(directory, results)

@@ -43,7 +43,8 @@ def link_records(directory: Path, results: Path) -> int:
     records, link = results / RECORDS, directory / ".snakemake" / "metadata"
     if is_linked(directory, results):
         return 0
-    records.mkdir(parents=True, exist_ok=True)
+    for folder in (records, link.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     _take_over(link, records, results)
     link.symlink_to(records.absolute(), target_is_directory=True)
     _restore_times(directory, records)
@@ -51,6 +52,15 @@ def link_records(directory: Path, results: Path) -> int:
     for path in unknown:
         _write(_record_path(records, str(path)), {"params": [UNKNOWN], "record_format_version": _RECORD_FORMAT})
     return len(unknown)
+
+
+def link_read_only(directory: Path, results: Path) -> None:
+    """Let Snakemake read the records of results that can't be written: nothing is marked or given another time."""
+    records, link = results / RECORDS, directory / ".snakemake" / "metadata"
+    if link.is_symlink():
+        link.unlink()
+    if records.is_dir() and not link.exists():
+        link.symlink_to(records.absolute(), target_is_directory=True)
 
 
 def is_linked(directory: Path, results: Path) -> bool:
@@ -121,13 +131,13 @@ def _take_over(link: Path, records: Path, results: Path) -> None:
         for path, output in _recorded(link.resolve()):
             target = records / path.relative_to(link.resolve())
             if output.is_relative_to(results) and not target.exists():
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
         link.unlink()
     elif link.is_dir():
-        for path, _ in _recorded(link):
+        for path, _ in list(_recorded(link)):
             target = records / path.relative_to(link)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 shutil.move(path, target)
         shutil.rmtree(link)
