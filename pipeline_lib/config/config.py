@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -57,6 +57,9 @@ class Config(Section):
     ablations: Ablations | None = Field(None, description="Changes of the recipe to compare; null = none.")
     joint_training: JointTraining | None = Field(None, description="Training of both from images; null = none.")
     benchmark: Benchmark | None = Field(None, description="Methods of the URL benchmark to train; null = none.")
+    curves: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="Where the curves of methods also go while they train, besides curve.jsonl of each."
+    )
     evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
 
     @field_validator("datasets", "backbones", mode="after")

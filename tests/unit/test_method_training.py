@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipeline_lib.errors import PipelineError
 from pipeline_lib.features.extract import extract_block
 from pipeline_lib.method_training import artefact as method_artefact
 from pipeline_lib.method_training.artefact import write_method
+from pipeline_lib.method_training.curves import CurveSinks
 from pipeline_lib.method_training.train import MethodTrainer, peak_rate, relative_rate
 from tests.unit import worlds
 
@@ -55,12 +57,9 @@ def curve(files: dict[str, bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in files["curve.jsonl"].splitlines()]
 
 
-@pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
 @pytest.mark.parametrize("kind", kinds.kinds("methods"))
-def test_every_method_becomes_a_backbone_whose_uncertainty_is_cached(
-    images: Path, tmp_path: Path, kind: str, architecture: str
-) -> None:
-    files = train(images, tmp_path / "model", make_spec(kind, architecture, epochs=1, warmup_epochs=0))
+def test_every_method_becomes_a_backbone_whose_uncertainty_is_cached(images: Path, tmp_path: Path, kind: str) -> None:
+    files = train(images, tmp_path / "model", make_spec(kind, epochs=1, warmup_epochs=0))
     before, after = curve(files)
     assert before["loss"] is None
     assert np.isfinite(after["loss"])
@@ -133,7 +132,7 @@ def test_a_rate_of_zero_only_evaluates(images: Path, tmp_path: Path) -> None:
 def test_frozen_parts_never_move_and_all_others_do(
     architecture: str, kind: str, frozen: list[str], whole: tuple[str, ...]
 ) -> None:
-    """In training mode SNGP moves BatchNorm statistics and the power iteration's vectors; EMA and decay, all weights."""
+    """In training mode SNGP moves the power iteration's vectors as well; EMA and weight decay move all weights."""
     subject = trainer(kind, architecture, frozen=frozen, ema_decay=0.5, weight_decay=0.1, warmup_epochs=0)
     for state in (subject.model.state_dict(), subject.evaluated.state_dict()):
         before = {name: value.clone() for name, value in state.items()}
@@ -252,3 +251,56 @@ def test_a_benchmark_is_a_backbone_per_architecture_method_and_seed() -> None:
 def test_wrong_methods_are_named(method: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Options.model_validate({"kind": "method", "architecture": "test_resnet", "method": method})
+
+
+def losses_of(files: dict[str, bytes]) -> list[float]:
+    return [record["loss"] for record in curve(files)[1:]]
+
+
+def test_tensorboard_reads_the_curve_also_of_a_training_that_went_on(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    spec = make_spec(epochs=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_at(patch, 2)
+        write_method(spec, images, tmp_path / "model", sinks=["tensorboard"])
+    write_method(spec, images, tmp_path / "model", sinks=["tensorboard"])
+    files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    events = EventAccumulator(str(tmp_path / "model.curves/tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (epoch, pytest.approx(loss)) for epoch, loss in enumerate(losses_of(files), start=1)
+    ]
+    assert [event.value for event in events.Scalars("r1")] == pytest.approx([each["r1"] for each in curve(files)])
+
+
+def test_weights_and_biases_keeps_the_curve_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    with CurveSinks(["wandb"], tmp_path / "model", make_spec()) as sinks:
+        sinks.write({"epoch": 0, "loss": None, "r1": 0.25})
+        sinks.write({"epoch": 1, "loss": 1.5, "r1": 0.75})
+    (file,) = (tmp_path / "model.curves/wandb").glob("wandb/offline-run-*/*.wandb")
+    store, found = DataStore(), []
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = Record.FromString(data)
+        if record.HasField("history"):
+            items = record.history.item
+            found.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
+    shown = [{name: value for name, value in each.items() if not name.startswith("_")} for each in found]
+    assert shown == [{"r1": 0.25}, {"loss": 1.5, "r1": 0.75}]
+    assert [each["_step"] for each in found] == [0, 1]
+
+
+@pytest.mark.parametrize(("sink", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+def test_a_sink_whose_package_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sink: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(PipelineError, match=rf"curves: '{sink}' was asked for, .*pip install '.\[{sink}\]'"):
+        CurveSinks([sink], tmp_path / "model", make_spec())
