@@ -86,7 +86,7 @@ class _WeightsAndBiases:
             raise _missing("wandb", "wandb") from None
         folder.mkdir(parents=True, exist_ok=True)
         # The same training goes on in the same run, which ignores the epochs that it has already.
-        run = f"{spec['name']}-{xxhash.xxh3_64_hexdigest(canonical_json(spec))}"
+        run = f"{spec['name']}-{xxhash.xxh3_64_hexdigest(canonical_json(spec).encode())}"
         project = "pretrained-visual-uncertainties"
         self._run = wandb.init(
             project=project, name=spec["name"], id=run, resume="allow", dir=folder, config=dict(spec)
@@ -96,7 +96,7 @@ class _WeightsAndBiases:
         self._run.log(dict(values), step=epoch)
 
     def close(self) -> None:
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 _SINKS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}

@@ -11,8 +11,9 @@ Every model has the same face: `logits, uncertainty, embedding = model(images)`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline_lib.config.section import Section
@@ -21,6 +22,13 @@ from pipeline_lib.methods.whole_batch import gathered
 
 class MethodOptions(Section):
     """The base of every method's options; each method adds its `kind` and its hyperparameters."""
+
+
+# Of methods whose published numbers the reference code's faults may have changed.
+Compat = Annotated[
+    Literal["reference"] | None,
+    Field(description="`reference` repeats the faults of the reference code that docs/methods.md lists; null = none."),
+]
 
 
 class Prediction(NamedTuple):

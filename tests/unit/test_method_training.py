@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from safetensors.torch import load_file
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.method import Options
 from pipeline_lib.backbones.training_images import Batch
-from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.errors import PipelineError
@@ -57,8 +57,8 @@ def curve(files: dict[str, bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in files["curve.jsonl"].splitlines()]
 
 
-@pytest.mark.parametrize("kind", kinds.kinds("methods"))
-def test_every_method_becomes_a_backbone_whose_uncertainty_is_cached(images: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["cross_entropy", "hib", "mc_dropout"])
+def test_the_uncertainty_of_a_method_is_cached(images: Path, tmp_path: Path, kind: str) -> None:
     files = train(images, tmp_path / "model", make_spec(kind, epochs=1, warmup_epochs=0))
     before, after = curve(files)
     assert before["loss"] is None
@@ -275,9 +275,27 @@ def test_tensorboard_reads_the_curve_also_of_a_training_that_went_on(
     assert [event.value for event in events.Scalars("r1")] == pytest.approx([each["r1"] for each in curve(files)])
 
 
+def offline_messages(content: bytes) -> Iterator[bytes]:
+    """Yield the messages of an offline run: a header of 7 bytes, then pieces in blocks of 32 KiB.
+
+    A piece has 4 bytes of checksum, 2 of its length, 1 of its kind (1 = a whole message, 4 = the last of one). What is
+    left of a block without room for these 7 bytes is empty.
+    """
+    start, message = 7, b""
+    while start + 7 <= len(content):
+        if (left := 32768 - start % 32768) < 7:
+            start += left
+            continue
+        stop = start + 7 + int.from_bytes(content[start + 4 : start + 6], "little")
+        message += content[start + 7 : stop]
+        if content[start + 6] in (1, 4):
+            yield message
+            message = b""
+        start = stop
+
+
 def test_weights_and_biases_keeps_the_curve_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -285,10 +303,8 @@ def test_weights_and_biases_keeps_the_curve_offline(tmp_path: Path, monkeypatch:
         sinks.write({"epoch": 0, "loss": None, "r1": 0.25})
         sinks.write({"epoch": 1, "loss": 1.5, "r1": 0.75})
     (file,) = (tmp_path / "model.curves/wandb").glob("wandb/offline-run-*/*.wandb")
-    store, found = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = Record.FromString(data)
+    found = []
+    for record in map(Record.FromString, offline_messages(file.read_bytes())):
         if record.HasField("history"):
             items = record.history.item
             found.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
