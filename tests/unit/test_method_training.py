@@ -295,6 +295,7 @@ def offline_messages(content: bytes) -> Iterator[bytes]:
 
 
 def test_weights_and_biases_keeps_the_curve_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -302,6 +303,7 @@ def test_weights_and_biases_keeps_the_curve_offline(tmp_path: Path, monkeypatch:
     with CurveSinks(["wandb"], tmp_path / "model", make_spec()) as sinks:
         sinks.write({"epoch": 0, "loss": None, "r1": 0.25})
         sinks.write({"epoch": 1, "loss": 1.5, "r1": 0.75})
+    wandb.teardown()  # its service writes the rest of the file when it ends, as it does with the training's process
     (file,) = (tmp_path / "model.curves/wandb").glob("wandb/offline-run-*/*.wandb")
     found = []
     for record in map(Record.FromString, offline_messages(file.read_bytes())):
