@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
@@ -40,13 +40,19 @@ class ImageBatches:
         Images per batch; the last batch is smaller, and so is one with an image that can't be decoded.
     workers
         Processes that decode and view; the batches don't depend on it. With 0, up to 1 GiB of decoded images is kept.
+    part, parts
+        Only this one of so many equal parts of each batch, in its order, is decoded and yielded: what one of several
+        processes that train together sees. All parts have equally many batches, some of which may be empty.
 
     `skipped` maps the sample_id of each image that could not be decoded to the reason. One more than the dataset
     allows raises `UnreadableImageError` naming it.
     """
 
-    def __init__(self, images: ImageDataset, view: View, batch_size: int, workers: int = 0) -> None:
+    def __init__(
+        self, images: ImageDataset, view: View, batch_size: int, workers: int = 0, part: int = 0, parts: int = 1
+    ) -> None:
         self.images, self.batch_size, self._workers = images, batch_size, workers
+        self._part, self._parts = part, parts
         self._views = _Views(images, view, 0 if workers else _DECODED_BYTES)
         self.skipped: dict[int, str] = {}
 
@@ -63,27 +69,47 @@ class ImageBatches:
 
     def _batches(self, epoch: int, label_seed: int | None, order_seed: int | None) -> Iterator[Batch]:
         self._views.epoch, self._views.label_seed = epoch, label_seed
+        generator = torch.Generator().manual_seed(order_seed or 0)
+        order = (
+            SequentialSampler(self._views) if order_seed is None else RandomSampler(self._views, generator=generator)
+        )
         loader = DataLoader(
             self._views,
-            batch_size=self.batch_size,
-            shuffle=order_seed is not None,
-            generator=torch.Generator().manual_seed(order_seed or 0),
+            batch_sampler=_PartsOfBatches(order, self.batch_size, self._part, self._parts),
+            generator=generator,
             num_workers=self._workers,
             collate_fn=_collate,
         )
         for batch, errors in loaded(loader):
-            for position, error in errors:
-                self._skip(position, error)
-            if batch is not None:
-                yield batch
+            self.skip({int(self.images.sample_id[position]): error for position, error in errors})
+            if batch is not None or self._parts > 1:
+                yield batch or _EMPTY
 
-    def _skip(self, position: int, error: str) -> None:
-        self.skipped[int(self.images.sample_id[position])] = error
+    def skip(self, errors: Mapping[int, str]) -> None:
+        """Leave out images: the sample_id of each and why; raises where these are more than the dataset allows."""
+        self.skipped |= errors
         if len(self.skipped) > self.images.skip_unreadable:
+            error = list(self.skipped.values())[-1]
             raise UnreadableImageError(
                 f"{error}; repair or remove it, or allow up to N such images with "
                 f"datasets.{self.images.name}.skip_unreadable: N"
             )
+
+
+# A part of a batch in which no image could be decoded.
+_EMPTY = Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+
+
+class _PartsOfBatches(BatchSampler):
+    """Positions of one of several equal parts of each batch."""
+
+    def __init__(self, order: Sampler[int], batch_size: int, part: int, parts: int) -> None:
+        super().__init__(order, batch_size, drop_last=False)
+        self._part, self._parts = part, parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield batch[len(batch) * self._part // self._parts : len(batch) * (self._part + 1) // self._parts]
 
 
 class _Viewed(NamedTuple):

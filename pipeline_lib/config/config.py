@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -62,6 +62,9 @@ class Config(Section):
     joint_training: JointTraining | None = Field(None, description="Training of both from images; null = none.")
     benchmark: Benchmark | None = Field(None, description="Methods of the URL benchmark to train; null = none.")
     export: Export = Field(Export(), description="Checkpoints to take home.")
+    curves: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="Where the curves of methods also go while they train, besides curve.jsonl of each."
+    )
     evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
     dask: Dask = Field(Dask(), description="Where caches larger than memory are worked through.")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView, View
 from pipeline_lib.device import choose_device
 from pipeline_lib.joint.evaluate import evaluate
+from pipeline_lib.method_training.curves import CurveSinks
+from pipeline_lib.method_training.processes import process_count, process_group, process_number, union, wait_for_all
 from pipeline_lib.method_training.train import MethodTrainer
 from pipeline_lib.progress import Progress
 
@@ -41,29 +45,51 @@ class TwoCrops:
         return torch.stack([pixels for pixels, _ in draws]), draws[0][1]
 
 
-def write_method(spec: Mapping[str, Any], dataset_dir: Path, directory: Path, workers: int = 0) -> None:
+def write_method(
+    spec: Mapping[str, Any], dataset_dir: Path, directory: Path, workers: int = 0, sinks: Sequence[str] = ()
+) -> None:
     """Train a method and write the backbone artefact into `directory`; its curve has a line per epoch.
 
-    The first line of the curve, epoch 0, is the model before training. The epoch that is best by
+    The first line of the curve, epoch 0, is the model before training. The epoch of training that is best by
     `training.selection` on the evaluation split is kept (the first of equals); where the metric is never defined, the
-    last one. A learning rate of 0 keeps the model as it starts.
+    last one. A learning rate of 0 only evaluates: the model is kept as it starts.
 
     spec: `name`, `options` (a backbone of kind `method`), `train_split`, `eval_split`.
     workers: processes that decode and augment; the result doesn't depend on it.
+    sinks: where else the curve goes while training runs, see `curves.CurveSinks`.
 
-    Raises `PipelineError` for images that can't be decoded (more than the dataset allows), and when a loss is not
-    finite.
+    Of several processes that torchrun started each trains on its part of every batch; one evaluates and writes.
+
+    Raises `PipelineError` for images that can't be decoded (more than the dataset allows), when a loss is not finite,
+    and for a sink whose package is not installed.
     """
     options = Options.model_validate(spec["options"])
-    recipe = options.training
-    torch.set_num_threads(recipe.threads)
-    device = choose_device(recipe.device)
+    torch.set_num_threads(options.training.threads)
+    device = choose_device(options.training.device)
+    with process_group(device):
+        is_first = process_number() == 0
+        with CurveSinks(sinks if is_first else (), directory, spec) as curves:
+            _train(spec, options, dataset_dir, directory, workers, device, curves)
+
+
+def _train(
+    spec: Mapping[str, Any],
+    options: Options,
+    dataset_dir: Path,
+    directory: Path,
+    workers: int,
+    device: torch.device,
+    curves: CurveSinks,
+) -> None:
+    recipe, is_first, processes = options.training, process_number() == 0, process_count()
     images, evaluated = (ImageDataset(dataset_dir, spec[split]) for split in ("train_split", "eval_split"))
     model = create(options, len(images.classes), pretrained=True)
     encoder = MethodEncoder(model)
     config = data_config(options, encoder)
     augmented: View = AugmentedView({**recipe.model_dump(), "seed": options.seed}, config)
-    training = ImageBatches(images, TwoCrops(augmented) if model.two_crops else augmented, recipe.batch_size, workers)
+    view = TwoCrops(augmented) if model.two_crops else augmented
+    workers = math.ceil(workers / processes)
+    training = ImageBatches(images, view, recipe.batch_size, workers, process_number(), processes)
     validation = ImageBatches(evaluated, EvaluationView(config), recipe.batch_size, workers)
     steps = math.ceil(len(images) / (recipe.batch_size * recipe.accumulation_steps))
     trainer = MethodTrainer(model, recipe, config, options.seed, steps, device)
@@ -76,22 +102,34 @@ def write_method(spec: Mapping[str, Any], dataset_dir: Path, directory: Path, wo
     if saved is not None:
         curve, best, training.skipped = saved["curve"], saved["best"], saved["skipped"]
         trainer.load_state(saved["trainer"])
+    wait_for_all()  # before the first process writes another state
+    for record in curve:
+        curves.write(record)
     epochs = recipe.epochs if recipe.learning_rate > 0 else 0
     label = f"training {spec['name']}"
-    with Progress(len(images) * epochs, "images", label, len(images) * max(len(curve) - 1, 0)) as progress:
+    done = len(images) * max(len(curve) - 1, 0)
+    stream = sys.stderr if is_first else io.StringIO()
+    with Progress(len(images) * epochs, "images", label, done, stream) as progress:
         for epoch in range(len(curve), epochs + 1):
             record: Record = {"epoch": epoch, "loss": None}
             if epoch > 0:
                 batches = training.shuffled(options.seed, epoch - 1)
                 record["loss"] = trainer.train_epoch(epoch - 1, batches, progress.advance)
-            record |= _evaluate(trainer, validation)
+                training.skip(union(training.skipped))
+            if is_first:
+                record |= _evaluate(trainer, validation)
             curve.append(record)
+            curves.write(record)
+            if not is_first:
+                continue
             if best is None or _best_epoch(curve, recipe.selection) == epoch:
                 best = {name: value.cpu().clone() for name, value in trainer.evaluated.state_dict().items()}
             if epoch < epochs:
                 state = {"trainer": trainer.state(), "curve": curve, "best": best, "skipped": dict(training.skipped)}
                 write_state(resume, RESUME_STAGE, spec, inputs, state)
 
+    if not is_first:
+        return
     model.cpu().load_state_dict(best)
     skipped = sorted((training.skipped | validation.skipped).items())
     write_weights(
@@ -102,6 +140,7 @@ def write_method(spec: Mapping[str, Any], dataset_dir: Path, directory: Path, wo
         inputs,
         directory,
         kept_epoch=_best_epoch(curve, recipe.selection),
+        processes=processes,
         skipped=[{"sample_id": sample_id, "error": error} for sample_id, error in skipped],
     )
     shutil.rmtree(resume, ignore_errors=True)
@@ -118,8 +157,12 @@ def _evaluate(trainer: MethodTrainer, validation: ImageBatches) -> dict[str, flo
 
 
 def _best_epoch(curve: list[Record], selection: str) -> int:
-    """Return the epoch with the highest value of the metric, the first of equals; the last where there is none."""
+    """Return the trained epoch with the highest value of the metric, the first of equals; the last where none has one.
+
+    Epoch 0, the model before training, is kept only where nothing was trained: it could be the best by far, where
+    training starts from pretrained weights, and its uncertainty would be none that the method learnt.
+    """
     if selection == "last":
         return len(curve) - 1
-    values = [(record[selection], -epoch) for epoch, record in enumerate(curve) if record[selection] is not None]
+    values = [(record[selection], -record["epoch"]) for record in curve[1:] if record[selection] is not None]
     return -max(values)[1] if values else len(curve) - 1

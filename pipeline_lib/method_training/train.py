@@ -2,19 +2,26 @@
 
 Every step's rate, order of images, augmentation and random draw is a function of (seed, epoch, step), so that training
 that was interrupted goes on exactly as it would have.
+
+In a process group each process trains on its part of every batch. Loss and gradient are those of the whole batch (see
+`methods.whole_batch`), and so the weights are those of one process up to rounding, but for two things: BatchNorm
+normalises within a part, and its statistics are those of process 0; images at the same place of two parts get the same
+dropout within the network.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.utils import ModelEmaV3
-from torch import Tensor
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from pipeline_lib.backbones.training_images import Batch
@@ -23,8 +30,20 @@ from pipeline_lib.datasets.plain_views import draw_seed
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.method_training.frozen import freeze
 from pipeline_lib.methods.base import Method
+from pipeline_lib.methods.whole_batch import images_of_each_process
 
-_FEWEST_IMAGES = 2  # BatchNorm has nothing to average over fewer, and no loss a pair
+_FEWEST_IMAGES = 2  # in each process: BatchNorm has nothing to average over fewer, and no loss a pair
+
+
+class _Loss(nn.Module):
+    """A model whose forward pass is its training loss, which is what DistributedDataParallel hooks into."""
+
+    def __init__(self, model: Method) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.model.loss(images, labels)
 
 
 class MethodTrainer:
@@ -70,6 +89,10 @@ class MethodTrainer:
         self.peak = peak_rate(recipe)
         self._optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=self.peak, weight_decay=0.0)
         self._average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self._loss: nn.Module = _Loss(model)
+        if distributed.is_initialized():
+            # A contrastive loss has no use for the classifier.
+            self._loss = DistributedDataParallel(self._loss, find_unused_parameters=True)
         self._mean, self._std = (
             torch.tensor(data_config[name], device=device).view(1, 3, 1, 1) * 255 for name in ("mean", "std")
         )
@@ -93,21 +116,22 @@ class MethodTrainer:
         for module in self._frozen:
             module.eval()
         self.model.begin_epoch()
-        for step, micro_batches in enumerate(_grouped(batches, recipe.accumulation_steps)):
+        for step, micro_batches in enumerate(self._grouped(batches)):
             rate = relative_rate(epoch + step / self._steps_per_epoch, recipe, self.peak)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.peak * rate * group.get("lr_scale", 1.0)
             # Dropout and samples draw from global generators; seeded for each step, they are the same after a resume.
             torch.manual_seed(draw_seed(self._seed, epoch, -1 - step))
-            images = sum(len(batch.label) for batch in micro_batches)
+            images = sum(count for _, count in micro_batches)
             self._optimizer.zero_grad(set_to_none=True)
-            for batch in micro_batches:
-                share = len(batch.label) / images
+            for position, (batch, count) in enumerate(micro_batches):
                 pixels, label = _flatten(batch)
-                with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                    loss = self.model.loss(self.normalise(pixels), label.to(self._device))
-                (loss * share).backward()
-                total += float(loss.detach()) * len(batch.label)
+                label = self.model.of_whole_batch(label.to(self._device))
+                with self._gradients_added_up(is_last=position == len(micro_batches) - 1):
+                    with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                        loss = self._loss(self.normalise(pixels), label)
+                    (loss * (count / images)).backward()
+                total += float(loss.detach()) * count
             if not math.isfinite(total):
                 raise PipelineError(
                     f"training by {type(self.model).__module__.rsplit('.', 1)[-1]}: the loss is not finite in epoch "
@@ -121,6 +145,20 @@ class MethodTrainer:
             seen += images
             on_images(images)
         return total / max(seen, 1)
+
+    def _grouped(self, batches: Iterable[Batch]) -> Iterator[list[tuple[Batch, int]]]:
+        """Yield the batches of each step, each with its number of images in all processes.
+
+        The last group is smaller, and batches of which a process holds too few images are left out.
+        """
+        counted = ((batch, images_of_each_process(len(batch.label), self._device)) for batch in batches)
+        usable = ((batch, sum(counts)) for batch, counts in counted if min(counts) >= _FEWEST_IMAGES)
+        while group := list(islice(usable, self._recipe.accumulation_steps)):
+            yield group
+
+    def _gradients_added_up(self, is_last: bool) -> AbstractContextManager[None]:
+        """Return a context in which gradients are averaged over the processes only for the last batch of a step."""
+        return nullcontext() if is_last or not distributed.is_initialized() else self._loss.no_sync()
 
     def state(self) -> dict[str, Any]:
         """Return everything that training changes, for `load_state`."""
@@ -161,10 +199,3 @@ def _flatten(batch: Batch) -> tuple[Tensor, Tensor]:
     if batch.pixels.ndim == 4:
         return batch.pixels, batch.label
     return batch.pixels.transpose(0, 1).flatten(0, 1), batch.label.repeat(batch.pixels.shape[1])
-
-
-def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Yield groups of `size` batches; the last group is smaller, and too small batches are left out."""
-    usable = (batch for batch in batches if len(batch.label) >= _FEWEST_IMAGES)
-    while group := list(islice(usable, size)):
-        yield group

@@ -11,15 +11,24 @@ Every model has the same face: `logits, uncertainty, embedding = model(images)`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline_lib.config.section import Section
+from pipeline_lib.methods.whole_batch import gathered
 
 
 class MethodOptions(Section):
     """The base of every method's options; each method adds its `kind` and its hyperparameters."""
+
+
+# Of methods whose published numbers the reference code's faults may have changed.
+Compat = Annotated[
+    Literal["reference"] | None,
+    Field(description="`reference` repeats the faults of the reference code that docs/methods.md lists; null = none."),
+]
 
 
 class Prediction(NamedTuple):
@@ -55,8 +64,16 @@ class Method(nn.Module):
         self.dim: int = network.num_features
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the representations float32 [n, d] of normalised images [n, 3, H, W], also of a bfloat16 network."""
-        return self.network.forward_head(self.network.forward_features(images), pre_logits=True).float()
+        """Return the representations float32 [n, d] of normalised images [n, 3, H, W], also of a bfloat16 network.
+
+        In training mode those of the whole batch, also where several processes hold a part of its images each.
+        """
+        embedding = self.network.forward_head(self.network.forward_features(images), pre_logits=True).float()
+        return self.of_whole_batch(embedding) if self.training else embedding
+
+    def of_whole_batch(self, values: Tensor) -> Tensor:
+        """Return the values [N, ...] of all images of a batch, given those [n, ...] of this process's images."""
+        return gathered(values, crops=2 if self.two_crops else 1)
 
     def begin_epoch(self) -> None:
         """Prepare for an epoch of training; methods that gather statistics over an epoch start them anew."""
@@ -67,4 +84,7 @@ class Method(nn.Module):
 
     @abstractmethod
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean training loss, a scalar, of normalised images [n, 3, H, W] with labels int64 [n]."""
+        """Return the mean training loss, a scalar, of normalised images [n, 3, H, W] with labels int64 [n].
+
+        Where several processes hold a part of the images each, labels and loss are those of the whole batch.
+        """

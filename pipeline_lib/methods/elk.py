@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.uncertainty import Hidden, StartValue, UncertaintyModule
 from pipeline_lib.methods.von_mises_fisher import log_normaliser
 
@@ -37,6 +37,7 @@ class Options(MethodOptions):
     )
     hidden: Hidden = (1024, 1024, 1024)
     unc_start_value: StartValue = None
+    compat: Compat = None
 
 
 class Model(Method):
@@ -45,8 +46,10 @@ class Model(Method):
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.uncertainty = UncertaintyModule(self.dim, options.hidden, options.unc_start_value)
+        self.in_reference, self.inv_temp = options.compat == "reference", options.inv_temp
         # Learnt as logarithms, so that no step makes a concentration negative.
-        self.class_log_concentration = nn.Parameter(torch.full((num_classes,), math.log(options.inv_temp)))
+        start = torch.full((num_classes,), math.log(options.inv_temp))
+        self.class_log_concentration = nn.Parameter(start, requires_grad=not self.in_reference)
 
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W].
@@ -66,7 +69,11 @@ class Model(Method):
             return elk_loss(embedding, 1 / self.uncertainty(embedding), *self._classes(), labels)
 
     def _classes(self) -> tuple[Tensor, Tensor]:
-        return self.network.get_classifier().weight.float(), self.class_log_concentration.float().exp()
+        mean = self.network.get_classifier().weight.float()
+        if self.in_reference:
+            # Tied to the length of the classifier's row, and never below where it starts.
+            return mean, self.inv_temp * mean.norm(dim=-1).clamp(min=1)
+        return mean, self.class_log_concentration.float().exp()
 
 
 def elk_loss(

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.scores import class_entropy, mean_log_probability
 from pipeline_lib.methods.uncertainty import FLOOR
 
@@ -38,6 +38,7 @@ class Options(MethodOptions):
     uncertainty: Literal["class_entropy", "log_determinant"] = Field(
         "class_entropy", description="Entropy of the classes in nats, or log-determinant of the covariance."
     )
+    compat: Compat = None
     seed: int = Field(0, ge=0, description="Draws the noise of the evaluation, one draw for all images.")
 
 
@@ -48,6 +49,7 @@ class Model(Method):
         super().__init__(network, num_classes)
         self.rank, self.mc_samples = options.rank, options.mc_samples
         self.score, self.seed = options.uncertainty, options.seed
+        self.in_reference = options.compat == "reference"
         self.covariance = nn.Linear(self.dim, self.dim * (options.rank + 1), bias=False)
         nn.init.normal_(self.covariance.weight, std=options.covariance_scale)
         self.raw_temperature = nn.Parameter(torch.ones(()))  # tau starts at softplus(1) = 1.31.
@@ -67,7 +69,10 @@ class Model(Method):
         logits = self.network.get_classifier()(embedding + noise).float()
         temperature = functional.softplus(self.raw_temperature) + FLOOR
         mean = mean_log_probability(logits / temperature)
-        uncertainty = class_entropy(mean) if self.score == "class_entropy" else log_determinant(factor, diagonal)
+        if self.score == "class_entropy":
+            uncertainty = class_entropy(mean)
+        else:
+            uncertainty = (log_variances if self.in_reference else log_determinant)(factor, diagonal)
         return Prediction(mean, uncertainty, embedding)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -75,14 +80,16 @@ class Model(Method):
         return functional.nll_loss(self(images).logits, labels)
 
     def _standard_normal(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z [s, n, r] and z' [s, n, d]; in evaluation mode [s, 1, r] and [s, 1, d], always the same ones."""
+        """Return z [s, n, r] and z' [s, n, d]; in evaluation mode [s, 1, r], [s, 1, d], always the same ones."""
         if self.training:
             shape, generator, device = (self.mc_samples, len(embedding)), None, embedding.device
         else:
             # Drawn on the CPU: a GPU's generator would give other numbers.
             shape, generator, device = (self.mc_samples, 1), torch.Generator().manual_seed(self.seed), "cpu"
         drawn = torch.randn(*shape, self.rank + self.dim, generator=generator, device=device).to(embedding.device)
-        return drawn[..., : self.rank], drawn[..., self.rank :]
+        # The reference code draws one number for all dimensions.
+        independent = drawn[..., self.rank : self.rank + 1] if self.in_reference else drawn[..., self.rank :]
+        return drawn[..., : self.rank], independent
 
 
 def covariance_noise(factor: Tensor, diagonal: Tensor, low_rank: Tensor, independent: Tensor) -> Tensor:
@@ -103,3 +110,8 @@ def log_determinant(factor: Tensor, diagonal: Tensor) -> Tensor:
     inner = factor.mT @ (factor / diagonal.unsqueeze(-1))
     identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
     return torch.linalg.slogdet(identity + inner).logabsdet + diagonal.log().sum(-1)
+
+
+def log_variances(factor: Tensor, diagonal: Tensor) -> Tensor:
+    """Return what the reference code takes for that log-determinant, the sum of the covariance's log-diagonal, [n]."""
+    return (factor.square().sum(-1) + diagonal).log().sum(-1)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pipeline_lib.methods.base import MethodOptions
+from pipeline_lib.methods.base import Compat, MethodOptions
 from pipeline_lib.methods.sampled_embedding import SampledEmbedding
 from pipeline_lib.methods.uncertainty import Hidden, StartValue
 
@@ -44,6 +44,7 @@ class Options(MethodOptions):
     mc_samples: int = Field(16, ge=1, description="K, samples of each embedding per training step.")
     hidden: Hidden = (1024, 1024, 1024)
     unc_start_value: StartValue = None
+    compat: Compat = None
 
 
 class Model(SampledEmbedding):
@@ -52,13 +53,17 @@ class Model(SampledEmbedding):
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
         super().__init__(network, num_classes, options.mc_samples, options.hidden, options.unc_start_value)
         # Learnt as a logarithm, so that no step makes a negative.
-        self.log_inv_temp = nn.Parameter(torch.tensor(math.log(options.inv_temp)))
-        self.add_const = nn.Parameter(torch.tensor(options.hib_add_const))
+        self.in_reference = options.compat == "reference"
+        learn = not self.in_reference
+        self.log_inv_temp = nn.Parameter(torch.tensor(math.log(options.inv_temp)), requires_grad=learn)
+        self.add_const = nn.Parameter(torch.tensor(options.hib_add_const), requires_grad=learn)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the soft contrastive loss of normalised images [n, 3, H, W] with labels int64 [n]."""
         samples = self.samples(images)
         with torch.autocast(images.device.type, enabled=False):
+            if self.in_reference:
+                return hib_loss_in_reference(samples, self.log_inv_temp.exp(), self.add_const)
             return hib_loss(samples, labels, self.log_inv_temp.exp(), self.add_const)
 
 
@@ -81,6 +86,23 @@ def hib_loss(samples: Tensor, labels: Tensor, inv_temp: Tensor, add_const: Tenso
     same = labels[:, None] == labels[None, :]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     return -(_masked_mean(log_match, same & ~itself) + _masked_mean(log_mismatch, ~same)) / 2
+
+
+def hib_loss_in_reference(samples: Tensor, inv_temp: Tensor, add_const: Tensor) -> Tensor:
+    """Return the loss of the reference code, a scalar; parameters as of `hib_loss`.
+
+    mean_i [ -log p_ii' + mean over j other than i and i' of log p_ij ],
+    p_ij = mean_k sigmoid(a z_i^k . z_j^k + b) + 1e-5
+
+    where i' is the image beside i in the batch, whatever it shows: images 1 and 2 are partners, 3 and 4, and so on; a
+    last one without partner is left out. The labels play no part, and log p stands in the place of -log(1 - p).
+    """
+    samples = samples[:, : samples.shape[1] // 2 * 2]
+    log_match = ((inv_temp * (samples @ samples.mT) + add_const).sigmoid().mean(0) + 1e-5).log()
+    pair = torch.arange(len(log_match), device=samples.device) // 2
+    same = pair[:, None] == pair[None, :]
+    itself = torch.eye(len(pair), dtype=torch.bool, device=samples.device)
+    return _masked_mean(log_match, ~same) - _masked_mean(log_match, same & ~itself)
 
 
 def log_match_probability(samples: Tensor, inv_temp: Tensor, add_const: Tensor) -> tuple[Tensor, Tensor]:

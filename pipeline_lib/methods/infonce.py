@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.scores import inverse_norm
 
 
@@ -33,6 +33,7 @@ class Options(MethodOptions):
         gt=0,
         description="Inverse temperature of the cosine similarities at the start; it is learnt.",
     )
+    compat: Compat = None
 
 
 class Model(Method):
@@ -43,7 +44,9 @@ class Model(Method):
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
         super().__init__(network, num_classes)
         # Learnt as a logarithm, so that no step makes it negative.
-        self.log_inv_temp = nn.Parameter(torch.tensor(math.log(options.inv_temp)))
+        self.in_reference = options.compat == "reference"
+        start = torch.tensor(math.log(options.inv_temp))
+        self.log_inv_temp = nn.Parameter(start, requires_grad=not self.in_reference)
 
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W]."""
@@ -55,10 +58,10 @@ class Model(Method):
         """Return the InfoNCE loss of two crops [2n, 3, H, W]; the labels play no part."""
         embedding = self.embed(images)
         with torch.autocast(images.device.type, enabled=False):
-            return infonce_loss(embedding, self.log_inv_temp.exp())
+            return infonce_loss(embedding, self.log_inv_temp.exp(), self.in_reference)
 
 
-def infonce_loss(embedding: Tensor, inv_temp: Tensor | float) -> Tensor:
+def infonce_loss(embedding: Tensor, inv_temp: Tensor | float, in_reference: bool = False) -> Tensor:
     """Return the mean InfoNCE loss, a scalar, computed in the embeddings' dtype.
 
     Parameters
@@ -67,10 +70,13 @@ def infonce_loss(embedding: Tensor, inv_temp: Tensor | float) -> Tensor:
         [2n, d], of any length: first crops of n images, then second crops of the same images.
     inv_temp
         t > 0, a scalar.
+    in_reference
+        Whether the ratio is that of the reference code, see `log_crop_ratio_in_reference`.
 
     Raises ValueError where the number of embeddings is odd.
     """
-    return -log_crop_probability(functional.normalize(embedding, dim=-1), inv_temp).mean()
+    log_ratio = log_crop_ratio_in_reference if in_reference else log_crop_probability
+    return -log_ratio(functional.normalize(embedding, dim=-1), inv_temp).mean()
 
 
 def log_crop_probability(directions: Tensor, inv_temp: Tensor | float) -> Tensor:
@@ -88,13 +94,32 @@ def log_crop_probability(directions: Tensor, inv_temp: Tensor | float) -> Tensor
 
     Raises ValueError where the number of directions is odd.
     """
+    similarity, others, other_crop = _similarities(directions, inv_temp)
+    matched = similarity[..., torch.arange(len(others), device=directions.device), other_crop]
+    # An embedding is no candidate for itself.
+    return matched - similarity.masked_fill(~others, -torch.inf).logsumexp(-1)
+
+
+def log_crop_ratio_in_reference(directions: Tensor, inv_temp: Tensor | float) -> Tensor:
+    """Return what the reference code has in the place of that log-probability, [..., 2n]; it isn't one.
+
+    log [1 + exp(t z_i . z_i')] - log [1 + sum over j other than i and i' of exp(t z_i . z_j)]
+
+    Its masks left a similarity of 0 for i itself in both sums, and the other crop out of the second.
+    """
+    similarity, others, other_crop = _similarities(directions, inv_temp)
+    itself = torch.arange(len(others), device=directions.device)
+    matched = similarity[..., itself, other_crop]
+    is_other_crop = other_crop == itself.unsqueeze(-1)
+    negatives = similarity.masked_fill(~others, 0.0).masked_fill(is_other_crop, -torch.inf)
+    return functional.softplus(matched) - negatives.logsumexp(-1)
+
+
+def _similarities(directions: Tensor, inv_temp: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return t z_i . z_j [..., 2n, 2n], whether i != j [2n, 2n], and i' [2n]; raises where 2n is odd."""
     count = directions.shape[-2]
     if count % 2:
         raise ValueError(f"{count} embeddings are not two crops of each image: the number must be even")
     similarity = inv_temp * (directions @ directions.mT)
-    # An embedding is no candidate for itself.
-    itself = torch.eye(count, dtype=torch.bool, device=directions.device)
-    similarity = similarity.masked_fill(itself, -torch.inf)
-    other_crop = torch.arange(count, device=directions.device).roll(count // 2)
-    matched = similarity[..., torch.arange(count, device=directions.device), other_crop]
-    return matched - similarity.logsumexp(-1)
+    others = ~torch.eye(count, dtype=torch.bool, device=directions.device)
+    return similarity, others, torch.arange(count, device=directions.device).roll(count // 2)

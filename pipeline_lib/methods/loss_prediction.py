@@ -54,6 +54,8 @@ class Model(Method):
         with hooked(self.network, self.layers) as pooled:
             embedding = self.embed(images)
         logits = self.network.get_classifier()(embedding).float()
+        if self.training:
+            pooled = [self.of_whole_batch(each) for each in pooled]
         return Prediction(logits, self.uncertainty(pooled if self.layers else embedding), embedding)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:

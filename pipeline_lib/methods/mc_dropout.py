@@ -18,11 +18,11 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from timm.models.resnet import BasicBlock, Bottleneck
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.scores import class_entropy, jensen_shannon_divergence, mean_log_probability
 
 
@@ -35,6 +35,7 @@ class Options(MethodOptions):
     uncertainty: Literal["class_entropy", "jensen_shannon"] = Field(
         "jensen_shannon", description="Entropy of the mean prediction, or how much the samples disagree; in nats."
     )
+    compat: Compat = None
     seed: int = Field(0, ge=0, description="Draws the masks of the evaluation, the same ones for all images.")
 
 
@@ -45,6 +46,8 @@ class Model(Method):
         super().__init__(network, num_classes)
         self.mc_samples, self.score, self.seed = options.mc_samples, options.uncertainty, options.seed
         insert_dropout(network, options.drop_rate)
+        # The reference code turns a ViT's dropout off at evaluation.
+        self.drops_at_evaluation = options.compat is None or isinstance(network, ResNet)
         self.dropout = SampledDropout(options.drop_rate)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -57,7 +60,8 @@ class Model(Method):
         In training mode of one new mask for each image, so that the samples cannot disagree. In evaluation mode of
         `mc_samples` masks that all images share: a prediction depends on neither the call nor the rest of the batch.
         """
-        embedding = self.embed(images).unsqueeze(0) if self.training else self._embed_with_masks(images)
+        draws_masks = not self.training and self.drops_at_evaluation
+        embedding = self._embed_with_masks(images) if draws_masks else self.embed(images).unsqueeze(0)
         logits = self.network.get_classifier()(embedding).float()
         mean = mean_log_probability(logits)
         uncertainty = class_entropy(mean) if self.score == "class_entropy" else jensen_shannon_divergence(logits)

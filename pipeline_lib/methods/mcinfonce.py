@@ -23,8 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline_lib.methods.base import MethodOptions
-from pipeline_lib.methods.infonce import log_crop_probability
+from pipeline_lib.methods.base import Compat, MethodOptions
+from pipeline_lib.methods.infonce import log_crop_probability, log_crop_ratio_in_reference
 from pipeline_lib.methods.sampled_embedding import SampledEmbedding
 from pipeline_lib.methods.uncertainty import Hidden, StartValue
 
@@ -41,6 +41,7 @@ class Options(MethodOptions):
     mc_samples: int = Field(16, ge=1, description="Samples of each embedding per training step.")
     hidden: Hidden = (1024, 1024, 1024)
     unc_start_value: StartValue = 0.001
+    compat: Compat = None
 
 
 class Model(SampledEmbedding):
@@ -51,16 +52,18 @@ class Model(SampledEmbedding):
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
         super().__init__(network, num_classes, options.mc_samples, options.hidden, options.unc_start_value)
         # Learnt as a logarithm, so that no step makes it negative.
-        self.log_inv_temp = nn.Parameter(torch.tensor(math.log(options.inv_temp)))
+        self.in_reference = options.compat == "reference"
+        start = torch.tensor(math.log(options.inv_temp))
+        self.log_inv_temp = nn.Parameter(start, requires_grad=not self.in_reference)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the MCInfoNCE loss of two crops [2n, 3, H, W]; the labels play no part."""
         samples = self.samples(images)
         with torch.autocast(images.device.type, enabled=False):
-            return mcinfonce_loss(samples, self.log_inv_temp.exp())
+            return mcinfonce_loss(samples, self.log_inv_temp.exp(), self.in_reference)
 
 
-def mcinfonce_loss(samples: Tensor, inv_temp: Tensor | float) -> Tensor:
+def mcinfonce_loss(samples: Tensor, inv_temp: Tensor | float, in_reference: bool = False) -> Tensor:
     """Return the mean MCInfoNCE loss, a scalar, computed in the samples' dtype.
 
     Parameters
@@ -69,8 +72,10 @@ def mcinfonce_loss(samples: Tensor, inv_temp: Tensor | float) -> Tensor:
         z, unit vectors [s, 2n, d]: s samples of the first crops of n images, then of the second crops of the same.
     inv_temp
         t > 0, a scalar.
+    in_reference
+        Whether the ratio is that of the reference code, see `infonce.log_crop_ratio_in_reference`.
 
     Raises ValueError where the number of embeddings, 2n, is odd.
     """
-    log_probability = log_crop_probability(samples, inv_temp)
+    log_probability = (log_crop_ratio_in_reference if in_reference else log_crop_probability)(samples, inv_temp)
     return -(log_probability.logsumexp(0) - math.log(len(samples))).mean()

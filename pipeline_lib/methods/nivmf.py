@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.uncertainty import Hidden, StartValue, UncertaintyModule
 from pipeline_lib.methods.von_mises_fisher import log_normaliser, sample
 
@@ -44,6 +44,7 @@ class Options(MethodOptions):
     mc_samples: int = Field(16, ge=1, description="Samples of each embedding per training step.")
     hidden: Hidden = (1024, 1024, 1024)
     unc_start_value: StartValue = 0.001
+    compat: Compat = None
 
 
 class Model(Method):
@@ -53,8 +54,9 @@ class Model(Method):
         super().__init__(network, num_classes)
         self.mc_samples = options.mc_samples
         self.uncertainty = UncertaintyModule(self.dim, options.hidden, options.unc_start_value)
-        # Learnt as logarithms, so that no step makes a concentration negative.
-        self.class_log_concentration = nn.Parameter(torch.full((num_classes, self.dim), math.log(options.inv_temp)))
+        # Learnt as logarithms, so that no step makes a concentration negative. The reference code's stay as they start.
+        start = torch.full((num_classes, self.dim), math.log(options.inv_temp))
+        self.class_log_concentration = nn.Parameter(start, requires_grad=options.compat is None)
 
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W].

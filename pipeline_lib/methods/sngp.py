@@ -19,10 +19,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.gaussian_process import GaussianProcess, mean_field_logits
 from pipeline_lib.methods.scores import class_entropy
 from pipeline_lib.methods.spectral_norm import bound_spectral_norms
+
+# The reference code reads no other discount factor than this.
+REFERENCE_DISCOUNT = 0.999
 
 
 class Options(MethodOptions):
@@ -42,6 +45,7 @@ class Options(MethodOptions):
         "last epoch.",
     )
     ridge: float = Field(1.0, ge=1e-6, description="Added to the diagonal of that sum, or moving average.")
+    compat: Compat = None
     mean_field_factor: float = Field(1.0, ge=0, description="lambda, how much the variance flattens the prediction.")
 
 
@@ -54,8 +58,9 @@ class Model(Method):
         self.mean_field_factor = options.mean_field_factor
         if options.spectral_norm_bound is not None:
             bound_spectral_norms(network, options.spectral_norm_bound)
+        discount = REFERENCE_DISCOUNT if options.compat == "reference" else options.discount
         self.process = GaussianProcess(
-            self.dim, num_classes, options.features, options.length_scale, options.ridge, options.discount
+            self.dim, num_classes, options.features, options.length_scale, options.ridge, discount
         )
 
     def begin_epoch(self) -> None:

@@ -1,13 +1,19 @@
 """Train a method of the URL benchmark from images: writes a backbone artefact with an uncertainty of its own.
 
-After a kill it goes on with the last epoch, whose state lies in <output>.resume while it trains.
+After a kill it goes on with the last epoch, whose state lies in <output>.resume while it trains. Where there are
+several GPUs, torchrun starts a process for each, and each trains on its part of every batch.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline_lib.stages.arguments import add_path, add_spec
+
+SINKS = ("jsonl", "tensorboard", "wandb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +22,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_path(parser, "--dataset", "upstream dataset artefact")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode and augment (default: none)")
     add_path(parser, "--output", "folder of the backbone artefact")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes that train together, each on a GPU of its own where the device is one (default: as many as "
+        "there are GPUs; 0 and 1: one)",
+    )
+    parser.add_argument(
+        "--curves",
+        nargs="+",
+        choices=SINKS,
+        default=[],
+        help="where the curve goes while training runs: below <output>.curves; jsonl, in the artefact, always",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train and write."""
+    from pipeline_lib.method_training.processes import run_in_processes, started_by_torchrun
+
+    processes = _gpus(arguments.spec) if arguments.processes is None else arguments.processes
+    if processes > 1 and not started_by_torchrun():
+        command = ["method", "--spec", json.dumps(arguments.spec), "--dataset", str(arguments.dataset)]
+        command += ["--workers", str(arguments.workers), "--output", str(arguments.output)]
+        command += ["--curves", *arguments.curves] if arguments.curves else []
+        run_in_processes(command, processes)
+        return
+
     from pipeline_lib.method_training.artefact import write_method
 
-    write_method(arguments.spec, arguments.dataset, arguments.output, arguments.workers)
+    sinks = [name for name in arguments.curves if name != "jsonl"]
+    write_method(arguments.spec, arguments.dataset, arguments.output, arguments.workers, sinks)
+
+
+def _gpus(spec: Mapping[str, Any]) -> int:
+    """Return how many GPUs there are to train on."""
+    import torch
+
+    return 0 if spec["options"]["training"]["device"] == "cpu" else torch.cuda.device_count()

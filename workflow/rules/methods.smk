@@ -20,6 +20,7 @@ if METHOD_BACKBONES:
             "../../envs/pipeline.yaml"
         threads: lambda wildcards: CONFIG.backbone(wildcards.backbone).training.threads
         resources:
+            # With --set-resources method:gpu=4, four processes on a GPU each train one model together.
             gpu=lambda wildcards: gpu(CONFIG.backbone(wildcards.backbone).training.device),
             workers=CONFIG.features.workers,
             cpus_per_task=lambda wildcards: (
@@ -27,6 +28,8 @@ if METHOD_BACKBONES:
             ),
             mem_mb=larger_each_attempt(32_000),
             runtime=larger_each_attempt(24 * 60),
+            # Not a parameter either: what is shown while training runs changes no result.
+            curves=" ".join(["jsonl", *CONFIG.curves]),
         params:
             spec=lambda wildcards: spec(specs.method_spec, wildcards.backbone),
             code=lambda wildcards: code_digest(
@@ -36,4 +39,4 @@ if METHOD_BACKBONES:
             ),
         shell:
             "python -m pipeline_lib method --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-            "--workers {resources.workers} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+            "--workers {resources.workers} --processes {resources.gpu} --curves {resources.curves} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"

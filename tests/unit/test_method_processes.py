@@ -1,0 +1,90 @@
+"""Training a method in several processes, one for each GPU; here two on the CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline_lib.__main__ import main
+from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.datasets.base import UnreadableImageError
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.plain_views import EvaluationView
+from pipeline_lib.method_training.artefact import write_method
+from tests.unit import worlds
+from tests.unit.test_method_training import make_spec
+
+SMALL_STEPS = {"optimizer": "sgd", "learning_rate": 0.1, "warmup_epochs": 0, "selection": "last"}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """62 classes of characters: 62 to train on, 62 to validate on."""
+    return worlds.glyphs(tmp_path_factory.mktemp("world"), per_class={"train": 1, "test": 1})
+
+
+def spec_of(kind: str, method: dict[str, Any] | None = None, **training: Any) -> dict[str, Any]:
+    """A ViT has no BatchNorm; under gradient descent a small difference of the gradient stays one of the weights."""
+    spec = make_spec(kind, "test_vit", **SMALL_STEPS | {"epochs": 1, "batch_size": 16} | training)
+    spec["options"]["method"] |= method or {}
+    return spec
+
+
+def assert_equal_up_to_rounding(one: Path, other: Path) -> None:
+    first, second = (load_file(folder / "weights.safetensors") for folder in (one, other))
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: name + text)
+    losses = [json.loads((folder / "curve.jsonl").read_text().splitlines()[-1])["loss"] for folder in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_two_processes_train_as_one(images: Path, tmp_path: Path) -> None:
+    """Contrastive with two crops and samples; with inner layers; with statistics, and after a kill."""
+    specs = {
+        "mcinfonce": spec_of("mcinfonce"),
+        "loss_prediction": spec_of("loss_prediction", {"layers": ["blocks.0", "norm"], "hidden": [16, 16]}),
+        "whole": (whole := spec_of("sngp", {"features": 64}, epochs=2)),
+        "resumed": whole,
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += ["tests.unit.train_together", str(images), str(tmp_path / "two"), json.dumps(specs)]
+    subprocess.run(command, check=True, timeout=600)
+    for name in list(specs)[:-1]:
+        write_method(specs[name], images, tmp_path / "one" / name)
+        assert_equal_up_to_rounding(tmp_path / "one" / name, tmp_path / "two" / name)
+    for file in ("weights.safetensors", "curve.jsonl", "manifest.json"):
+        assert (tmp_path / "two/whole" / file).read_bytes() == (tmp_path / "two/resumed" / file).read_bytes()
+
+
+def test_the_stage_starts_as_many_processes_as_asked_for(images: Path, tmp_path: Path) -> None:
+    spec = spec_of("infonce", accumulation_steps=2, ema_decay=0.5)
+    arguments = ["method", "--spec", json.dumps(spec), "--dataset", str(images), "--output"]
+    assert main([*arguments, str(tmp_path / "one"), "--processes", "1"]) == 0
+    assert main([*arguments, str(tmp_path / "two"), "--processes", "2"]) == 0
+    assert json.loads((tmp_path / "two/manifest.json").read_text())["facts"]["processes"] == 2
+    assert_equal_up_to_rounding(tmp_path / "one", tmp_path / "two")
+
+
+def test_parts_make_up_each_batch(images: Path) -> None:
+    dataset = ImageDataset(images, "train")
+    view = EvaluationView({"input_size": (3, 32, 32), "interpolation": "bicubic", "crop_pct": 1, "crop_mode": "center"})
+    whole = list(ImageBatches(dataset, view, 20).shuffled(1, 0))
+    parts = [list(ImageBatches(dataset, view, 20, part=part, parts=3).shuffled(1, 0)) for part in range(3)]
+    assert [len(batch.label) for batch in whole] == [20, 20, 20, 2]
+    assert [len(batch.label) for batch in parts[0]] == [6, 6, 6, 0]
+    for batch, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        assert torch.equal(batch.position, torch.cat([piece.position for piece in pieces]))
+        assert torch.equal(batch.pixels, torch.cat([piece.pixels for piece in pieces if len(piece.label)]))
+
+
+def test_images_that_all_parts_together_skip_are_counted(images: Path) -> None:
+    batches = ImageBatches(ImageDataset(images, "train"), None, 20)
+    with pytest.raises(UnreadableImageError, match=r"one is broken; repair or remove it"):
+        batches.skip({3: "one is broken"})

@@ -1,0 +1,38 @@
+"""What each of two processes runs in `test_method_processes`: `-m tests.unit.train_together IMAGES OUTPUT SPECS`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from pipeline_lib.method_training.artefact import write_method
+from pipeline_lib.method_training.processes import process_group, wait_for_all
+from pipeline_lib.method_training.train import MethodTrainer
+
+
+def interrupted(self: MethodTrainer, epoch: int, *arguments: Any) -> float:
+    """Train an epoch, but interrupt the second one."""
+    if epoch == 1:
+        raise KeyboardInterrupt
+    return train_epoch(self, epoch, *arguments)
+
+
+train_epoch = MethodTrainer.train_epoch
+
+if __name__ == "__main__":
+    images, output = map(Path, sys.argv[1:3])
+    with process_group(torch.device("cpu")):
+        for name, spec in json.loads(sys.argv[3]).items():
+            if name.startswith("resumed"):
+                try:
+                    with mock.patch.object(MethodTrainer, "train_epoch", interrupted):
+                        write_method(spec, images, output / name)
+                except KeyboardInterrupt:
+                    wait_for_all()
+                    assert (output / f"{name}.resume").exists()
+            write_method(spec, images, output / name)
