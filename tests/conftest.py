@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# They share one finished run of the tiny world.
-SHARING_A_RUN = tuple(
+# They take longest; but for some of the last, all need the finished run of a tiny world.
+FIRST = tuple(
     f"tests/workflow/test_{name}.py"
-    for name in ("executors", "faults", "logs", "lost_records", "report", "reruns", "slurm")
+    for name in ("faults", "reruns", "slurm", "lost_records", "executors", "report", "logs", "methods", "downloads")
 )
 
 
 class OneProcessPerFile(LoadScopeScheduling):
-    """Keeps the tests of a file in one process, and those that share the tiny world too."""
+    """Keeps the tests of a file in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "the tiny world" if file in SHARING_A_RUN else file
+        return nodeid.split("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,8 +28,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that share the tiny world first: they take longest.
+    """Put the files that take longest first.
 
     Begun last, they would keep one process busy while the others have nothing left to do.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(SHARING_A_RUN))
+    place = {file: number for number, file in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.nodeid.split("::")[0], len(FIRST)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -65,9 +67,14 @@ class Workflow:
     def copy(self, directory: Path) -> Workflow:
         """Return a copy in another folder, to be damaged; times are kept."""
         shutil.copytree(self.directory, directory, symlinks=True)
-        copy = object.__new__(Workflow)
-        copy.directory = directory
-        return copy
+        return Workflow.at(directory)
+
+    @classmethod
+    def at(cls, directory: Path) -> Workflow:
+        """Return the working copy that is there already."""
+        workflow = object.__new__(cls)
+        workflow.directory = directory
+        return workflow
 
     def write_config(self, config: dict[str, Any]) -> None:
         (self.directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -97,7 +104,23 @@ class Workflow:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """The tiny world, run to its end. Tests must leave it as they found it."""
-    workflow = Workflow(tmp_path_factory.mktemp("tiny"), TINY_WORLD)
+    """The tiny world, run to its end. Tests must leave it as they found it.
+
+    It is run once, by the first process that needs it; each of the others has a copy.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _run(tmp_path_factory.mktemp("tiny"))
+    shared = tmp_path_factory.getbasetemp().parent
+    with open(shared / "tiny.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (shared / "tiny").exists():
+            return Workflow.at(shared / "tiny").copy(tmp_path_factory.mktemp("copied") / "tiny")
+        finished = _run(tmp_path_factory.mktemp("tiny"))
+        finished.copy(shared / "copying").directory.rename(shared / "tiny")
+        return finished
+
+
+def _run(directory: Path) -> Workflow:
+    workflow = Workflow(directory, TINY_WORLD)
     workflow.snakemake()
     return workflow

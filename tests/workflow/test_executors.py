@@ -70,9 +70,7 @@ elif verb == "delete":
 @pytest.fixture
 def unfinished(tiny: Workflow, tmp_path: Path) -> Workflow:
     """A copy of the tiny world, without what a backbone's head needs to be trained and evaluated again."""
-    workflow = object.__new__(Workflow)
-    workflow.directory = tmp_path / "world"
-    shutil.copytree(tiny.directory, workflow.directory, symlinks=True)
+    workflow = tiny.copy(tmp_path / "world")
     for folder in REMOVED:
         shutil.rmtree(workflow.directory / "results" / folder)
     return workflow
