@@ -147,6 +147,9 @@ def test_frozen_parts_never_move_and_all_others_do(
 def test_a_part_to_freeze_that_is_not_there_is_named() -> None:
     with pytest.raises(PipelineError, match=r"no part 'layer_1'; its parts are conv1, bn1, .*fc.*mean 'layer1'"):
         trainer("cross_entropy", "test_resnet", frozen=["layer_1"])
+    everything = ["cls_token", "pos_embed", "patch_embed", "blocks", "norm", "fc_norm", "head"]
+    with pytest.raises(PipelineError, match="is all that this method could train; learning_rate: 0 only"):
+        trainer(frozen=everything)
 
 
 def first_weight(state: dict[str, torch.Tensor]) -> torch.Tensor:
