@@ -64,7 +64,7 @@ class MethodTrainer:
     device
         Where to train.
 
-    Raises `PipelineError` where a part to be frozen is none of the network's.
+    Raises `PipelineError` where a part to be frozen is none of the network's, and where nothing is left to train.
     """
 
     def __init__(
@@ -79,6 +79,11 @@ class MethodTrainer:
         self._recipe, self._seed, self._steps_per_epoch, self._device = recipe, seed, steps_per_epoch, device
         self.model = model.to(device)
         self._frozen = freeze(model.network, recipe.frozen)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise PipelineError(
+                f"training.frozen: {', '.join(recipe.frozen)} is all that this method could train; learning_rate: 0 "
+                "only evaluates"
+            )
         if any(parameter.ndim == 4 for parameter in model.parameters()):
             model.to(memory_format=torch.channels_last)
         exempt = model.network.no_weight_decay() if hasattr(model.network, "no_weight_decay") else ()
