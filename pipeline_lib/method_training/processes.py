@@ -39,15 +39,14 @@ def run_in_processes(arguments: Sequence[str], processes: int) -> None:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Connect the processes that torchrun started, and on GPUs give each its own; do nothing where they are connected.
+    """Connect the processes that torchrun started; do nothing where they are connected.
 
-    Without torchrun there is one process, and nothing to connect.
+    On GPUs each sees one alone, which `choose_device` has locked for it. Without torchrun there is one process, and
+    nothing to connect.
     """
     if not started_by_torchrun() or distributed.is_initialized():
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield
