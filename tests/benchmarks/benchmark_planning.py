@@ -32,10 +32,10 @@ def default_world() -> dict[str, Any]:
 
 
 def large_world() -> dict[str, Any]:
-    """Return the default with 26 test sets in blocks of four images: 5,000 jobs."""
+    """Return the default with 27 test sets in blocks of four images: 5,000 jobs."""
     config = default_world()
     characters = {"kind": "glyphs", "image_size": 32}
-    names = [f"set{number}" for number in range(26)]
+    names = [f"set{number}" for number in range(27)]
     scripts = ["greek", "cyrillic", "armenian"]
     config["datasets"] = {"latin": {**characters, "script": "latin", "per_class": {"train": 24, "test": 4}}}
     for number, name in enumerate(names):
