@@ -108,7 +108,9 @@ def other_jobs(config: Config) -> dict[tuple[str, str], int]:
         jobs["neighbours", backbone] = jobs["baselines", backbone] = len(sets)
         if backbone not in config.backbones:
             continue
+        jobs["task_loss", backbone] = _task_losses(config, backbone)
         jobs["head", backbone] = len(config.variants) * len(config.seeds)
+        jobs["export", backbone] = len(config.variants)
         jobs["evaluate", backbone] = len(config.variants) * len(sets)
         jobs["safe_retrieval", backbone] = len(sets)
         if config.ablations and backbone in config.ablations.backbones:
@@ -121,6 +123,15 @@ def other_jobs(config: Config) -> dict[tuple[str, str], int]:
     jobs["deteriorations", first] = len(specs.deteriorated_sets(config))
     jobs |= {("projection", first): 1, ("projection_page", first): 1, ("metrics", ""): 1, ("provenance", ""): 1}
     return {key: count for key, count in jobs.items() if count}
+
+
+def _task_losses(config: Config, backbone: str) -> int:
+    """Return how many task losses are computed from views of a backbone, besides its classifier's."""
+    variants = list(config.variants)
+    if config.ablations and backbone in config.ablations.backbones:
+        variants += [variant for names in config.ablation_views().values() for variant in names]
+    found = {(config.variant(name).view, config.task_loss_of(backbone, name)) for name in variants}
+    return sum(task_loss != "cross_entropy" for _, task_loss in found)
 
 
 def _trained_views(config: Config, backbone: str) -> int:

@@ -19,9 +19,17 @@ _EXTRAS = {"centre_crop": 1}
 _MIXING_EXTRAS = 2
 # In the order of the data.
 _STAGES = ("download", "prepare_tfds", "dataset", "dataset_card", "backbone", "method")
-_STAGES += ("evaluation_features", "features", "ablation_features", "cache", "neighbours", "head", "ablation_heads")
-_STAGES += ("joint_training", "baselines", "evaluate", "evaluate_ablations", "safe_retrieval", "deteriorations")
-_STAGES += ("projection", "projection_page", "metrics", "provenance")
+_STAGES += ("evaluation_features", "features", "ablation_features", "cache", "task_loss", "neighbours", "head")
+_STAGES += (
+    "ablation_heads",
+    "joint_training",
+    "baselines",
+    "evaluate",
+    "evaluate_ablations",
+    "safe_retrieval",
+    "deteriorations",
+)
+_STAGES += ("projection", "projection_page", "metrics", "provenance", "export")
 
 
 @dataclass(frozen=True)

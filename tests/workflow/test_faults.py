@@ -45,7 +45,7 @@ def kill_when(workflow: Workflow, condition: Callable[[Path], bool]) -> None:
 def extracting(results: Path) -> bool:
     """Some blocks are done, and a job is busy with another."""
     done = list(results.glob("features/*/*/*/*/blocks/*/manifest.json"))
-    return len(done) >= 4 and b"pipeline_lib\0features" in running_commands(results)
+    return len(done) >= 6 and b"pipeline_lib\0features" in running_commands(results)
 
 
 def training_heads(results: Path) -> bool:
@@ -70,7 +70,7 @@ def test_killed_runs_go_on_with_the_same_command_and_give_the_same_bytes(tiny: W
     done = finished_blocks(workflow)
     kill_when(workflow, training_heads)
     lost = done - finished_blocks(workflow)
-    assert len(lost) <= 2 < len(done), "only the two jobs in flight, which Snakemake had not seen end, are done again"
+    assert len(lost) <= 4 < len(done), "only two jobs, of two views each, which Snakemake had not seen end, are redone"
     workflow.snakemake()
     assert workflow.planned() == {}
     assert digests(workflow) == digests(tiny)
