@@ -18,6 +18,7 @@ import mmap
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,10 @@ def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Dr
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        # safetensors writes files that only their owner may read; here the user's umask decides.
+        permissions = stat.S_IMODE((partial / MANIFEST).stat().st_mode)
+        for name in files:
+            (partial / name).chmod(permissions)
         if directory.exists():
             shutil.rmtree(directory)
         os.rename(partial, directory)

@@ -36,6 +36,17 @@ def test_equal_work_gives_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a/manifest.json").read_bytes() == (tmp_path / "elsewhere/b/manifest.json").read_bytes()
 
 
+def test_the_umask_says_who_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with artefacts.writing(tmp_path / "a", "stage", {}) as draft:
+            descriptor = os.open(draft.path / "private.safetensors", os.O_WRONLY | os.O_CREAT, 0o600)
+            os.close(descriptor)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").iterdir()} == {0o640}
+
+
 def test_an_error_while_writing_leaves_the_old_artefact_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path / "a", "old")
     with pytest.raises(RuntimeError), artefacts.writing(tmp_path / "a", "stage", {}) as draft:
