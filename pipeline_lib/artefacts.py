@@ -127,7 +127,8 @@ def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Dr
         # safetensors writes files that only their owner may read; here the user's umask decides.
         permissions = stat.S_IMODE((partial / MANIFEST).stat().st_mode)
         for name in files:
-            (partial / name).chmod(permissions)
+            if stat.S_IMODE((partial / name).stat().st_mode) != permissions:
+                (partial / name).chmod(permissions)
         if directory.exists():
             shutil.rmtree(directory)
         os.rename(partial, directory)
