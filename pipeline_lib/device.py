@@ -9,15 +9,25 @@ from pipeline_lib.gpu_slots import take_gpu
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda"; a GPU is this process's own until it ends.
+    """Return the device for "auto", "cpu" or "cuda" on which a job computes; a GPU is this process's own until it ends.
 
     Raises `PipelineError` when there is no GPU for "cuda".
     """
-    # Asked of the driver: CUDA itself must not start before it is told which GPU.
-    gpus = 0 if name == "cpu" else torch.cuda.device_count()
-    if name == "cuda" and not gpus:
-        raise PipelineError("device 'cuda' was asked for, but torch sees no GPU; allowed here: auto, cpu")
-    if not gpus:
-        return torch.device("cpu")
-    take_gpu(gpus)
-    return torch.device("cuda")
+    device = find_device(name)
+    if device.type == "cuda":
+        take_gpu(torch.cuda.device_count())
+    return device
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of a name: "auto" (a GPU where there is one), or one of torch's, such as "cpu" or "cuda:1".
+
+    Raises `PipelineError` when there is no GPU for "cuda".
+    """
+    # GPUs are counted by the driver: CUDA itself must not start before it is told which GPU.
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.device_count() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.device_count():
+        raise PipelineError(f"device '{name}' was asked for, but torch sees no GPU; allowed here: auto, cpu")
+    return device

@@ -17,7 +17,7 @@ from pipeline_lib.backbones.base import DTYPES, Encoder, HookedEncoder
 from pipeline_lib.backbones.weights import load_into
 from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
-from pipeline_lib.device import choose_device
+from pipeline_lib.device import find_device
 from pipeline_lib.errors import PipelineError, one_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.pretrained.checkpoint import (
@@ -52,7 +52,7 @@ def load(
     seeds
         The heads to use; None = all. One gives its own uncertainty u, several are averaged by rank.
     device
-        `cpu`, `cuda`, or `auto`: a GPU where there is one.
+        One of torch's, or `auto`: a GPU where there is one.
     backbone
         Needed where the checkpoint can't say it all. A timm model name: pretrained weights from timm's hub. Or your
         network, or a function that returns it: it gets the checkpoint's weights where it holds them, else it keeps its
@@ -79,7 +79,7 @@ def load(
     if config.heads.quantiles_of is not None:
         quantiles = torch.stack([tensors[quantiles_name(seed)] for seed in chosen])
     card = ModelCard((directory / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    model = PretrainedModel(representation, heads, quantiles, config, card, precision).to(choose_device(str(device)))
+    model = PretrainedModel(representation, heads, quantiles, config, card, precision).to(find_device(str(device)))
     if backbone is not None:
         _require_width(model, config.backbone.dim)
     return model

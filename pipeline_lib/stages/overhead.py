@@ -41,9 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _of_checkpoint(arguments: argparse.Namespace) -> tuple:
+    from pipeline_lib.device import choose_device
     from pipeline_lib.pretrained import load
 
-    model = load(arguments.checkpoint, device=arguments.device)
+    model = load(arguments.checkpoint, device=choose_device(arguments.device))
     return model.backbone, model.heads, model.uncertainty_of, model.config.backbone.data_config.input_size
 
 

@@ -122,6 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> PretrainedModel:
+    from pipeline_lib.device import choose_device
     from pipeline_lib.pretrained import load
 
     backbone = arguments.backbone
@@ -129,9 +130,8 @@ def _load(arguments: argparse.Namespace) -> PretrainedModel:
         from pipeline_lib.backbones.custom import import_factory
 
         backbone = import_factory(backbone, ".")
-    return load(
-        arguments.checkpoint, arguments.seeds, arguments.device, backbone=backbone, precision=arguments.precision
-    )
+    device = choose_device(arguments.device)
+    return load(arguments.checkpoint, arguments.seeds, device, backbone=backbone, precision=arguments.precision)
 
 
 def _write_atlas(arguments: argparse.Namespace, table: pa.Table, images: ImageList, model: PretrainedModel) -> None:

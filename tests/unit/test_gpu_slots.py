@@ -138,3 +138,17 @@ assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
 """
     environment = clean_environment() | {"PIPELINE_GPU_LOCKS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
+
+
+def test_a_model_that_a_user_loads_goes_where_it_was_sent_and_takes_no_gpu_from_others(tmp_path: Path) -> None:
+    """torch is told of two GPUs, both of which jobs have."""
+    script = """
+import os
+import torch
+torch.cuda.device_count = lambda: 2
+from pipeline_lib.device import find_device
+assert find_device("auto") == torch.device("cuda") and find_device("cuda:1") == torch.device("cuda:1")
+assert "CUDA_VISIBLE_DEVICES" not in os.environ and not os.listdir(os.environ["PIPELINE_GPU_LOCKS"])
+"""
+    environment = clean_environment() | {"PIPELINE_GPU_LOCKS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
