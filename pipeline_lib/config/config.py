@@ -16,8 +16,9 @@ from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
 from pipeline_lib.config.joint_training import JointTraining
+from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.section import Name, Section
-from pipeline_lib.config.task_losses import MIXING, TaskLoss, TaskLosses
+from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.errors import did_you_mean, one_of
 
@@ -166,7 +167,7 @@ class Config(Section):
             if task_loss == "cross_entropy":
                 continue
             options = self.features.views[view]
-            if options.policy is not None and options.policy.kind in MIXING:
+            if options.policy is not None and options.policy.kind in MIXING_POLICIES:
                 raise ValueError(f"{where} says nothing of images that view '{view}' mixes; use another view")
             if task_loss == "contrastive" and options.epochs < 2:
                 raise ValueError(f"{where} compares two epochs, but view '{view}' has 1; set its epochs to at least 2")

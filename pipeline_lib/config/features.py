@@ -12,7 +12,9 @@ from pipeline_lib.config.section import Name, PositiveRange, RangeOfShares, Sect
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
-RESERVED_VIEWS = ("eval", "centre_crop", "deteriorations")
+# Of every evaluated split; extracted together, each image decoded once.
+EVALUATION_VIEWS = ("eval", "centre_crop")
+RESERVED_VIEWS = (*EVALUATION_VIEWS, "deteriorations")
 
 
 class Augmentation(Section):

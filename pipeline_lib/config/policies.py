@@ -12,6 +12,9 @@ from pydantic import Field
 
 from pipeline_lib.config.section import PositiveRange, RangeOfShares, Section
 
+# Policies that mix two images: what is drawn is neither of one class nor a view of one image.
+MIXING_POLICIES = ("cutmix", "mixup")
+
 
 class PolicyOptions(Section):
     """What every policy has."""

@@ -10,8 +10,6 @@ from pipeline_lib.config.features import Device
 from pipeline_lib.config.section import Section
 
 TaskLoss = Literal["cross_entropy", "knn", "contrastive"]
-# Policies that mix two images: what is drawn is neither of one class nor a view of one image.
-MIXING = ("cutmix", "mixup")
 
 
 class TaskLosses(Section):

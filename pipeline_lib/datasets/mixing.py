@@ -18,8 +18,6 @@ from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
 
-MIXING_POLICIES = ("cutmix", "mixup")
-
 
 class MixedView:
     """The plain augmentation of an image, mixed with that of a partner with the policy's `probability`.

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.datasets.deteriorations import DeteriorationsView
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.datasets.mixing import MIXING_POLICIES, MixedView
+from pipeline_lib.datasets.mixing import MixedView
 from pipeline_lib.datasets.plain_views import AugmentedView, CentreCropView, EvaluationView, View, draw_seed
 from pipeline_lib.datasets.policies import PolicyView
 from pipeline_lib.errors import PipelineError

@@ -158,8 +158,7 @@ def write_statistics(spec: Mapping[str, Any], view_dir: Path, directory: Path, s
     }
     with artefacts.writing(directory, STAGE, spec) as draft:
         draft.add_input("cache", cache.manifest)
-        with artefacts.writing_file(draft.path / "statistics.json") as file:
-            file.write(artefacts.canonical_json(facts) + "\n")
+        (draft.path / "statistics.json").write_text(artefacts.canonical_json(facts) + "\n", encoding="utf-8")
         pd.DataFrame(dimensions).to_parquet(draft.path / "dimensions.parquet", index=False)
         pd.DataFrame({"eigenvalue": eigenvalues}).to_parquet(draft.path / "eigenvalues.parquet", index=False)
         pd.DataFrame({"label": np.arange(len(per_class)), "images": per_class}).to_parquet(

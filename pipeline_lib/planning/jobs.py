@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from pipeline_lib.config import specs
 from pipeline_lib.config.config import Config
+from pipeline_lib.config.features import EVALUATION_VIEWS
 from pipeline_lib.features.blocks import block_ranges
 from pipeline_lib.planning.split_sizes import SplitSize
-
-EVALUATION_VIEWS = ("eval", "centre_crop")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.config.config import Config
+from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.planning.jobs import Extraction, block_bytes, extractions, other_jobs
 from pipeline_lib.planning.probe import Probe, Speed
 from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
@@ -20,16 +21,8 @@ _MIXING_EXTRAS = 2
 # In the order of the data.
 _STAGES = ("download", "prepare_tfds", "dataset", "dataset_card", "backbone", "method")
 _STAGES += ("evaluation_features", "features", "ablation_features", "cache", "task_loss", "neighbours", "head")
-_STAGES += (
-    "ablation_heads",
-    "joint_training",
-    "baselines",
-    "evaluate",
-    "evaluate_ablations",
-    "safe_retrieval",
-    "deteriorations",
-)
-_STAGES += ("projection", "projection_page", "metrics", "provenance", "export")
+_STAGES += ("ablation_heads", "joint_training", "baselines", "evaluate", "evaluate_ablations", "safe_retrieval")
+_STAGES += ("deteriorations", "projection", "projection_page", "metrics", "provenance", "export")
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ def job_times(
 def _extras(config: Config, view: str) -> int:
     """Return how many float32 values a view adds to each draw."""
     policy = config.features.views[view].policy if view in config.features.views else None
-    mixes = policy is not None and policy.kind in ("cutmix", "mixup")
+    mixes = policy is not None and policy.kind in MIXING_POLICIES
     return _MIXING_EXTRAS if mixes else _EXTRAS.get(view, 0)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.datasets.loading import loaded
 from pipeline_lib.scoring.images import ImageList
 
 if TYPE_CHECKING:
@@ -50,15 +50,7 @@ def decoded_groups(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise PipelineError(
-                f"a process that decodes images died ({str(error).splitlines()[0]}); "
-                "if it ran out of memory, lower --workers or --batch-size"
-            ) from None
-        raise
+    yield from loaded(loader, advice="lower --workers or --batch-size")
 
 
 class _Groups(torch.utils.data.Dataset):

@@ -1,8 +1,9 @@
 # Features: blocks of cached representations, one job each, and the record that makes one cache of them.
 
 
-# Views of the same images that one job extracts together, each image decoded once.
-EVALUATION_VIEWS = ["eval", "centre_crop"]
+from pipeline_lib.config.features import EVALUATION_VIEWS
+
+# Like the views of an evaluated split, those of the ablations are extracted together, each image decoded once.
 ABLATION_VIEWS = specs.joint_views(CONFIG)
 
 
@@ -18,7 +19,7 @@ rule features:
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.tsv"
     wildcard_constraints:
-        view=f"(?!({names_pattern(EVALUATION_VIEWS + ABLATION_VIEWS)})/)[^/]+",
+        view=f"(?!({names_pattern([*EVALUATION_VIEWS, *ABLATION_VIEWS])})/)[^/]+",
         start=r"\d+",
         stop=r"\d+",
         first=r"\d+",
