@@ -64,7 +64,7 @@ class _TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise _missing("tensorboard", "tensorboard") from None
+            raise _missing("tensorboard") from None
         # A training that goes on sends its curve from the start again: events of before would be there twice.
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
@@ -83,7 +83,7 @@ class _WeightsAndBiases:
         try:
             import wandb
         except ImportError:
-            raise _missing("wandb", "wandb") from None
+            raise _missing("wandb") from None
         folder.mkdir(parents=True, exist_ok=True)
         # The same training goes on in the same run, which ignores the epochs that it has already.
         run = f"{spec['name']}-{xxhash.xxh3_64_hexdigest(canonical_json(spec).encode())}"
@@ -102,8 +102,8 @@ class _WeightsAndBiases:
 _SINKS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
 
 
-def _missing(sink: str, package: str) -> PipelineError:
+def _missing(sink: str) -> PipelineError:
     return PipelineError(
-        f"curves: '{sink}' was asked for, but the package '{package}' is not installed; install it with "
+        f"curves: '{sink}' was asked for, but the package of that name is not installed; install it with "
         f"pip install '.[{sink}]', or leave it out"
     )
