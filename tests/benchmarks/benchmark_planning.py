@@ -32,7 +32,22 @@ def default_world() -> dict[str, Any]:
 
 
 def large_world() -> dict[str, Any]:
-    """Return the default with 27 test sets in blocks of four images: 5,000 jobs."""
+    """Return the default with four backbones and seven epochs of augmented images, cut into 5,000 jobs.
+
+    It has the shape of the paper's largest world, ImageNet-21k with four ViTs.
+    """
+    config = default_world()
+    config["datasets"]["latin"] |= {"image_size": 32, "per_class": {"train": 124, "test": 8}}
+    first = next(iter(config["backbones"].values()))
+    names = [*config["backbones"], "third", "fourth"][:4]
+    config["backbones"] = {name: config["backbones"].get(name, first) for name in names}
+    config["features"]["views"]["train"]["epochs"] = 7
+    config["features"] |= {"block_epochs": 1, "block_samples": 53}
+    return config
+
+
+def many_sets_world() -> dict[str, Any]:
+    """Return the default with 27 test sets in blocks of four images: 5,000 jobs too, most with two outputs."""
     config = default_world()
     characters = {"kind": "glyphs", "image_size": 32}
     names = [f"set{number}" for number in range(27)]
@@ -77,36 +92,48 @@ def seconds(workflow: Workflow, *arguments: str) -> tuple[float, float, str]:
     return min(taken)
 
 
+def _world(directory: Path, config: dict[str, Any]) -> Workflow:
+    """Return a working copy whose datasets are listed."""
+    directory.mkdir()
+    workflow = Workflow(directory, config)
+    list_datasets(workflow, config)
+    return workflow
+
+
+def _jobs(workflow: Workflow) -> int:
+    """Return how many jobs a run would have."""
+    return int(re.search(r"^total +(\d+)", workflow.snakemake("-n", "--quiet", "rules").stdout, re.MULTILINE)[1])
+
+
 def main() -> int:
     """Measure, print one line per bound, and return 1 when one is missed."""
     missed = False
     with tempfile.TemporaryDirectory() as directory:
-        for name in ("large", "default"):
-            Path(directory, name).mkdir()
-        large = Workflow(Path(directory, "large"), large_world())
-        list_datasets(large, large_world())
-        jobs = int(re.search(r"^total +(\d+)", large.snakemake("-n", "--quiet", "rules").stdout, re.MULTILINE)[1])
-        default = Workflow(Path(directory, "default"), default_world())
-        list_datasets(default, default_world())
+        large = _world(Path(directory, "large"), large_world())
+        many_sets = _world(Path(directory, "many_sets"), many_sets_world())
+        default = _world(Path(directory, "default"), default_world())
         pretend_to_run(default)
+        jobs = {id(workflow): _jobs(workflow) for workflow in (large, many_sets)}
+        dry_run, quiet = ("-n",), ("-n", "--quiet", "rules")
         for name, workflow, arguments, bound in (
-            (f"dry run of {jobs:,} jobs, quiet", large, ("-n", "--quiet", "rules"), DRY_RUN_SECONDS),
-            (f"dry run of {jobs:,} jobs, each printed", large, ("-n",), DRY_RUN_SECONDS),
+            (f"dry run of {jobs[id(large)]:,} jobs, quiet", large, quiet, DRY_RUN_SECONDS),
+            (f"dry run of {jobs[id(large)]:,} jobs, each printed", large, dry_run, DRY_RUN_SECONDS),
+            (f"dry run of {jobs[id(many_sets)]:,} jobs of 28 sets, quiet", many_sets, quiet, None),
             ("no-op run of the default", default, (), NO_OP_SECONDS),
         ):
             core, clock, output = seconds(workflow, *arguments)
             if "-n" not in arguments and "Nothing to be done" not in output:
                 raise AssertionError(f"there was something to do:\n{output}")
-            missed |= core > bound
-            verdict = "ok" if core <= bound else "MISSED"
+            missed |= bound is not None and core > bound
+            verdict = "no bound" if bound is None else f"at most {bound:.0f}: {'ok' if core <= bound else 'MISSED'}"
             load = os.getloadavg()[0]
             print(
-                f"planning {name:38} {core:5.1f} s of a core (at most {bound:.0f}: {verdict}), {clock:.1f} s by the "
-                f"clock at a load of {load:.1f} on {os.cpu_count()} cores",
+                f"planning {name:43} {core:5.1f} s of a core ({verdict}), {clock:.1f} s by the clock "
+                f"at a load of {load:.1f} on {os.cpu_count()} cores",
                 flush=True,
             )
-        if jobs < JOBS:
-            raise AssertionError(f"the large world has {jobs} jobs only")
+        if min(jobs.values()) < JOBS:
+            raise AssertionError(f"a large world has {min(jobs.values())} jobs only")
     return int(missed)
 
 

@@ -35,8 +35,6 @@ WORLD["backbones"] = {BACKBONE: TINY_WORLD["backbones"][BACKBONE]}
 WORLD["evaluation"] = {"bootstrap": TINY_WORLD["evaluation"]["bootstrap"]}
 # Every number, and a view of them of each kind, which are made beside Snakemake.
 TARGETS = ("results/metrics.csv", "results/tables/zero_shot.csv", "results/plots/zero_shot.png")
-# Short jobs in a row go to Slurm as one.
-GROUPED = ("cache", "neighbours", "baselines", "evaluate", "safe_retrieval", "metrics")
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +64,8 @@ def command() -> list[str]:
     """Return the command that runs the workflow by its Slurm profile, on a cluster without accounting."""
     return [
         *(sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/slurm", "--jobs", "4"),
-        # The most that one job may reserve, for those of a group that would run side by side.
-        *("--cores", "2"),
-        *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"),
-        *("--groups", *(f"{rule}=evaluation" for rule in GROUPED), "--", *TARGETS),
+        *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "5"),
+        *("--", *TARGETS),
     ]
 
 
@@ -97,9 +93,9 @@ def test_jobs_ask_for_what_their_rules_say(finished: Workflow) -> None:
     assert resources["features"]["mem_mb"] == "32000"
     assert resources["features"]["runtime"] == "240"
     assert "gpu" not in resources["evaluate"]
-    submitted = set(re.findall(r"slurm_logs/(rule_\w+|group_evaluation)", log))
-    alone = ("dataset", "backbone", "features", "evaluation_features", "head")
-    assert submitted == {"group_evaluation", *(f"rule_{name}" for name in alone)}
+    submitted = set(re.findall(r"slurm_logs/rule_(\w+)", log))
+    expected = "dataset backbone features evaluation_features neighbours baselines head evaluate safe_retrieval"
+    assert submitted == set(expected.split())
 
 
 def test_killed_daemons_lose_nothing(finished: Workflow, cluster: Cluster) -> None:

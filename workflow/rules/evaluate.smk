@@ -155,6 +155,7 @@ rule metrics:
         "<logs>/metrics.log",
     benchmark:
         "<benchmarks>/metrics.tsv"
+    localrule: True
     conda:
         "../../envs/pipeline.yaml"
     params:

@@ -85,6 +85,7 @@ rule cache:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/cache.log",
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/cache.tsv"
+    localrule: True
     conda:
         "../../envs/pipeline.yaml"
     params:
