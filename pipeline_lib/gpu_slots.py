@@ -10,6 +10,7 @@ own first GPU where the scheduler hides the others, so each job of a scheduler h
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -53,7 +54,8 @@ def visible_gpus(count: int) -> list[str]:
 def lock_folder() -> Path:
     """Return the folder of the locks: that of $PIPELINE_GPU_LOCKS, or one of this user's in the temporary folder.
 
-    Users who share GPUs without a scheduler set the variable to a folder that all of them may write to.
+    Users who share GPUs without a scheduler set the variable to a folder that all of them may write to; what is made
+    there, be it the folder itself, all users may write to.
     """
     folder = os.environ.get(FOLDER_VARIABLE) or f"{tempfile.gettempdir()}/pretrained-visual-uncertainties-{os.getuid()}"
     scheduled = [f"{name}-{os.environ[name]}" for name in _SCHEDULERS if os.environ.get(name)]
@@ -77,8 +79,7 @@ def _try_lock(folder: Path, gpu: str) -> int | None:
     """Return the descriptor of a GPU's lock, or None when another process has it."""
     path = folder / f"gpu-{quote(gpu, safe='')}.lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _open(path)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,3 +91,19 @@ def _try_lock(folder: Path, gpu: str) -> int | None:
             "this user may write to"
         ) from None
     return descriptor
+
+
+def _open(path: Path) -> int:
+    """Return a descriptor of the file, made if need be: to lock it, a user must be allowed to write to it."""
+    # Not with O_CREAT: in a folder with the sticky bit, Linux then refuses files of others (fs.protected_regular).
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    # By umask, not by chmod afterwards: another user may open it at once.
+    umask = os.umask(0 if os.environ.get(FOLDER_VARIABLE) else 0o077)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:  # another job has just made it
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    finally:
+        os.umask(umask)

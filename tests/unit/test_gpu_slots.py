@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 JOB = """
 import os, sys
 from pipeline_lib.gpu_slots import take_gpu
+{first}
 gpu = take_gpu({count})
 assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu == take_gpu({count})
 print(gpu, flush=True)
@@ -32,10 +35,10 @@ class Jobs:
         self._folder = folder
         self._stack = stack
 
-    def start(self, count: int = 2, then: str = "", **environment: str) -> subprocess.Popen[str]:
+    def start(self, count: int = 2, then: str = "", first: str = "", **environment: str) -> subprocess.Popen[str]:
         """Start a job that sees so many GPUs."""
         job = subprocess.Popen(
-            [sys.executable, "-c", JOB.format(count=count, then=then)],
+            [sys.executable, "-c", JOB.format(count=count, then=then, first=first)],
             env=clean_environment() | {"PIPELINE_GPU_LOCKS": str(self._folder)} | environment,
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -119,6 +122,40 @@ def test_a_folder_that_cannot_be_used_is_named_with_what_to_do(jobs: Jobs, tmp_p
     message = job.stderr.read()
     assert f"{tmp_path}/file/gpu-0.lock" in message
     assert "set PIPELINE_GPU_LOCKS to a folder" in message
+
+
+def test_all_users_may_lock_what_one_has_made_in_a_shared_folder(jobs: Jobs, tmp_path: Path) -> None:
+    job = jobs.start(first="os.umask(0o022)", SLURM_JOB_ID="7", then="print(oct(os.umask(0)), flush=True)")
+    assert gpu_of(job) == "0"
+    assert job.stdout.readline() == "0o22\n"
+    folder = tmp_path / "locks/SLURM_JOB_ID-7"
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder, folder / "gpu-0.lock")]
+    assert modes == [0o777, 0o777, 0o666]
+
+
+def test_locks_in_a_folder_of_this_user_are_for_nobody_else(jobs: Jobs, tmp_path: Path) -> None:
+    assert gpu_of(jobs.start(PIPELINE_GPU_LOCKS="", TMPDIR=str(tmp_path))) == "0"
+    folder = tmp_path / f"pretrained-visual-uncertainties-{os.getuid()}"
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "gpu-0.lock")]
+    assert modes == [0o700, 0o600]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start jobs of two users")
+@pytest.mark.parametrize("mode", [0o777, 0o1777], ids=["for all", "sticky"])
+def test_jobs_of_two_users_take_different_gpus_and_wait_for_each_other(jobs: Jobs, mode: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to other users
+        Path(folder).chmod(mode)
+
+        def start(user: int) -> subprocess.Popen[str]:
+            return jobs.start(first=f"os.umask(0o022); os.setuid({user})", PIPELINE_GPU_LOCKS=folder)
+
+        first, second = start(1001), start(1002)
+        taken = gpu_of(first)
+        assert {taken, gpu_of(second)} == {"0", "1"}
+        third = start(1002)
+        assert third.stderr.readline() == "waiting for a GPU: other jobs compute on 0, 1\n"
+        first.stdin.close()
+        assert gpu_of(third) == taken
 
 
 def test_a_stage_computes_on_the_gpu_that_it_took(tmp_path: Path) -> None:
