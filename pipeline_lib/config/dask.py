@@ -10,7 +10,7 @@ SCHEDULER_PATTERN = r"^(threads|processes|(tcp|tls)://[^\s'\"]+)$"
 
 
 class Dask(Section):
-    """The scheduler of feature statistics, audits and bulk scoring."""
+    """The scheduler of feature statistics; the commands `verify` and `score_features` have an option of their own."""
 
     scheduler: str | None = Field(
         None,

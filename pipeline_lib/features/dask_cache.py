@@ -68,7 +68,8 @@ def computing(scheduler: str | None) -> Iterator[Scheduler]:
 
     scheduler: "threads", "processes", the address of a `dask.distributed` scheduler, or None for the one that the
     environment variable DASK_SCHEDULER_ADDRESS names, else threads. DASK_NUM_WORKERS says how many threads or
-    processes there are, by default as many as cores.
+    processes there are, by default as many as cores. Tasks compute matrix products in one thread each; the workers of
+    a cluster, which `dask worker` starts so anyway, stay with that.
     Raises `PipelineError` for anything else, when `distributed` is not installed, or when nobody answers.
     """
     name = scheduler or os.environ.get(ADDRESS_VARIABLE) or "threads"
@@ -78,17 +79,25 @@ def computing(scheduler: str | None) -> Iterator[Scheduler]:
         )
     workers = dask.config.get("num_workers", None) or CPU_COUNT
     with contextlib.ExitStack() as stack:
+        # The scheduler keeps the cores busy already. Matrix products in one thread each, everywhere: equal bytes. The
+        # limit is one of a process, so it is set around all tasks: set within each, tasks side by side would undo it.
         if name == "threads":
-            # The scheduler keeps the cores busy already. Matrix products in one thread each, everywhere: equal bytes.
             stack.enter_context(threadpool_limits(1))
             stack.enter_context(dask.config.set(scheduler=name))
         elif name == "processes":
-            pool = stack.enter_context(ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")))
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(workers, context, initializer=_limit_worker))
             stack.enter_context(dask.config.set(scheduler=name, pool=pool))
         else:
             client = stack.enter_context(_client(name))
+            client.register_worker_callbacks(_limit_worker)
             workers = max(1, sum(client.ncores().values()))
         yield Scheduler(name, workers)
+
+
+def _limit_worker() -> None:
+    """Compute matrix products in one thread each from now on; numpy, which this module imports, has loaded BLAS."""
+    threadpool_limits(1)
 
 
 def _client(address: str) -> Any:
@@ -103,7 +112,7 @@ def _client(address: str) -> Any:
     except OSError as error:
         raise PipelineError(
             f"no dask scheduler answers at {address} ({' '.join(str(error).split())}); start one with `dask scheduler`,"
-            " or set dask.scheduler to threads"
+            " or choose threads (--scheduler, or dask.scheduler in the config)"
         ) from None
 
 

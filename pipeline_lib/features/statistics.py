@@ -16,7 +16,6 @@ from typing import Any
 import dask
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from pipeline_lib import artefacts
 from pipeline_lib.features.cache import FeatureCache
@@ -53,11 +52,6 @@ class Sums:
 
 def sums_of(embedding: np.ndarray) -> Sums:
     """Return the sums of one chunk, embedding [n, dim] of any float type."""
-    with threadpool_limits(1):  # the same products on any scheduler
-        return _sums_of(embedding)
-
-
-def _sums_of(embedding: np.ndarray) -> Sums:
     dim = embedding.shape[1]
     total, products = np.zeros(dim), np.zeros((dim, dim))
     zeros, bins = np.zeros(dim, np.int64), np.zeros(1 << (31 - _DROPPED_BITS), np.int64)

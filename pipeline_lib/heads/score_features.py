@@ -9,7 +9,6 @@ import dask
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from threadpoolctl import threadpool_limits
 
 from pipeline_lib import artefacts
 from pipeline_lib.errors import PipelineError
@@ -53,5 +52,4 @@ def score_features(view_dir: Path, head_dir: Path, directory: Path, scheduler: s
 
 
 def _score_chunk(part: Chunk, dim: int, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    with threadpool_limits(1):  # the same products on any scheduler
-        return read_chunk(part, "sample_id"), score(weights, read_chunk(part, "embedding", (dim,)))
+    return read_chunk(part, "sample_id"), score(weights, read_chunk(part, "embedding", (dim,)))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_limits
 
 from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
@@ -21,11 +24,12 @@ from pipeline_lib.features.audit import audit
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache
 from pipeline_lib.features.dask_cache import computing, feature_array
-from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, write_statistics
+from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, sums_of, write_statistics
 from pipeline_lib.heads.checkpoint import TrainedHead, write_head
 from pipeline_lib.heads.score_features import score_features
 from tests.unit.heads_world import small_training
 
+BLAS_THREADS = {"OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
 ROWS, DIM, EPOCHS = 1000, 12, 2
 SPEC = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train"}
 
@@ -75,10 +79,10 @@ def view(tmp_path_factory: pytest.TempPathFactory, embedding: np.ndarray) -> Pat
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a dask.distributed scheduler with a worker in a process of its own."""
+    """The address of a dask.distributed scheduler with a worker in a process of its own, whose BLAS has two threads."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as local:
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, env=BLAS_THREADS) as local:
         yield local.scheduler_address
 
 
@@ -193,11 +197,34 @@ def test_a_head_for_another_backbone_is_refused(tmp_path: Path, view: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_every_scheduler_gives_the_same_bytes(
-    tmp_path: Path, view: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("scheduler", ["threads", "processes", "cluster"])
+def test_tasks_side_by_side_all_compute_products_in_one_thread_each(
+    cluster: str, monkeypatch: pytest.MonkeyPatch, scheduler: str
 ) -> None:
-    monkeypatch.setenv("DASK_NUM_WORKERS", "2")
-    path = head(tmp_path / "head")
+    for name, value in (BLAS_THREADS | {"DASK_NUM_WORKERS": "2"}).items():
+        monkeypatch.setenv(name, value)
+
+    def blas_threads(seconds: float = 0.0) -> int:
+        from threadpoolctl import ThreadpoolController
+
+        sums_of(np.ones((3, 2), np.float16))
+        time.sleep(seconds)  # others begin and end meanwhile
+        return max(library.num_threads for library in ThreadpoolController().select(user_api="blas").lib_controllers)
+
+    with threadpool_limits(2):
+        with computing(cluster if scheduler == "cluster" else scheduler) as running:
+            tasks = [dask.delayed(blas_threads)(seconds) for seconds in (0.05, 0.2, 0.3, 0.0, 0.1)]
+            assert list(running.in_order(tasks)) == [1] * 5
+        assert blas_threads() == 2, "afterwards this process has as many as before"
+
+
+def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of products that are large enough for BLAS to cut them up among threads."""
+    for name, value in (BLAS_THREADS | {"DASK_NUM_WORKERS": "2"}).items():
+        monkeypatch.setenv(name, value)
+    embedding = np.random.default_rng(0).normal(size=(EPOCHS, ROWS, 256)).astype(np.float16)
+    view = write_cache(tmp_path / "view", embedding, block_rows=600, chunk_rows=400)
+    path = head(tmp_path / "head", dim=256)
     found: dict[str, list[Any]] = {}
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster)  # what None stands for
     for name, scheduler in {
@@ -286,11 +313,13 @@ def test_values_that_a_block_can_not_have_are_found_though_its_checksums_are_rig
 PEAK = r"""
 import re, sys
 from pathlib import Path
+from pipeline_lib.features.audit import audit
 from pipeline_lib.features.statistics import write_statistics
 from pipeline_lib.heads.score_features import score_features
 view, head, out = map(Path, sys.argv[1:])
 write_statistics({}, view, out / "statistics", "threads")
 score_features(view, head, out / "scores", "threads")
+assert set(audit(view, values=True, scheduler="threads").values()) == {None}
 # Not getrusage: a child starts with its parent's peak there.
 print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 """
