@@ -1,4 +1,4 @@
-"""The energy that this machine has used, where it tells: its processors (RAPL) and NVIDIA GPUs (NVML).
+"""The energy that this machine has used, where it tells: its processors and memory (RAPL) and NVIDIA GPUs (NVML).
 
 Both count all processes of the machine. RAPL is Linux's `/sys/class/powercap`, which many machines let only root read;
 NVML's counter of total energy exists on GPUs since Volta.
@@ -23,9 +23,8 @@ class EnergyMeter:
     """
 
     def __init__(self, powercap: Path = _POWERCAP) -> None:
-        # Packages alone: what lies below them (cores, memory) is part of them.
-        self._counters = [folder for folder in sorted(powercap.glob("*-rapl:*")) if folder.name.count(":") == 1]
-        self._last = {folder: value for folder in self._counters if (value := _read(folder, "energy_uj")) is not None}
+        zones = [folder for folder in sorted(powercap.glob("*-rapl:*")) if _counts(folder)]
+        self._last = {folder: value for folder in zones if (value := _read(folder, "energy_uj")) is not None}
         self._processor_joules = 0.0
         self._gpu_start = _gpu_joules()
         self._lock = threading.Lock()
@@ -55,6 +54,18 @@ class EnergyMeter:
                 used = now - before if now >= before else now - before + (_read(folder, "max_energy_range_uj") or 0)
                 self._processor_joules += used * _MICROJOULES
                 self._last[folder] = now
+
+
+def _counts(zone: Path) -> bool:
+    """Return whether a zone counts: packages (package-0, package-0-die-1) and memory (dram), which no package contains.
+
+    The others would count twice: core and uncore are parts of a package, psys is the platform with all packages.
+    """
+    try:
+        name = (zone / "name").read_text().strip()
+    except OSError:
+        return False
+    return name.startswith("package") or name == "dram"
 
 
 def _read(folder: Path, name: str) -> int | None:

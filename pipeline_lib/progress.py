@@ -26,7 +26,7 @@ class Progress:
     description
         What is being done, such as a dataset's name.
     done
-        Units that an earlier run had finished; they don't count for the speed.
+        Units that an earlier run had finished; they don't count for the speed, and each line says how many they are.
     stream
         Where to write: a bar when it is a terminal, lines otherwise.
     """
@@ -71,7 +71,8 @@ class Progress:
         now = self._last_line = time.monotonic()
         speed = (self.done - self._done_before) / max(now - self._start, 1e-9)
         line = f"{self.description}: " if self.description else ""
-        line += f"{self.done:,} of {self.total:,} {self.unit}, {speed:,.0f} {self.unit}/s"
+        before = f" ({self._done_before:,} before)" if self._done_before else ""
+        line += f"{self.done:,} of {self.total:,} {self.unit}{before}, {speed:,.0f} {self.unit}/s"
         if speed > 0 and self.done < self.total:
             line += f", ETA {tqdm.format_interval((self.total - self.done) / speed)}"
         print(line, file=self._stream, flush=True)

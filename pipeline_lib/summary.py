@@ -14,15 +14,17 @@ from pathlib import Path
 
 from pipeline_lib.errors import PipelineError
 
-# The last line of progress: "vit on birds, eval: 5,794 of 5,794 images, 312 images/s".
-_IMAGES = re.compile(r"([\d,]+) of [\d,]+ images, ")
-_TAIL_BYTES = 4096
+# A line of progress: "vit on birds, eval: 5,794 of 5,794 images, 312 images/s", or "... images (900 before), ...".
+_IMAGES = re.compile(r"(?P<what>.*?)(?P<done>[\d,]+) of [\d,]+ images(?: \((?P<before>[\d,]+) before\))?, ")
 _WATT_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: its name (the path of its log), wall seconds, peak memory in MB (None: too short to tell), images."""
+    """One job: its name (the path of its log), wall seconds, peak memory in MB (None: too short to tell), images.
+
+    Images are those of these seconds: all that were worked on, without those that an attempt before had done.
+    """
 
     name: str
     seconds: float
@@ -89,23 +91,23 @@ def _job(path: Path, name: str, log: Path) -> Job:
         megabytes = float(memory) if memory not in ("NA", "-", "") else None
     except (IndexError, KeyError, TypeError, ValueError):
         raise PipelineError(f"{path}: not a benchmark of Snakemake (columns s, max_rss); delete it") from None
-    return Job(name, seconds, megabytes, _images(_tail(log)))
+    return Job(name, seconds, megabytes, _images(log))
 
 
-def _images(log: str) -> int:
-    """Return how many images the last line of progress says were done; 0 where there is none."""
-    counts = _IMAGES.findall(log)
-    return int(counts[-1].replace(",", "")) if counts else 0
-
-
-def _tail(path: Path) -> str:
-    """Return the end of a log; its last line says how many images there were."""
+def _images(log: Path) -> int:
+    """Return how many images a job did by its log: the sum over all that it did, by the last line of each."""
+    done = {}
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            return file.read().decode("utf-8", errors="replace")
+        with open(log, encoding="utf-8", errors="replace") as lines:
+            for found in filter(None, map(_IMAGES.match, lines)):
+                done[found["what"]] = _count(found["done"]) - _count(found["before"] or "0")
     except OSError:
-        return ""
+        return 0
+    return sum(done.values())
+
+
+def _count(digits: str) -> int:
+    return int(digits.replace(",", ""))
 
 
 def _duration(seconds: float) -> str:

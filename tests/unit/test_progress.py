@@ -40,7 +40,7 @@ def test_what_was_done_before_does_not_count_for_the_speed(clock):
     with Progress(1000, "rows", done=500, stream=log) as bar:
         clock[0] += 40
         bar.advance(100)
-    assert log.getvalue().splitlines()[0] == "600 of 1,000 rows, 2 rows/s, ETA 02:40"
+    assert log.getvalue().splitlines()[0] == "600 of 1,000 rows (500 before), 2 rows/s, ETA 02:40"
 
 
 def test_a_terminal_gets_a_bar():

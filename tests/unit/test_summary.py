@@ -49,6 +49,31 @@ def test_jobs_time_speed_and_memory_are_summed_by_stage(tmp_path: Path) -> None:
     assert lines[5] == "energy: 2.0 Wh (this machine, all its processes)"
 
 
+def test_images_of_an_attempt_before_are_not_counted_again(tmp_path: Path) -> None:
+    """A training that went on with 900 of 1,000 images did 100 in its 10 seconds, not 1,000."""
+    leave(tmp_path, "backbones/mine", 10, "100")
+    with (
+        open(tmp_path / "logs/backbones/mine.log", "w") as log,
+        Progress(1000, "images", "training mine", 900, log) as progress,
+    ):
+        progress.advance(100)
+    assert [job.images for job in finished_jobs(tmp_path)] == [100]
+
+
+def test_all_that_a_job_counts_is_summed_however_long_its_log_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when neighbours are found within a set, and then in a mixture."""
+    leave(tmp_path, "neighbours/vit/birds/test", 10, "100")
+    monkeypatch.setattr("pipeline_lib.progress._LOG_INTERVAL_SECONDS", 0)  # a line for each piece of work
+    with open(tmp_path / "logs/neighbours/vit/birds/test.log", "w") as log:
+        for total, what in ((3000, "neighbours of vit"), (500, "neighbours of vit mixed with upstream")):
+            with Progress(total, "images", what, stream=log) as progress:
+                for _ in range(100):
+                    progress.advance(total // 100)
+    assert [job.images for job in finished_jobs(tmp_path)] == [3500]
+
+
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
     leave(tmp_path, "plots/zero_shot", 0.2, "NA")
     lines = summarise(finished_jobs(tmp_path)).splitlines()
@@ -90,26 +115,41 @@ def test_the_command_prints_the_summary_or_says_that_nothing_ran(tmp_path: Path)
     assert result.stdout.startswith("1 job, 1.0 s of work\n")
 
 
+# Zones as Linux names them on servers and laptops.
+ZONES = {
+    "intel-rapl:0": "package-0",
+    "intel-rapl:0:0": "core",
+    "intel-rapl:0:1": "uncore",
+    "intel-rapl:0:2": "dram",
+    "intel-rapl:1": "package-1",
+    "intel-rapl:2": "psys",
+    "intel-rapl-mmio:0": "package-0",
+}
+
+
 def rapl(folder: Path, name: str, microjoules: int, end: int = 10_000_000) -> Path:
     (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "name").write_text(f"{ZONES[name]}\n")
     (folder / name / "energy_uj").write_text(f"{microjoules}\n")
     (folder / name / "max_energy_range_uj").write_text(f"{end}\n")
     return folder
 
 
-def test_energy_is_that_of_the_packages_also_when_a_counter_starts_anew(
+def test_energy_is_that_of_processors_and_memory_each_once_also_when_a_counter_starts_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Cores and graphics are part of their package, psys has all of it, and mmio is another way to the same."""
     monkeypatch.setattr("pipeline_lib.energy._gpu_joules", lambda: None)
+    for zone in ZONES:
+        rapl(tmp_path, zone, 0)
     rapl(tmp_path, "intel-rapl:0", 9_000_000)
-    rapl(tmp_path, "intel-rapl:1", 1_000_000)
-    rapl(tmp_path, "intel-rapl:0:0", 0)  # the cores of package 0, counted with it
     meter = EnergyMeter(tmp_path)
+    for zone in ZONES:
+        rapl(tmp_path, zone, 600_000)
     rapl(tmp_path, "intel-rapl:0", 2_000_000)  # 1 J up to its end, then 2 J
-    rapl(tmp_path, "intel-rapl:1", 1_500_000)
-    rapl(tmp_path, "intel-rapl:0:0", 500_000)
-    assert meter.joules() == pytest.approx(3.5)
-    assert meter.joules() == pytest.approx(3.5)
+    rapl(tmp_path, "intel-rapl:0:2", 250_000)
+    assert meter.joules() == pytest.approx(3 + 0.25 + 0.6)
+    assert meter.joules() == pytest.approx(3.85)
 
 
 def test_gpus_are_counted_too_and_a_machine_that_tells_nothing_gives_none(
