@@ -17,7 +17,6 @@ import json
 import mmap
 import os
 import shutil
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from typing import IO, Any
 
 import xxhash
 
+from pipeline_lib.drafts import draft_path, remove_abandoned_drafts
 from pipeline_lib.errors import ArtefactError
 
 MANIFEST = "manifest.json"
@@ -100,8 +100,8 @@ def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Dr
     After an error nothing is left behind and an older artefact at `directory` is untouched.
     """
     directory = Path(directory)
-    partial = _draft_path(directory)
-    _remove_abandoned_drafts(directory)
+    partial = draft_path(directory)
+    remove_abandoned_drafts(directory)
     partial.mkdir(parents=True)
     try:
         draft = Draft(partial)
@@ -143,8 +143,8 @@ def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Write one file whole or not at all: yields a file beside `path` that replaces it at the end."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _draft_path(path)
-    _remove_abandoned_drafts(path)
+    partial = draft_path(path)
+    remove_abandoned_drafts(path)
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
@@ -222,37 +222,6 @@ def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtefactError(f"{path}: not a manifest of format {FORMAT}; {remedy}")
     return content
-
-
-def _draft_path(target: Path) -> Path:
-    return target.parent / f"{_draft_prefix(target)}{os.getpid()}"
-
-
-def _draft_prefix(target: Path) -> str:
-    return f".{target.name}.partial-{socket.gethostname()}-"
-
-
-def _remove_abandoned_drafts(target: Path) -> None:
-    """Remove drafts of this host whose writer is gone (killed), so that nothing piles up."""
-    if not target.parent.is_dir():
-        return
-    prefix = _draft_prefix(target)
-    for path in target.parent.iterdir():
-        if path.name.startswith(prefix) and not _process_is_alive(path.name.removeprefix(prefix)):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def _process_is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return int(pid) != os.getpid()
 
 
 def _fsync(path: Path) -> None:

@@ -16,6 +16,7 @@ import xxhash
 
 from pipeline_lib import artefacts
 from pipeline_lib.artefacts import Manifest
+from pipeline_lib.drafts import is_draft
 from pipeline_lib.errors import ArtefactError
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE
 from pipeline_lib.features.dask_cache import computing
@@ -42,7 +43,7 @@ def audit(results: Path, values: bool, scheduler: str | None) -> dict[Path, str 
     values: also read every array of every block: floats must be finite, the images those of the block's range, each
     once and in order, and the same in every epoch. scheduler: see `computing`.
     """
-    folders = sorted(path.parent for path in Path(results).rglob(artefacts.MANIFEST))
+    folders = sorted(path.parent for path in Path(results).rglob(artefacts.MANIFEST) if not is_draft(path.parent))
     with computing(scheduler) as running:
         checks = [dask.delayed(_check)(str(folder.resolve()), values) for folder in folders]
         found = dict(zip(folders, running.in_order(checks), strict=True))

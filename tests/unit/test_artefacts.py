@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline_lib import artefacts
+from pipeline_lib.__main__ import main
 from pipeline_lib.errors import ArtefactError
 
 
@@ -158,3 +160,40 @@ def test_a_file_whose_writer_was_killed_leaves_nothing_behind_once_it_is_written
     with artefacts.writing_file(target) as file:
         file.write("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([target.name, of_another.name])
+
+
+def test_drafts_of_killed_jobs_of_any_machine_are_listed_and_removed_by_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not those of writers that may live: here by their process, elsewhere by the time of their last file."""
+    write(tmp_path / "a")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = {
+        "long ago, other node": f".a.partial-node-7-{gone.pid}",
+        "file, other node": ".plot.pdf.partial-node7-1",
+        "killed here": f".a.partial-{socket.gethostname()}-{gone.pid}",
+        "at work, other node": ".a.partial-node8-2",
+        "at work here": f".a.partial-{socket.gethostname()}-{os.getppid()}",
+    }
+    drafts = {what: tmp_path / name for what, name in names.items()}
+    for what, path in drafts.items():
+        if what.startswith("file"):
+            path.write_text("half")
+        else:
+            path.mkdir()
+            (path / "manifest.json").write_text("half")  # is no artefact yet
+        for each in (*path.rglob("*"), path):
+            day_ago = time.time() - 25 * 3600
+            os.utime(each, (day_ago, day_ago))
+    (drafts["at work, other node"] / "array").write_text("just now")
+
+    abandoned = [str(path) for what, path in drafts.items() if "at work" not in what]
+    for arguments in ([], ["--remove"]):
+        assert main(["verify", "--results", str(tmp_path), *arguments]) == 0
+        said = capsys.readouterr().out
+        assert "1 artefacts checked, 0 damaged" in said
+        assert sorted(line.partition(": left")[0] for line in said.splitlines() if ": left" in line) == sorted(
+            abandoned
+        )
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", drafts["at work, other node"], drafts["at work here"]])

@@ -1,0 +1,87 @@
+"""Drafts: what is being written lies beside its target, under a name that says by whom, until it is whole.
+
+A writer that is killed leaves its draft. The next writer of the same target on the same machine removes it; those that
+no such writer comes for, as after another node has taken over the job, are found by `abandoned_drafts`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# Of another machine nobody can tell here whether the writer lives; one that does writes more often than this.
+_UNTOUCHED_SECONDS = 24 * 3600
+_NAME = re.compile(r"\..+\.partial-(?P<host>.+)-(?P<process>\d+)")
+
+
+def draft_path(target: Path) -> Path:
+    """Return where this process writes what is to become the target."""
+    return target.parent / f"{_prefix(target)}{os.getpid()}"
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether a file or folder is a draft by its name."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def remove_abandoned_drafts(target: Path) -> None:
+    """Remove drafts of a target by writers of this machine that are gone (killed), so that nothing piles up."""
+    if not target.parent.is_dir():
+        return
+    prefix = _prefix(target)
+    for path in target.parent.iterdir():
+        if path.name.startswith(prefix) and not _process_is_alive(path.name.removeprefix(prefix)):
+            remove_draft(path)
+
+
+def abandoned_drafts(folder: Path) -> Iterator[Path]:
+    """Yield the drafts below a folder that nobody will finish.
+
+    Those are of this machine where the writer is gone, and of other machines where nothing in them was written for a
+    day.
+    """
+    for path in sorted(folder.rglob(".*.partial-*")):
+        name = _NAME.fullmatch(path.name)
+        if name is None:
+            continue
+        if name["host"] == socket.gethostname():
+            abandoned = not _process_is_alive(name["process"])
+        else:
+            abandoned = time.time() - _last_written(path) > _UNTOUCHED_SECONDS
+        if abandoned:
+            yield path
+
+
+def remove_draft(path: Path) -> None:
+    """Remove a draft, be it a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.partial-{socket.gethostname()}-"
+
+
+def _last_written(path: Path) -> float:
+    """Return when a draft, or anything in it, was last written; now, where its writer is just renaming it."""
+    try:
+        return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
+
+
+def _process_is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return int(pid) != os.getpid()
