@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     processes = _gpus(arguments.spec) if arguments.processes is None else arguments.processes
     if processes > 1 and not started_by_torchrun():
+        _check_gpus(arguments.spec, processes)
         command = ["method", "--spec", json.dumps(arguments.spec), "--dataset", str(arguments.dataset)]
         command += ["--workers", str(arguments.workers), "--output", str(arguments.output)]
         command += ["--curves", *arguments.curves] if arguments.curves else []
@@ -62,3 +63,17 @@ def _gpus(spec: Mapping[str, Any]) -> int:
     import torch
 
     return 0 if spec["options"]["training"]["device"] == "cpu" else torch.cuda.device_count()
+
+
+def _check_gpus(spec: Mapping[str, Any], processes: int) -> None:
+    """Raise `PipelineError` where processes would wait for each other's GPUs for ever."""
+    import torch
+
+    from pipeline_lib.device import find_device
+    from pipeline_lib.errors import PipelineError
+
+    if find_device(spec["options"]["training"]["device"]).type == "cuda" and processes > torch.cuda.device_count():
+        raise PipelineError(
+            f"--processes {processes}: each needs a GPU of its own, but only {torch.cuda.device_count()} can be seen "
+            "here; ask for no more than that (in a run: --set-resources method:gpu=N), or set training.device to cpu"
+        )

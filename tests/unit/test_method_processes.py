@@ -17,6 +17,7 @@ from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import EvaluationView
+from pipeline_lib.method_training import processes
 from pipeline_lib.method_training.artefact import write_method
 from tests.unit import worlds
 from tests.unit.test_method_training import make_spec
@@ -70,6 +71,28 @@ def test_the_stage_starts_as_many_processes_as_asked_for(images: Path, tmp_path:
     assert main([*arguments, str(tmp_path / "two"), "--processes", "2"]) == 0
     assert json.loads((tmp_path / "two/manifest.json").read_text())["facts"]["processes"] == 2
     assert_equal_up_to_rounding(tmp_path / "one", tmp_path / "two")
+
+
+def test_more_processes_than_gpus_are_refused_instead_of_waiting_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch is told of two GPUs."""
+    started: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(processes, "run_in_processes", lambda _, count: started.append(count))
+
+    def code(device: str, count: int) -> int:
+        spec = json.dumps(spec_of("infonce", device=device))
+        paths = ["--dataset", str(tmp_path), "--output", str(tmp_path / "out")]
+        return main(["method", "--spec", spec, *paths, "--processes", str(count)])
+
+    assert [code("auto", 4), code("cuda", 3)] == [1, 1]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" needs a GPU of its own")[0] for line in said] == [
+        f"method: error: --processes {count}: each" for count in (4, 3)
+    ]
+    assert [code("auto", 2), code("cpu", 4)] == [0, 0]
+    assert started == [2, 4]
 
 
 def test_parts_make_up_each_batch(images: Path) -> None:
