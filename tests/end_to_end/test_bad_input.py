@@ -20,6 +20,7 @@ from pipeline_lib.datasets.images import ImageDataset, write_dataset
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache, write_cache
 from pipeline_lib.features.extract import extract_block
+from tests.namespace import in_namespace
 from tests.unit import worlds
 
 ROOT = Path(__file__).parents[2]
@@ -197,12 +198,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(photos: Path, model: Path) -> No
         '"$2" -m pipeline_lib features --spec "$3" --dataset "$4" --backbone "$5" --output "$1/view/block"\n'
         'code=$?; echo "left: $(find "$1" -type f | wc -l)"; exit $code\n'
     )
-    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash"]
-    arguments = [small, sys.executable, spec, photos / "index", model]
-    result = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode != 77, f"this test needs to mount a small file system: {result.stderr}"
+    result = in_namespace(script, small, sys.executable, spec, photos / "index", model, cwd=ROOT)
     assert_one_line(result, "the disk is full", "run snakemake again")
     assert "left: 0" in result.stdout
 
@@ -211,12 +207,7 @@ def test_a_read_only_results_folder_is_said(photos: Path) -> None:
     read_only = photos / "read_only"
     read_only.mkdir()
     script = 'mount --bind -o ro "$1" "$1" || exit 77; "$2" -m pipeline_lib dataset --spec "$3" --output "$1/index"'
-    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash"]
-    arguments = [read_only, sys.executable, json.dumps(folder_spec(photos))]
-    result = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode != 77, result.stderr
+    result = in_namespace(script, read_only, sys.executable, json.dumps(folder_spec(photos)), cwd=ROOT)
     assert_one_line(result, "Read-only file system", "read_only")
 
 
