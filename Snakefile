@@ -7,7 +7,7 @@
 
 from snakemake.utils import min_version
 
-min_version("9.9")
+min_version("9.12")
 
 
 # A config file from the command line replaces the default; mixed into it, two worlds would run as one.

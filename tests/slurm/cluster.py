@@ -52,6 +52,8 @@ SelectTypeParameters=CR_CPU_Memory
 # A killed daemon comes back with its node as it was, and without minutes of waiting.
 ReturnToService=2
 SlurmdTimeout=30
+# Jobs that ended stay known for an hour: tests ask what they got.
+MinJobAge=3600
 MpiDefault=none
 GresTypes=gpu
 # It may pretend to have more memory than it has, so that jobs can ask for what they would need elsewhere.
@@ -144,6 +146,11 @@ class Cluster:
             ["squeue", *arguments], env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )
         return None if result.returncode else result.stdout
+
+    def jobs(self) -> str:
+        """Return what scontrol says of all jobs, also of those that ended: one per line, `JOB_GRES` is what it got."""
+        command = ["scontrol", "--details", "--oneliner", "show", "job"]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
 
     def _start(self, daemon: str, *arguments: str) -> None:
         if daemon in self._daemons:

@@ -79,7 +79,9 @@ def test_every_ready_world_is_a_valid_config(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.stem
+    "page",
+    [ROOT / "README.md", ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda page: page.stem,
 )
 def test_links_and_named_files_exist(page: Path) -> None:
     text = page.read_text()
@@ -94,3 +96,11 @@ def test_links_and_named_files_exist(page: Path) -> None:
             assert (page.parent / target).exists()
     for name in re.findall(r"`((?:workflow|tests|pipeline_lib|envs|docs)/[A-Za-z0-9_/.-]+)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_the_page_on_results_names_every_folder_that_a_rule_writes() -> None:
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    page = (ROOT / "results/README.md").read_text()
+    folders = set(re.findall(r"<results>/(\w+)/", rules))
+    assert {folder for folder in folders if f"`{folder}/" not in page} == set()
+    assert len(folders) > 10

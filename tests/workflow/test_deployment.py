@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -16,7 +17,7 @@ from tests.workflow.conftest import ROOT, TINY_WORLD
 
 # Without what other tests plan often: two datasets and a backbone make every kind of job but trained methods.
 WORLD: dict[str, Any] = {key: value for key, value in TINY_WORLD.items() if key not in ("ablations", "joint_training")}
-# What snakedeploy 0.17.1 writes, but for the repository's name and place.
+# What snakedeploy 0.17.1 writes, but for the clone's place, which docs/cluster.md says to fill in.
 DEPLOYED = """
 from snakemake.utils import min_version
 
@@ -93,11 +94,14 @@ def test_a_module_without_a_config_runs_the_embedded_default(tmp_path: Path) -> 
     assert planned(tmp_path)["uncertainties_head"] == heads
 
 
-def test_snakedeploy_finds_what_it_looks_for_and_what_it_writes_runs(tmp_path: Path) -> None:
+def test_what_snakedeploy_takes_from_the_repository_runs_as_it_is(tmp_path: Path) -> None:
+    """It copies the licence and `config/`, with files in place of links; without one it writes an empty file."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
     write(tmp_path / "workflow/Snakefile", DEPLOYED.format(root=ROOT))
-    write(tmp_path / "config/config.yaml", WORLD)
+    default = yaml.safe_load((ROOT / "config.yaml").read_text())
+    assert yaml.safe_load((tmp_path / "config/config.yaml").read_text()) == default
     jobs = planned(tmp_path)
-    assert jobs["dataset"] == 2
+    assert jobs["dataset"] == len(default["datasets"])
     assert jobs["all"] == 1
     assert (ROOT / "LICENSE").exists()
 
@@ -113,7 +117,9 @@ def test_rules_without_the_library_say_what_to_do(tmp_path: Path) -> None:
     assert "clone the repository" in result.stdout + result.stderr
 
 
-def test_the_catalogue_is_told_how_to_run_it() -> None:
+def test_the_catalogue_finds_what_standardised_usage_asks_for_and_how_to_run_it() -> None:
+    assert (ROOT / "workflow/Snakefile").exists()
+    assert (ROOT / "config/README.md").exists()
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert usage == {"software-stack-deployment": {"conda": True}, "report": True}
     for path in (ROOT / "workflow/rules").glob("*.smk"):

@@ -132,8 +132,8 @@ def test_jobs_of_kubernetes_are_cancelled_and_a_job_that_is_gone_has_failed(tmp_
     def call(*command: str) -> str:
         return subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
 
-    asked: dict[str, Any] = {"image": "i", "claim": "c", "mount": "/m", "cpus": 1, "decoders": 8, "memory-mb": 10}
-    options = [f"--{name}={value}" for name, value in (asked | {"minutes": 1, "gpus": 0}).items()]
+    asked: dict[str, Any] = {"image": "i", "claim": "c", "mount": "/m", "threads": 1, "cpus-per-task": 8}
+    options = [f"--{name}={value}" for name, value in (asked | {"memory-mb": 10, "minutes": 1, "gpus": 0}).items()]
     name = call(sys.executable, f"{profile}/jobs.py", "submit", *options, "script.sh").strip()
     (manifest,) = jobs.glob("*.json")
     container = json.loads(manifest.read_text())["spec"]["template"]["spec"]["containers"][0]

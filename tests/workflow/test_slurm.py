@@ -84,7 +84,7 @@ def test_a_run_by_slurm_gives_the_same_bytes_as_one_without(finished: Workflow, 
     pd.testing.assert_frame_equal(rows, same)
 
 
-def test_jobs_ask_for_what_their_rules_say(finished: Workflow) -> None:
+def test_jobs_ask_for_what_their_rules_say(finished: Workflow, cluster: Cluster) -> None:
     """Extraction asked for a GPU and got one; what needs none asked for none; views were made beside Snakemake."""
     log = (finished.directory / "run.log").read_text()
     jobs = re.findall(r"^ *rule (\w+):.*?resources: (.*?)$", log, re.MULTILINE | re.DOTALL)
@@ -93,6 +93,9 @@ def test_jobs_ask_for_what_their_rules_say(finished: Workflow) -> None:
     assert resources["features"]["mem_mb"] == "32000"
     assert resources["features"]["runtime"] == "240"
     assert "gpu" not in resources["evaluate"]
+    ended = re.findall(r" JobState=COMPLETED .* JOB_GRES=(\S+) .* Comment=rule_(\w+)_wildcards_", cluster.jobs())
+    assert {gpu for gpu, rule in ended if rule == "features"} == {"gpu:1"}
+    assert {gpu for gpu, rule in ended if rule == "evaluate"} == {"(null)"}
     submitted = set(re.findall(r"slurm_logs/rule_(\w+)", log))
     expected = "dataset backbone features evaluation_features neighbours baselines head evaluate safe_retrieval"
     assert submitted == set(expected.split())

@@ -48,6 +48,9 @@ rule calibrate:
         "<benchmarks>/calibration/{backbone}/{variant}/{dataset}/{split}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(4 * 60),
     params:
         spec=lambda wildcards: spec(
             specs.calibration_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.variant

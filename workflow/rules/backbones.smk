@@ -21,6 +21,7 @@ rule backbone:
         backbone=f"(?!({names_pattern(METHOD_BACKBONES)})/)[^/]+" if METHOD_BACKBONES else "[^/]+",
     conda:
         "../../envs/pipeline.yaml"
+    threads: lambda wildcards: getattr(CONFIG.backbone(wildcards.backbone), "threads", 1)
     resources:
         gpu=lambda wildcards: gpu(getattr(CONFIG.backbone(wildcards.backbone), "device", "cpu")),
         mem_mb=larger_each_attempt(16_000),

@@ -22,6 +22,9 @@ rule export:
         "<benchmarks>/checkpoints/{backbone}/{variant}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(60),
     params:
         spec=lambda wildcards: spec(specs.export_spec, wildcards.backbone, wildcards.variant),
         code=code_digest("pipeline_lib.stages.export"),

@@ -20,6 +20,8 @@ rule task_loss:
     threads: CONFIG.task_losses.threads
     resources:
         gpu=gpu(CONFIG.task_losses.device),
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(24 * 60),
     params:
         spec=lambda wildcards: spec(specs.task_loss_spec, wildcards.backbone, wildcards.view, wildcards.task_loss),
         code=code_digest("pipeline_lib.stages.task_loss"),

@@ -19,6 +19,9 @@ rule feature_statistics_of_view:
     conda:
         "../../envs/pipeline.yaml"
     threads: 4
+    resources:
+        mem_mb=larger_each_attempt(16_000),
+        runtime=larger_each_attempt(12 * 60),
     params:
         spec=lambda wildcards: spec(
             specs.feature_statistics_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.view

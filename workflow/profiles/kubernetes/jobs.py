@@ -27,7 +27,7 @@ def job_manifest(options: argparse.Namespace) -> dict[str, Any]:
         "image": options.image,
         "command": ["/bin/sh", str(options.script.resolve())],
         "workingDir": str(Path.cwd()),
-        "resources": {"requests": {"cpu": max(options.cpus, options.decoders)} | limits, "limits": limits},
+        "resources": {"requests": {"cpu": max(options.threads, options.cpus_per_task)} | limits, "limits": limits},
         "volumeMounts": [
             {"name": "shared", "mountPath": options.mount},
             {"name": "memory", "mountPath": "/dev/shm"},
@@ -96,7 +96,7 @@ def main() -> int:
     submitting.add_argument("--image", required=True, help="container image with this pipeline's environment")
     submitting.add_argument("--claim", required=True, help="persistent volume claim with the repository and results")
     submitting.add_argument("--mount", required=True, help="where Snakemake sees that volume")
-    for name in ("--cpus", "--decoders", "--memory-mb", "--minutes", "--gpus"):
+    for name in ("--threads", "--cpus-per-task", "--memory-mb", "--minutes", "--gpus"):
         submitting.add_argument(name, type=int, required=True)
     submitting.add_argument("script", type=Path)
     submitting.set_defaults(run=submit)
