@@ -22,12 +22,15 @@ def choose_device(name: str) -> torch.device:
 def find_device(name: str) -> torch.device:
     """Return the device of a name: "auto" (a GPU where there is one), or one of torch's, such as "cpu" or "cuda:1".
 
-    Raises `PipelineError` when there is no GPU for "cuda".
+    Raises `PipelineError` when there is no GPU for "cuda", and for a name that torch doesn't know.
     """
     # GPUs are counted by the driver: CUDA itself must not start before it is told which GPU.
     if name == "auto":
         return torch.device("cuda" if torch.cuda.device_count() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PipelineError(f"device '{name}' is unknown to torch; allowed: auto, cpu, cuda, cuda:0 ...") from None
     if device.type == "cuda" and not torch.cuda.device_count():
         raise PipelineError(f"device '{name}' was asked for, but torch sees no GPU; allowed here: auto, cpu")
     return device

@@ -131,6 +131,14 @@ class MethodEncoder(nn.Module):
         return embedding, logits
 
 
+def set_precision(encoder: Encoder, dtype: torch.dtype) -> None:
+    """Let the network of an encoder compute in a type, in place; what follows the embedding stays in float32."""
+    # What a method adds to its network stays in float32: uncertainties are there to rank images, and must not tie.
+    (encoder.network.network if isinstance(encoder, MethodEncoder) else encoder.network).to(dtype)
+    # Differences of a thousandth between task losses decide how pairs are ranked: logits stay in float32.
+    encoder.classifier.float()
+
+
 class Encoded(NamedTuple):
     """What a backbone says of n images: embedding [n, d], logits float32 [n, classes], its own uncertainty or None.
 
@@ -161,11 +169,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.data_config, self.dim, self.num_classes, self.manifest = data_config, dim, num_classes, manifest
         self._dtype = DTYPES[precision]
-        network = encoder.network.requires_grad_(False).eval().to(device)
-        # What a method adds to its network stays in float32: uncertainties are there to rank images, and must not tie.
-        (network.network if isinstance(encoder, MethodEncoder) else network).to(self._dtype)
-        # Differences of a thousandth between task losses decide how pairs are ranked: logits stay in float32.
-        encoder.classifier.float()
+        encoder.network.requires_grad_(False).eval().to(device)
+        set_precision(encoder, self._dtype)
         if any(parameter.ndim == 4 for parameter in encoder.network.parameters()):
             encoder.network.to(memory_format=torch.channels_last)
         self.encoder = encoder

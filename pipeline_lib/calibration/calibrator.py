@@ -55,7 +55,7 @@ class Calibrator:
         uncertainty: float [n]. wrong: whether the nearest neighbour has another label, bool [n].
         kind: None = the one of the smaller cross-validated log loss. folds: of the cross-validation, each with its
         share of the wrong images. bins: of the calibration errors. seed: of the folds.
-        Raises `PipelineError` for NaN, and when there are fewer right or wrong images than folds.
+        Raises `PipelineError` for NaN or infinity, and when there are fewer right or wrong images than folds.
         """
         uncertainty, wrong = np.asarray(uncertainty, np.float64), np.asarray(wrong, bool)
         if uncertainty.shape != wrong.shape or uncertainty.ndim != 1:
@@ -63,6 +63,9 @@ class Calibrator:
                 f"uncertainty has shape {uncertainty.shape} and wrong {wrong.shape}, but both must be [n]"
             )
         require_no_nan(uncertainty, "uncertainty")
+        if np.isinf(uncertainty).any():
+            row = int(np.flatnonzero(np.isinf(uncertainty))[0])
+            raise PipelineError(f"uncertainty is infinite in row {row}; fit to finite ones, and check the head")
         if kind not in (None, *get_args(Kind)):
             raise PipelineError(f"kind '{kind}' is unknown; allowed: {one_of(get_args(Kind))}")
         fewest = min(int(wrong.sum()), int((~wrong).sum()))

@@ -9,6 +9,9 @@ ones are drawn from one distribution, independently of each other. There are two
   those that are not accepted. This error grows with t, and exchangeability of the images is enough.
 
 Neither asks anything of u: a useless one accepts few images, or none (t = -inf).
+
+A threshold is a float that u's own type can hold, so that `u <= t` says the same in this type and in float64: NumPy
+rounds t to the type of an array of float32, and a t just below some u would become that u.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ def candidate_thresholds(uncertainty: np.ndarray, count: int = 100) -> np.ndarra
 
     uncertainty: of unlabelled images, float [n]: thresholds must be chosen without a look at the labelled ones.
     """
+    uncertainty = np.asarray(uncertainty)
     require_no_nan(uncertainty, "uncertainty")
     if not len(uncertainty):
         raise PipelineError("thresholds are quantiles of uncertainties, but there are none; give at least one image")
@@ -50,13 +54,14 @@ def learn_then_test(
     Predictive Algorithms to Achieve Risk Control, 2021; algorithm 1.)
 
     uncertainty: float [n], wrong: bool [n], of the labelled images. thresholds: ascending float [m], chosen without
-    these images (`candidate_thresholds`).
+    these images (`candidate_thresholds`), and rounded to the type of u.
     """
-    wrong = _checked(uncertainty, wrong, alpha)
+    uncertainty, wrong = _checked(uncertainty, wrong, alpha)
     if not 0 < confidence < 1:
         raise PipelineError(f"confidence is {confidence}, but must lie between 0 and 1, such as 0.9")
     if not len(thresholds) or (np.diff(thresholds) <= 0).any():
         raise PipelineError("the thresholds must be at least one and ascending; use candidate_thresholds")
+    thresholds = np.asarray(thresholds, uncertainty.dtype)
     order = np.argsort(uncertainty, kind="stable")
     accepted = np.searchsorted(uncertainty[order], thresholds, side="right")
     errors = np.append(0, np.cumsum(wrong[order]))[accepted]
@@ -70,9 +75,9 @@ def learn_then_test(
 
 
 def conformal_risk_control(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> float:
-    """Return the largest threshold that keeps P(wrong and u <= t) <= alpha; inf accepts all, -inf none.
+    """Return the largest labelled u that keeps P(wrong and u <= t) <= alpha as t; inf accepts all, -inf none.
 
-    With L_i(t) = 1{wrong_i and u_i <= t}, which is at most 1, it is the largest t with
+    With L_i(t) = 1{wrong_i and u_i <= t}, which is at most 1, it is the largest of the u_i, or infinity, with
 
         (sum_i L_i(t) + 1) / (n + 1) <= alpha,
 
@@ -82,23 +87,30 @@ def conformal_risk_control(uncertainty: np.ndarray, wrong: np.ndarray, alpha: fl
 
     uncertainty: float [n]. wrong: bool [n].
     """
-    wrong = _checked(uncertainty, wrong, alpha)
+    uncertainty, wrong = _checked(uncertainty, wrong, alpha)
     # 0.29 * 100 is a little less than 29, which must not cost an image.
     allowed = math.floor(alpha * (len(wrong) + 1) + 1e-9) - 1
     if allowed < 0:
         return -math.inf
-    of_wrong = np.sort(uncertainty[wrong].astype(np.float64))
+    of_wrong = np.sort(uncertainty[wrong])
+    if allowed >= len(of_wrong):
+        return math.inf
     # The first wrong image too many, and whatever shares its u, must not be accepted.
-    return math.inf if allowed >= len(of_wrong) else float(np.nextafter(of_wrong[allowed], -math.inf))
+    acceptable = uncertainty[uncertainty < of_wrong[allowed]]
+    return float(acceptable.max(initial=-math.inf))
 
 
-def _checked(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> np.ndarray:
-    if len(uncertainty) != len(wrong) or not len(wrong):
+def _checked(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return u, float in its own type, and whether images are wrong, bool."""
+    uncertainty, wrong = np.asarray(uncertainty), np.asarray(wrong, bool)
+    if uncertainty.dtype.kind != "f":
+        uncertainty = uncertainty.astype(np.float64)
+    if uncertainty.shape != wrong.shape or uncertainty.ndim != 1 or not len(wrong):
         raise PipelineError(
-            f"there are {len(uncertainty)} uncertainties and {len(wrong)} answers; risk control needs one of each per "
-            "image, and at least one image"
+            f"uncertainty has shape {uncertainty.shape} and wrong {wrong.shape}, but risk control needs one of each "
+            "per image, and at least one image"
         )
     require_no_nan(uncertainty, "uncertainty")
     if not 0 < alpha < 1:
         raise PipelineError(f"alpha is {alpha}, but must lie between 0 and 1, such as 0.1")
-    return np.asarray(wrong, dtype=bool)
+    return uncertainty, wrong

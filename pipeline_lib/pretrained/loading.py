@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ from pipeline_lib.pretrained.checkpoint import (
 from pipeline_lib.pretrained.hub import local_folder
 from pipeline_lib.pretrained.model import PretrainedModel, TimmRepresentation, representation_of
 
-Backbone = str | nn.Module | Callable[[], nn.Module]
+Backbone = str | nn.Module | Callable[..., nn.Module]
 
 
 def load(
     checkpoint: str | Path,
-    seeds: Sequence[int] | None = None,
+    seeds: int | Sequence[int] | None = None,
     device: str | torch.device = "cpu",
     backbone: Backbone | None = None,
     precision: str = "float32",
@@ -55,9 +56,12 @@ def load(
         One of torch's, or `auto`: a GPU where there is one.
     backbone
         Needed where the checkpoint can't say it all. A timm model name: pretrained weights from timm's hub. Or your
-        network, or a function that returns it: it gets the checkpoint's weights where it holds them, else it keeps its
-        own. From a timm network, or one with the classifier layer that a custom backbone was made with, the
-        representation is taken as it was in training; any other must return representations [n, d].
+        network, or a function that returns it; the function of a custom backbone is called with the arguments that the
+        checkpoint names, if it takes them. The network gets the checkpoint's weights where it holds them, else it keeps
+        its own. It becomes a part of the model: it is frozen, and its mode, type and device change in place; pass a
+        copy to go on with it. Of a custom backbone the representation is what enters the classifier layer that it was
+        made with, or the output where that is null; of any other timm network it is taken before the classifier; what
+        is neither must return representations [n, d].
     precision
         `float32`, or `bfloat16` for the backbone alone.
     revision
@@ -68,6 +72,7 @@ def load(
     """
     if precision not in DTYPES:
         raise PipelineError(f"precision '{precision}' is unknown; allowed: {one_of(DTYPES)}")
+    place = find_device(str(device))
     directory = local_folder(checkpoint, revision)
     config = read_config(directory)
     tensors = _tensors(directory / WEIGHTS)
@@ -79,7 +84,7 @@ def load(
     if config.heads.quantiles_of is not None:
         quantiles = torch.stack([tensors[quantiles_name(seed)] for seed in chosen])
     card = ModelCard((directory / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    model = PretrainedModel(representation, heads, quantiles, config, card, precision).to(find_device(str(device)))
+    model = PretrainedModel(representation, heads, quantiles, config, card, precision).to(place)
     if backbone is not None:
         _require_width(model, config.backbone.dim)
     return model
@@ -97,8 +102,9 @@ def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _chosen(config: CheckpointConfig, seeds: Sequence[int] | None, directory: Path) -> tuple[int, ...]:
-    chosen = config.heads.seeds if seeds is None else tuple(seeds)
+def _chosen(config: CheckpointConfig, seeds: int | Sequence[int] | None, directory: Path) -> tuple[int, ...]:
+    given = (seeds,) if isinstance(seeds, int) else seeds
+    chosen = config.heads.seeds if given is None else tuple(given)
     missing = [seed for seed in chosen if seed not in config.heads.seeds]
     if missing or not chosen or len(set(chosen)) != len(chosen):
         raise PipelineError(
@@ -128,16 +134,35 @@ def _representation(
         return representation_of(encoder)
     if isinstance(backbone, str):
         return representation_of(_timm_encoder(backbone, config))
-    network = backbone if isinstance(backbone, nn.Module) else backbone()
-    if not isinstance(network, nn.Module):
-        raise PipelineError(f"backbone: the function returned {type(network).__name__}, not a torch.nn.Module")
+    section = config.backbone.options
+    network = backbone if isinstance(backbone, nn.Module) else _made_by(backbone, section.get("arguments") or {})
     if weights is not None:
         load_into(network, weights, path)
-    layer = config.backbone.options.get("classifier")
-    if config.backbone.options["kind"] == "custom" and layer in dict(network.named_modules()):
-        return representation_of(HookedEncoder(network, layer))
+    if section.get("kind") == "custom":
+        layer = section.get("classifier")
+        if layer is None:
+            return network
+        if layer in dict(network.named_modules()):
+            return representation_of(HookedEncoder(network, layer))
     is_timm = hasattr(network, "forward_features") and hasattr(network, "forward_head")
     return TimmRepresentation(network) if is_timm else network
+
+
+def _made_by(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+    """Call the function with the arguments of the checkpoint if it takes them, else without any."""
+    for given in (arguments, {}):
+        try:
+            inspect.signature(function).bind(**given)
+        except (TypeError, ValueError):
+            continue
+        network = function(**given)
+        if not isinstance(network, nn.Module):
+            raise PipelineError(f"backbone: the function returned {type(network).__name__}, not a torch.nn.Module")
+        return network
+    raise PipelineError(
+        f"backbone: {getattr(function, '__name__', repr(function))} is no function that takes the arguments of the "
+        f"checkpoint, {dict(arguments)}, or none; pass the function that made the backbone, or the network"
+    )
 
 
 def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> Encoder:
@@ -147,7 +172,8 @@ def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> En
         # A name in a downloaded file must not decide which code runs.
         raise PipelineError(
             f"{directory}: its backbone comes from the function '{section.get('factory')}' with the arguments "
-            f"{section.get('arguments')}; pass that function, or the network, as load(..., backbone=...)"
+            f"{section.get('arguments')}; pass that function, or the network, as load(..., backbone=...), or "
+            "on the command line as --backbone MODULE:FUNCTION"
         )
     kind = kinds.load("backbones", str(section.get("kind")))
     try:
@@ -159,8 +185,8 @@ def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> En
     if section["kind"] != "timm" or options.checkpoint is not None:
         raise PipelineError(
             f"{directory}: holds heads alone, and their backbone '{config.backbone.name}' is on no hub (its weights "
-            f"have the SHA-256 {config.backbone.weights_sha256[:16]}...); pass it as load(..., backbone=...), or "
-            "export it with export.backbone: true"
+            f"have the SHA-256 {config.backbone.weights_sha256[:16]}...); pass it as load(..., backbone=...) "
+            "or --backbone, or export it with export.backbone: true"
         )
     return kind.prepare(options, None, lambda record: None)
 

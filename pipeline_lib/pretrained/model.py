@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from pipeline_lib.backbones.base import DTYPES, Encoder, TimmEncoder
+from pipeline_lib.backbones.base import DTYPES, Encoder, TimmEncoder, set_precision
 from pipeline_lib.datasets.base import to_rgb
 from pipeline_lib.datasets.plain_views import EvaluationView
 from pipeline_lib.heads.model import UncertaintyHead
@@ -53,7 +53,11 @@ class PretrainedModel(nn.Module):
         self.transform = Transform(config.backbone.data_config)
         self._dtype = DTYPES[precision]
         # Heads stay in float32: uncertainties are there to rank images, and must not tie.
-        self.backbone = representation.to(self._dtype)
+        if isinstance(representation, EncoderRepresentation):
+            set_precision(representation.encoder, self._dtype)
+        else:
+            representation.to(self._dtype)
+        self.backbone = representation
         self.heads = nn.ModuleList(heads.values())
         if any(parameter.ndim == 4 for parameter in representation.parameters()):
             self.backbone.to(memory_format=torch.channels_last)

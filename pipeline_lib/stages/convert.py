@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline_lib.stages.arguments import add_path
+from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_backbone
 
 _EXAMPLE = """\
 example:
@@ -21,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="folder of a checkpoint, or its id on the Hub (owner/name)")
     parser.add_argument("--to", required=True, choices=["onnx", "torch_export"], help="the format")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="heads to use (default: all, averaged)")
+    add_backbone(parser)
     add_path(parser, "--output", "the file to write (.onnx, or .pt2)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Load, convert, compare, write."""
-    from pipeline_lib.pretrained import load
     from pipeline_lib.pretrained.exchange import write_onnx, write_program
 
-    model = load(arguments.checkpoint, arguments.seeds)
+    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds)
     write = write_onnx if arguments.to == "onnx" else write_program
     write(model, arguments.output)
     print(f"{arguments.output}: equal to {arguments.checkpoint}, {arguments.output.stat().st_size / 1e6:.1f} MB")

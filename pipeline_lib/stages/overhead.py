@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_backbone
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
     measured = parser.add_mutually_exclusive_group(required=True)
     measured.add_argument("--checkpoint", metavar="DIR", help="a checkpoint, or its id on the Hub, with all its heads")
     measured.add_argument("--architecture", metavar="NAME", help="a timm model with random weights and a new head")
+    add_backbone(parser)
     parser.add_argument("--hidden", nargs="+", type=int, default=[512, 512], metavar="WIDTH", help="of the new head")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], metavar="N", help="images per batch")
     parser.add_argument("--seconds", type=float, default=5.0, help="per batch size (default: 5)")
@@ -31,6 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.write and not (arguments.checkpoint and Path(arguments.checkpoint).is_dir()):
         raise PipelineError("--write: needs a --checkpoint that is a folder, whose card it can change")
+    if arguments.backbone and not arguments.checkpoint:
+        raise PipelineError("--backbone: is that of a --checkpoint; with --architecture, leave it out")
     if min(arguments.batches) < 1:
         raise PipelineError(f"--batches {min(arguments.batches)}: a batch has at least one image")
     parts = _of_checkpoint(arguments) if arguments.checkpoint else _of_architecture(arguments)
@@ -42,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _of_checkpoint(arguments: argparse.Namespace) -> tuple:
     from pipeline_lib.device import choose_device
-    from pipeline_lib.pretrained import load
 
-    model = load(arguments.checkpoint, device=choose_device(arguments.device))
+    device = choose_device(arguments.device)
+    model = load_with_backbone(arguments.checkpoint, arguments.backbone, device=device)
     return model.backbone, model.heads, model.uncertainty_of, model.config.backbone.data_config.input_size
 
 

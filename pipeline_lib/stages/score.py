@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path
+from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_backbone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="K", help="the heads to use (default: all, averaged by rank)"
     )
-    parser.add_argument(
-        "--backbone",
-        metavar="NAME|MODULE:FUNCTION",
-        help="where the checkpoint holds heads alone, or its backbone is your own code: a timm model name, or the "
-        "function that returns the network, in a module below this folder",
-    )
+    add_backbone(parser)
     parser.add_argument(
         "--batch-size", type=_at_least(1), default=64, metavar="N", help="images at a time (%(default)s)"
     )
@@ -88,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score, write the table and what else was asked for, and list the unreadable images."""
+    from pipeline_lib.device import choose_device
     from pipeline_lib.progress import Progress
     from pipeline_lib.scoring.images import ImageList
     from pipeline_lib.scoring.run import chunks_of, digest_of, score_images
@@ -96,7 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     require_replaceable(arguments.out)
     images = ImageList(arguments.sources)
-    model = _load(arguments)
+    device = choose_device(arguments.device)
+    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds, device, arguments.precision)
     spec = {
         "images": images.digest,
         "model": digest_of(model),
@@ -119,19 +117,6 @@ def run(arguments: argparse.Namespace) -> None:
             _write_atlas(arguments, table, images, model)
         unfinished.finish()
     _report(table, arguments.out)
-
-
-def _load(arguments: argparse.Namespace) -> PretrainedModel:
-    from pipeline_lib.device import choose_device
-    from pipeline_lib.pretrained import load
-
-    backbone = arguments.backbone
-    if backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:"):
-        from pipeline_lib.backbones.custom import import_factory
-
-        backbone = import_factory(backbone, ".")
-    device = choose_device(arguments.device)
-    return load(arguments.checkpoint, arguments.seeds, device, backbone=backbone, precision=arguments.precision)
 
 
 def _write_atlas(arguments: argparse.Namespace, table: pa.Table, images: ImageList, model: PretrainedModel) -> None:

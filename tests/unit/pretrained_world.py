@@ -12,7 +12,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from pipeline_lib.backbones.artefact import write_backbone
+from pipeline_lib.backbones import method as method_kind
+from pipeline_lib.backbones.artefact import write_backbone, write_weights
 from pipeline_lib.config.training import Training
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
@@ -54,13 +55,22 @@ class World:
 
 
 def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dtype: str = "float32") -> World:
-    """Make all artefacts of a backbone's checkpoint, as the pipeline does."""
+    """Make all artefacts of a backbone's checkpoint, as the pipeline does.
+
+    kind: `timm`, `custom`, `headless` (`custom`, whose 96 outputs are the representation), or a method.
+    """
     worlds.glyphs(root, per_class={"train": 1, "test": 2})
-    options = worlds.custom_options(root, architecture) if kind == "custom" else timm_options(root, architecture)
-    write_backbone({"name": "mine", "options": options}, None, root / "mine")
+    if kind == "timm":
+        write_backbone({"name": "mine", "options": timm_options(root, architecture)}, None, root / "mine")
+    elif kind == "custom":
+        worlds.backbone(root, architecture=architecture)
+    elif kind == "headless":
+        worlds.backbone(root, architecture=architecture, num_classes=96, classifier=None)
+    else:
+        method_backbone(root, architecture, kind)
     images = ImageDataset(root / "latin", "test")
     block = worlds.block_spec(split="test", view={"kind": "eval"}, dtype=dtype)
-    block |= {"samples": [0, len(images)], "epochs": [0, 1]}
+    block |= {"samples": [0, len(images)], "epochs": [0, 1], "with_task_loss": False}
     view = root / "eval"
     extract_block(block, root / "latin", root / "mine", view / "blocks" / block_name(tuple(block["samples"]), (0, 1)))
     shared = {key: value for key, value in block.items() if key not in ("samples", "epochs")}
@@ -90,6 +100,15 @@ def timm_options(root: Path, architecture: str) -> dict[str, Any]:
     save_file(network.state_dict(), root / "weights.safetensors")
     options = {"kind": "timm", "model": architecture, "checkpoint": str(root / "weights.safetensors")}
     return options | {"num_classes": 62, "image_size": 32}
+
+
+def method_backbone(root: Path, architecture: str, method: str) -> None:
+    """Write a backbone artefact as a method leaves it, with random weights."""
+    section = {"kind": "method", "architecture": architecture, "image_size": 32, "method": {"kind": method}}
+    options = method_kind.Options.model_validate(section)
+    encoder = method_kind.build(options, 62)
+    spec = {"name": "mine", "options": options.model_dump(mode="json")}
+    write_weights(spec, encoder, method_kind.data_config(options, encoder), [], {}, root / "mine")
 
 
 def metric_rows() -> list[dict[str, Any]]:

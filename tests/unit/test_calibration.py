@@ -103,6 +103,7 @@ def test_images_that_can_not_be_learned_from_are_refused() -> None:
         (lambda: Calibrator.fit(u, wrong, folds=40), "but each of 40 folds"),
         (lambda: Calibrator.fit(u[:9], wrong), "both must be"),
         (lambda: Calibrator.fit(np.where(u == u[7], np.nan, u), wrong), "NaN in row 7"),
+        (lambda: Calibrator.fit(np.where(u == u[7], np.inf, u), wrong), "infinite in row 7"),
         (lambda: Calibrator.fit(u, wrong, "spline"), "kind 'spline' is unknown"),
         (lambda: conformal_risk_control(u, wrong, 0), "alpha is 0"),
         (lambda: conformal_risk_control(u[:0], wrong[:0], 0.1), "at least one image"),
@@ -188,7 +189,26 @@ def test_conformal_risk_control_takes_the_largest_threshold_that_meets_its_bound
     assert threshold == -math.inf or meets(threshold)
     above = [t for t in [*np.unique(u), math.inf] if t > threshold]
     assert not any(meets(t) for t in above)
-    assert threshold != -math.inf or not meets(-math.inf)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_threshold_keeps_its_bound_in_the_type_of_the_uncertainties(dtype: type) -> None:
+    """`u <= t` rounds t to the type of u; neighbours of that type have nothing between them."""
+    u = np.linspace(0.5, 1.5, 99).astype(dtype)
+    wrong = np.arange(99) % 4 == 0
+    wrong[1:] |= np.random.default_rng(0).random(98) < 0.5
+    threshold = conformal_risk_control(u, wrong, 0.2)
+    assert (wrong & (u <= threshold)).sum() == 19  # floor(0.2 * 100) - 1
+    assert threshold == conformal_risk_control(u.astype(np.float64), wrong, 0.2), "also where u was widened"
+    assert threshold == conformal_risk_control(u.tolist(), wrong.tolist(), 0.2), "and as lists"
+    assert set(candidate_thresholds(u)) <= set(u.astype(np.float64))
+
+
+def test_a_candidate_counts_the_images_that_it_accepts_in_the_type_of_the_uncertainties() -> None:
+    """Just below the u of the wrong images is, in float32, that u itself."""
+    u = np.repeat(np.array([1, 2], np.float32), 100)
+    threshold = learn_then_test(u, u == 2, np.array([1, np.nextafter(2.0, 1.0)]), 0.1, 0.9)
+    assert (u <= threshold).sum() == 100
 
 
 def test_thresholds_keep_their_word_over_a_thousand_draws() -> None:

@@ -18,6 +18,8 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from pipeline_lib import artefacts
+from pipeline_lib.backbones.artefact import open_backbone
+from pipeline_lib.backbones.custom import import_factory
 from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.pretrained import load
 from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS
@@ -46,6 +48,9 @@ def pictures(world: World) -> list[Image.Image]:
         ("test_resnet", "timm", "float32", 1e-5),
         ("test_vit", "timm", "float16", 2e-3),
         ("test_resnet", "custom", "float32", 1e-5),
+        ("test_resnet", "headless", "float32", 1e-5),
+        ("test_resnet", "ensemble", "float32", 1e-5),
+        ("test_vit", "sngp", "float32", 1e-5),
     ],
 )
 def test_the_model_says_what_the_pipeline_cached_and_scored(
@@ -53,9 +58,7 @@ def test_the_model_says_what_the_pipeline_cached_and_scored(
 ) -> None:
     """In a world's own float type, of which float16 keeps three digits; whatever the batch."""
     world = pretrained_world.world(tmp_path, architecture, kind, dtype)
-    network = None
-    if kind == "custom":
-        network = lambda: timm.create_model(architecture, num_classes=62)  # noqa: E731
+    network = import_factory("my_networks:build", str(tmp_path)) if kind in ("custom", "headless") else None
     for seed in SEEDS:
         model = load(world.export(), seeds=[seed], backbone=network)
         images = torch.stack([model.transform(image) for image in pictures(world)])
@@ -141,6 +144,21 @@ def test_bfloat16_backbones_have_float32_heads(checkpoint: Path, small: World) -
     fast = load(checkpoint, seeds=[1], precision="bfloat16")(images)
     assert (fast[0].dtype, fast[1].dtype) == (torch.bfloat16, torch.float32)
     torch.testing.assert_close(fast[1], exact[1], rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["custom", "headless", "mc_dropout", "infonce"])
+def test_bfloat16_backbones_say_what_the_pipeline_says_of_them(tmp_path: Path, kind: str) -> None:
+    world = pretrained_world.world(tmp_path, kind=kind)
+    network = import_factory("my_networks:build", str(tmp_path)) if kind in ("custom", "headless") else None
+    model = load(world.export(), seeds=[1], backbone=network, precision="bfloat16")
+    pixels = torch.stack([model.transform.pixels(image) for image in pictures(world)[:8]])
+    with torch.inference_mode():
+        expected = open_backbone(tmp_path / "mine", precision="bfloat16").from_pixels(pixels)[0]
+        found, uncertainty = model.from_pixels(pixels)
+    assert found.dtype == expected.dtype
+    # Where an image is normalised in another order, a bfloat16 rounds another way.
+    assert (found.float() - expected.float()).norm() < 0.01 * expected.float().norm()
+    np.testing.assert_allclose(uncertainty, world.uncertainty[1][:8], rtol=0.02)
 
 
 def test_heads_alone_are_small_and_take_the_backbone_that_they_are_given(small: World, checkpoint: Path) -> None:
@@ -247,6 +265,24 @@ def test_the_card_asks_for_a_backbone_only_where_load_does(small: World, checkpo
     assert asking == {alone, with_function}
 
 
+def test_the_function_of_a_custom_backbone_gets_its_arguments_if_it_takes_them(tmp_path: Path) -> None:
+    world = pretrained_world.world(tmp_path, kind="custom")
+    made, asked = world.export(), []
+
+    def build(architecture: str, num_classes: int, width: int = 1) -> nn.Module:
+        asked.append((architecture, num_classes, width))
+        return timm.create_model(architecture, num_classes=num_classes)
+
+    images = torch.rand(2, 3, 32, 32)
+    expected = load(made, backbone=build)(images)
+    assert asked == [("test_resnet", 62, 1)]
+    torch.testing.assert_close(load(made, backbone=lambda: build("test_resnet", 62))(images), expected)
+    for wrong in (lambda architecture: None, 3):
+        with pytest.raises(PipelineError, match=r"takes the arguments of the checkpoint, \{'architecture': ") as error:
+            load(made, backbone=wrong)
+        assert "\n" not in str(error.value)
+
+
 def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:
     again = small.export("again")
     for path in checkpoint.iterdir():
@@ -258,6 +294,15 @@ def test_a_head_of_another_backbone_is_not_exported(small: World) -> None:
         small.export("wrong", backbone="other")
     with pytest.raises(ArtefactError, match='\'variant\' is "default", but "small" was asked for'):
         small.export("wrong", variant="small")
+
+
+def test_a_single_seed_needs_no_list(small: World, checkpoint: Path) -> None:
+    assert load(checkpoint, seeds=1).seeds == (1,)
+
+
+def test_a_device_that_torch_does_not_know_is_named(checkpoint: Path) -> None:
+    with pytest.raises(PipelineError, match="device 'gpu' is unknown to torch; allowed: auto, cpu"):
+        load(checkpoint, device="gpu")
 
 
 @pytest.mark.parametrize("seeds", [[7], [], [1, 1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,12 +52,17 @@ def test_an_onnx_file_says_what_the_model_says_for_batches_of_any_size(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "weights are inside"
 
 
-def test_an_exported_program_says_what_the_model_says_all_heads_averaged(tmp_path: Path) -> None:
+def test_an_exported_program_says_what_the_model_says_all_heads_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also of a custom network, whose representation is what a hook sees enter its classifier."""
     made = pretrained_world.world(tmp_path, kind="custom").export()
     model = load(made, backbone=lambda: timm.create_model("test_resnet", num_classes=62))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     file = tmp_path / "model.pt2"
-    exchange.write_program(model, file)
+    command = ["convert", str(made), "--to", "torch_export", "--output", str(file), "--backbone", "my_networks:build"]
+    assert main(command) == 0
     require_equal(model, torch.export.load(file).module())
 
 

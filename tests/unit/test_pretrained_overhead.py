@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,20 @@ def test_the_measurement_goes_into_the_card_and_replaces_an_earlier_one(
     assert load(checkpoint).card.text.count("R-AUROC")
 
 
+def test_a_backbone_of_your_own_code_is_measured_by_its_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = pretrained_world.world(tmp_path, kind="custom").export()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    command = ["overhead", "--checkpoint", str(made), "--seconds", "0", "--batches", "1"]
+    assert main(command) == 1
+    assert "on the command line as --backbone MODULE:FUNCTION" in capsys.readouterr().err
+    assert main([*command, "--backbone", "my_networks:build"]) == 0
+    parameters = sum(each.numel() for each in timm.create_model("test_resnet", num_classes=62).parameters())
+    assert f"of the backbone's {parameters:,})" in capsys.readouterr().out
+
+
 def test_a_card_without_the_section_is_named(checkpoint: Path) -> None:
     (checkpoint / "README.md").write_text("my own words")
     with pytest.raises(ArtefactError, match=r"README\.md: "):
@@ -92,6 +107,7 @@ def test_a_card_without_the_section_is_named(checkpoint: Path) -> None:
     [
         (["--architecture", "vit_smal_patch16_224"], "did you mean 'vit_small_patch16_224'?"),
         (["--architecture", "test_vit", "--write"], "--write: needs a --checkpoint that is a folder"),
+        (["--architecture", "test_vit", "--backbone", "test_vit"], "--backbone: is that of a --checkpoint"),
         (["--architecture", "test_vit", "--batches", "0"], "--batches 0: a batch has at least one image"),
     ],
 )

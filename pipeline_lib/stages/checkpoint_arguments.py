@@ -1,0 +1,38 @@
+"""Arguments that the stages share which load a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.pretrained.model import PretrainedModel
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """Add `--backbone`."""
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME|MODULE:FUNCTION",
+        help="where the checkpoint holds heads alone, or its backbone is your own code: a timm model name, or the "
+        "function that returns the network, in a module below this folder",
+    )
+
+
+def load_with_backbone(
+    checkpoint: str,
+    backbone: str | None,
+    seeds: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+) -> PretrainedModel:
+    """Load a checkpoint with what `--backbone` names, if anything."""
+    from pipeline_lib.backbones.custom import import_factory
+    from pipeline_lib.pretrained import load
+
+    is_function = backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:")
+    given = import_factory(backbone, ".") if is_function else backbone
+    return load(checkpoint, seeds, device, given, precision)
