@@ -19,7 +19,10 @@ class TaskLosses(Section):
         0.1, gt=0, description="tau: similarities are divided by it; small values look at the nearest images only."
     )
     images: int = Field(
-        16_384, ge=2, description="Each image is compared with at most so many others per epoch, drawn by `seed`."
+        16_384,
+        ge=2,
+        description="Each image is compared with at most so many others per epoch, drawn by `seed`; knn needs at least "
+        "twice the number of upstream classes.",
     )
     seed: int = Field(0, ge=0, description="Seed of which images these are.")
     device: Device = Field("auto", description="Where similarities are computed; auto = a GPU where there is one.")

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pipeline_lib.datasets.archive_members import Member, MemberOpener, check_format, list_members
-from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, digest_of_entries, index_class_folders
 from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
@@ -42,6 +42,7 @@ def build_index(options: Options, data_dir: Path) -> Index:
     archive = resolve(data_dir, options.path)
     members = list(_below(options.root.strip("/"), list_members(archive), archive))
     images = {name: member for name, member in members if not member.is_folder and is_image_name(name)}
+    report_no_images(str(archive), (name for name, member in members if not member.is_folder))
     return index_class_folders(
         images=list(images),
         folders={name for name, member in members if member.is_folder},

@@ -13,9 +13,11 @@ Everything heavy is imported inside functions: the config reads only `Options`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,12 @@ if TYPE_CHECKING:
 # Opens one image, as RGB, by its location. It is sent to worker processes, so it must be picklable.
 ImageOpener = Callable[[str], "Image"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".avif"),
+    *(".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
+)
+_SUFFIXES_SHOWN = 5
+_ORIENTATION = 0x0112  # EXIF's tag
 
 
 class DatasetOptions(Section):
@@ -77,6 +84,21 @@ def is_image_name(name: str) -> bool:
     return base.lower().endswith(IMAGE_SUFFIXES) and not base.startswith(".")
 
 
+def report_no_images(source: str, names: Iterable[str]) -> None:
+    """Print how many files are left out because their names are no images', by suffix; hidden ones don't count.
+
+    source: what is listed, such as a folder. names: of its files, images among them or not.
+    """
+    bases = (name.rsplit("/", 1)[-1] for name in names)
+    others = [PurePosixPath(base).suffix.lower() for base in bases if base[:1] != "." and not is_image_name(base)]
+    if others:
+        counts = Counter(suffix or "no suffix" for suffix in others).most_common()
+        shown = [f"{suffix}: {count:,}" for suffix, count in counts[:_SUFFIXES_SHOWN]]
+        shown += ["..."] if len(counts) > _SUFFIXES_SHOWN else []
+        files = "1 file is no image" if len(others) == 1 else f"{len(others):,} files are no images"
+        print(f"{source}: {files} by name ({', '.join(shown)})", file=sys.stderr)
+
+
 def read_json(path: Path, option: str) -> Any:
     """Return the content of a JSON file; raises `PipelineError` naming it, and the option that led to it."""
     try:
@@ -90,25 +112,44 @@ def read_json(path: Path, option: str) -> Any:
 def decode(stream: object, where: str) -> Image:
     """Decode a file or stream into an RGB image; raises `UnreadableImageError` that names `where`.
 
-    Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits, transparency is dropped.
+    Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits, transparency is dropped, and a
+    picture that a camera took sideways is turned upright, as its EXIF orientation says.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(stream) as image:
             return to_rgb(image, where)
     except FileNotFoundError:
         raise UnreadableImageError(f"{where}: no such image file") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (PipelineError, MemoryError):
+        raise
+    except Exception as error:  # a decoder of torn bytes can raise any of a dozen types
         raise UnreadableImageError(f"{where}: can't be decoded as an image ({error})") from None
 
 
 def to_rgb(image: Image, where: str) -> Image:
     """Return an image as RGB, as `decode` does; raises `UnreadableImageError` that names `where`."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    orientation = _orientation(image)
     if image.mode.startswith("I"):  # Pillow would clip 16-bit grey values at 255 instead of scaling them
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.mode == "F":
         raise UnreadableImageError(f"{where}: holds real numbers, whose range is not known; save it as 8 or 16 bit")
-    return image.convert("RGB")
+    rgb = image.convert("RGB")
+    if orientation == 1:
+        return rgb
+    # Pillow writes the remaining metadata anew when it turns an image, which fails where that is damaged.
+    rgb.info.clear()
+    rgb.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(rgb)
+
+
+def _orientation(image: Image) -> int:
+    """Return the orientation (1 to 8) that an image's metadata asks for; 1 = as it is."""
+    image.load()  # Pillow turns a TIFF by itself when it is loaded, and forgets the orientation then
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata can raise anything, and says nothing about the picture
+        return 1

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.datasets import split_rules
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import FolderName, index_class_folders
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
 from pipeline_lib.errors import PipelineError
@@ -58,8 +58,9 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images by path. Raises `PipelineError` for fewer than two classes, and as kind `folder` does."""
     root = _root(options, data_dir)
-    images, folders = list_images(root, "")
+    images, folders, others = list_images(root, "")
     images.sort()
+    report_no_images(str(root), others)
     found = index_class_folders(
         images, set(folders), {"test": ""}, str(root), digest_of_files(root, images, options.checksum)
     )

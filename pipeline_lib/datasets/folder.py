@@ -1,6 +1,6 @@
 """Kind `folder`: one folder per class, in one folder per split or none. Folders below a class belong to it.
 
-Names that start with a dot and files that are no images are left out. The location of an image is its path below
+Names that start with a dot are left out, and so are files that are no images by name; how many is printed. The location of an image is its path below
 `path`.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline_lib.datasets.base import ImageOpener, Index, decode, is_image_name, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, decode, is_image_name, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, digest_of_entries, index_class_folders
 from pipeline_lib.errors import PipelineError, did_you_mean
 
@@ -54,11 +54,12 @@ def build_index(options: Options, data_dir: Path) -> Index:
     root = resolve(data_dir, options.path)
     images: list[str] = []
     folders: list[str] = []
+    others: list[str] = []
     for folder in options.folder_of_split().values():
-        found = list_images(root, folder)
-        images += found[0]
-        folders += found[1]
+        for names, found in zip((images, folders, others), list_images(root, folder), strict=True):
+            names += found
     images.sort()
+    report_no_images(str(root), others)
     return index_class_folders(
         images=images,
         folders=set(folders),
@@ -80,8 +81,8 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
     return found
 
 
-def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[list[str], list[str]]:
-    """Return the images and the folders below `root/folder`, relative to `root`, in no particular order.
+def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[list[str], list[str], list[str]]:
+    """Return the images, the folders and the other files below `root/folder`, relative to `root`, in no order.
 
     Links are followed, except to a folder that the link itself lies in: it has nothing new, and never ends.
     with_broken: list images that are broken links, or no plain files, too.
@@ -89,6 +90,7 @@ def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[lis
     """
     images: list[str] = []
     folders: list[str] = []
+    others: list[str] = []
     start = f"{folder}/" if folder else ""
     waiting = [(start, frozenset([_identity(root)]) if folder else frozenset())]
     while waiting:
@@ -108,11 +110,13 @@ def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[lis
                         if not with_broken and not entry.is_file():
                             raise PipelineError(f"{entry.path}: a broken link, or no plain file; repair or delete it")
                         images.append(name)
+                    else:
+                        others.append(name)
         except FileNotFoundError:
             raise PipelineError(_no_such_folder(root / prefix)) from None
         except OSError as error:
             raise PipelineError(f"{root / prefix}: can't be listed ({error.strerror})") from None
-    return images, folders
+    return images, folders, others
 
 
 def digest_of_files(root: Path, names: Iterable[str], checksum: Checksum) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.archive_members import MemberOpener, check_format, list_members
-from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name
+from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, report_no_images
 from pipeline_lib.datasets.class_folders import digest_of_entries
 from pipeline_lib.errors import PipelineError
 
@@ -45,7 +45,10 @@ class ImageList:
     """
 
     def __init__(self, sources: Sequence[Path]) -> None:
-        """List the images; raises `PipelineError` for a source that is missing, broken or without images."""
+        """List the images, and print how many files are none by name.
+
+        Raises `PipelineError` for a source that is missing, broken or without images.
+        """
         openers, found = zip(*map(_list_source, sources), strict=True)
         self._openers: tuple[ImageOpener, ...] = openers
         everything = [image for images in found for image in images]
@@ -91,16 +94,23 @@ def _checked(source: Path, images: Iterator[_Found]) -> list[_Found]:
 
 
 def _in_folder(source: Path) -> Iterator[_Found]:
-    for name in folder.list_images(source, "", with_broken=True)[0]:
+    images, _, others = folder.list_images(source, "", with_broken=True)
+    report_no_images(str(source), others)
+    for name in images:
         yield _Found(_text(f"{source}/{name}"), _label(name), name, _version(source / name))
 
 
 def _in_archive(source: Path) -> Iterator[_Found]:
     # A tar has no checksums: reading it through for them takes as long as reading its images.
     written = str(source.stat().st_mtime_ns)
-    for member in list_members(source, checksum=False):
-        hidden = member.name.startswith((".", "__MACOSX/")) or "/." in member.name
-        if is_image_name(member.name) and not member.is_folder and not hidden:
+    members = [
+        member
+        for member in list_members(source, checksum=False)
+        if not (member.is_folder or member.name.startswith((".", "__MACOSX/")) or "/." in member.name)
+    ]
+    report_no_images(str(source), (member.name for member in members))
+    for member in members:
+        if is_image_name(member.name):
             version = f"{member.size} {member.checksum or written}"
             yield _Found(_text(f"{source}/{member.name}"), _label(member.name), member.location, version)
 

@@ -40,7 +40,9 @@ def write_scores(table: pa.Table, path: Path) -> None:
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise `PipelineError` unless there is no file at `path`, or one that `write_scores` wrote."""
+    """Raise `PipelineError` unless `path` ends in .parquet and is no file yet, or one that `write_scores` wrote."""
+    if path.suffix.lower() != ".parquet":
+        raise PipelineError(f"{path}: the table is written as Parquet; choose a name that ends in .parquet")
     if not path.exists():
         return
     try:

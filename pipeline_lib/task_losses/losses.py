@@ -49,10 +49,10 @@ def knn_losses(
 ) -> Iterator[np.ndarray]:
     """Yield the loss `knn` of consecutive rows of an epoch, float32, in pieces; label: int64 [n].
 
-    R is drawn by class in turns, so that as many classes as possible have two images or more in it.
+    R is drawn by class: two images of as many classes as it has room for, then of each class one more in turns.
     Raises `PipelineError` for a representation that is not finite, naming its row.
     """
-    chosen = _by_class_in_turns(label, comparison)
+    chosen = _drawn_by_class(label, comparison)
     references = _unit_rows(rows, epoch, chosen, device)
     of_references = torch.from_numpy(label[chosen]).to(device)
     for start, unit, similarity in _similarities(rows, epoch, chosen, references, comparison, device):
@@ -98,16 +98,34 @@ def losses_of(
     raise PipelineError(f"task_loss '{kind}' is not computed from representations; allowed: knn, contrastive")
 
 
-def _by_class_in_turns(label: np.ndarray, comparison: Comparison) -> np.ndarray:
-    """Return at most `images` rows, ascending, int64: of each class the same number, as far as they go."""
+def images_without_partner(label: np.ndarray, comparison: Comparison) -> int:
+    """Return how many images `knn_losses` compares with no other image of their class; label: int64 [n]."""
+    chosen = _drawn_by_class(label, comparison)
+    _, of_class = np.unique(label, return_inverse=True)
+    partners = np.bincount(of_class[chosen], minlength=of_class.max() + 1)[of_class]
+    partners[chosen] -= 1
+    return int((partners == 0).sum())
+
+
+def _drawn_by_class(label: np.ndarray, comparison: Comparison) -> np.ndarray:
+    """Return at most `images` rows, ascending, int64.
+
+    First come pairs, each of another class, for an image needs another one of its class; then, in turns, one more
+    image of each class that has one. Which classes and images they are is drawn by the seed.
+    """
     shuffled = np.random.default_rng(comparison.seed).permutation(len(label))
     by_class = shuffled[np.argsort(label[shuffled], kind="stable")]
     ordered = label[by_class]
-    turn = np.arange(len(label)) - np.searchsorted(ordered, ordered, side="left")
-    # Within a turn, in the order of the shuffle: a sample that ends amid a turn must not prefer small labels.
+    first = np.searchsorted(ordered, ordered, side="left")
+    is_alone = np.searchsorted(ordered, ordered, side="right") - first == 1
+    position = np.arange(len(label))
+    turn = np.where(is_alone, 2, np.maximum(position - first, 1))
+    # Within a turn, in the order of the shuffle: a sample that ends amid a turn must not prefer small labels. A pair
+    # stands where its first image does, so that none is torn but the last.
     place = np.empty(len(label), np.int64)
-    place[shuffled] = np.arange(len(label))
-    return np.sort(by_class[np.lexsort((place[by_class], turn))][: comparison.images])
+    place[shuffled] = position
+    place = place[by_class[np.where(turn == 1, first, position)]]
+    return np.sort(by_class[np.lexsort((place, turn))][: comparison.images])
 
 
 def _similarities(

@@ -214,6 +214,26 @@ def test_sources_that_hold_nothing_are_named(
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_files_that_are_no_images_by_name_are_counted(
+    archived: bool, checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        write(photos / "cat" / f"{number}.heic", b"x")
+    zipped(photos, tmp_path / "photos.zip")
+    source = tmp_path / "photos.zip" if archived else photos
+    assert len(score(checkpoint, [source], tmp_path / "s.parquet")) == 11
+    assert f"{source}: 5 files are no images by name (.heic: 5)\n" in capsys.readouterr().err
+
+
+def test_a_table_of_another_format_is_refused(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(checkpoint, [photos], tmp_path / "s.csv")) == 1
+    assert "s.csv: the table is written as Parquet; choose a name that ends in .parquet" in capsys.readouterr().err
+    assert not (tmp_path / "s.csv").exists()
+
+
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path

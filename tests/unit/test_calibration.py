@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from pipeline_lib import __main__ as cli
 from pipeline_lib.artefacts import canonical_json, read
@@ -250,24 +251,24 @@ def _write_scores(folder: Path, spec: dict[str, str], columns: dict[str, np.ndar
     write_evaluation(folder, spec, columns, metric_rows(spec, "head", None, {"r1": Value(0.5, 1)}), {})
 
 
-def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_images(tmp_path: Path) -> None:
+def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **changes: object) -> int:
+    """Run the stage on heads with these uncertainties; returns its exit code."""
     same_set = {"backbone": "b", "dataset": "birds", "split": "test"}
-    u, wrong = world(9, 1000)
-    columns = {"sample_id": np.arange(1000), "correct": ~wrong}
-    _write_scores(tmp_path / "baselines", same_set, columns)
-    useless = np.random.default_rng(0).random(1000)
-    columns = {"sample_id": np.arange(1000), "uncertainty_seed4": u, "uncertainty_seed7": useless}
-    _write_scores(tmp_path / "heads", {**same_set, "variant": "v"}, columns)
-    spec = {**same_set, "variant": "v", "seeds": [4, 7], "is_upstream": False, "images": 300, "seed": 1, "kind": None}
+    sample_id = np.arange(len(wrong))
+    _write_scores(folder / "baselines", same_set, {"sample_id": sample_id, "correct": ~wrong})
+    columns = {"sample_id": sample_id} | {f"uncertainty_seed{seed}": values for seed, values in u.items()}
+    _write_scores(folder / "heads", {**same_set, "variant": "v"}, columns)
+    spec = {**same_set, "variant": "v", "seeds": list(u), "is_upstream": False, "images": 300, "seed": 1, "kind": None}
     spec |= {"folds": 5, "bins": 8, "alpha": 0.2, "confidence": 0.9, "draws": 50}
     spec |= {"size": {"width": 4.5, "height": 3.8, "dpi": 80}}
+    places = [f"--{name}={folder / place}" for name, place in [("baselines", "baselines"), ("scores", "heads")]]
+    return cli.main(["calibrate", "--spec", canonical_json(spec | changes), *places, "--output", str(folder / "out")])
 
-    def run(**changes: object) -> int:
-        places = [f"--{name}={tmp_path / folder}" for name, folder in [("baselines", "baselines"), ("scores", "heads")]]
-        spec_text = canonical_json(spec | changes)
-        return cli.main(["calibrate", "--spec", spec_text, *places, "--output", str(tmp_path / "out")])
 
-    assert run() == 0
+def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_images(tmp_path: Path) -> None:
+    u, wrong = world(9, 1000)
+    heads = {4: u, 7: np.random.default_rng(0).random(1000)}
+    assert _calibrate(tmp_path, heads, wrong) == 0
     read(tmp_path / "out", "calibration")
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
     assert (tmp_path / "out" / "reliability.pdf").read_bytes().startswith(b"%PDF")
@@ -285,4 +286,41 @@ def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_imag
     assert (thresholds["simulated_draws"] == 50).all()
     bins = pd.read_csv(tmp_path / "out" / "reliability.csv")
     assert bins[bins["seed"] == 4]["images"].sum() == 700
-    assert run(images=600) == 1  # fewer are left to test on
+    assert _calibrate(tmp_path, heads, wrong, images=600) == 1  # fewer are left to test on
+
+
+def test_the_simulated_columns_are_the_truth_over_a_thousand_draws(tmp_path: Path) -> None:
+    """Of 1,000 images, 100 are drawn with replacement; uncertainties are distinct."""
+    images, alpha, confidence, draws = 100, 0.3, 0.9, 1000
+    u, wrong = world(9, 1000)
+    assert _calibrate(tmp_path, {4: u}, wrong, images=images, alpha=alpha, draws=draws) == 0
+    thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index("method")
+    assert (thresholds["simulated_draws"] == draws).all()
+
+    # Conformal: with k wrong images allowed, at least the j most certain wrong ones of all are accepted if at most k
+    # draws fall on them; so the distribution of the error is known exactly.
+    allowed, rank = math.floor(alpha * (images + 1)) - 1, np.arange(1, wrong.sum() + 1)
+    at_least = binom.cdf(allowed, images, rank / 1000)
+    expected = at_least.sum() / 1000
+    deviation = math.sqrt(((2 * rank - 1) * at_least).sum() / 1000**2 - expected**2)
+    conformal = thresholds.loc["conformal_risk_control"]
+    assert expected <= alpha
+    assert conformal["simulated_error"] == pytest.approx(expected, abs=4 * deviation / math.sqrt(draws))
+    # Above the j-th most certain wrong image, all images up to the next one are accepted as well.
+    accepted_at = np.append(np.searchsorted(np.sort(u), np.sort(u[wrong])), 1000)
+    of_rank = -np.diff(np.concatenate([[1.0], at_least, [0.0]]))
+    assert conformal["simulated_accepted"] == pytest.approx(of_rank @ accepted_at / 1000, abs=0.02)
+
+    # Learn then test: by draws of our own, and the errors at their thresholds image by image.
+    rng, candidates, own = np.random.default_rng(11), candidate_thresholds(u), []
+    for _ in range(draws):
+        row = rng.integers(0, 1000, images)
+        accepted = u <= learn_then_test(u[row], wrong[row], candidates, alpha, confidence)
+        own.append((accepted.mean(), wrong[accepted].mean() if accepted.any() else 0.0))
+    means, deviations = np.mean(own, axis=0), np.std(own, axis=0) * math.sqrt(2 / draws)
+    tested = thresholds.loc["learn_then_test"]
+    assert abs(tested["simulated_accepted"] - means[0]) <= 4 * deviations[0]
+    assert abs(tested["simulated_error"] - means[1]) <= 4 * deviations[1]
+    most = 1 - confidence + 3 * math.sqrt(confidence * (1 - confidence) / draws)
+    assert 0 < tested["simulated_above_alpha"] <= most
+    assert tested["simulated_accepted"] > 0.5, "it is not safe by accepting next to nothing"

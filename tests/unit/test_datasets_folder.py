@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import io
 import os
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from pydantic import ValidationError
 
 from pipeline_lib.datasets import folder
-from pipeline_lib.datasets.base import UnreadableImageError
+from pipeline_lib.datasets.base import UnreadableImageError, decode, to_rgb
 from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, encoded, grey_value, make_folder, open_split, png, truncated_jpeg
 
@@ -121,6 +123,71 @@ def test_every_pixel_format_opens_as_rgb(tmp_path):
     for position, (_, colour) in enumerate(pictures.values()):
         image = dataset.image(position)
         assert (image.mode, image.size, image.getpixel((2, 2))) == ("RGB", (4, 4), colour)
+
+
+# Where the corners of a picture lie (top left, top right, bottom left, bottom right) when its file must be turned so.
+_CORNERS = {1: "abcd", 2: "badc", 3: "dcba", 4: "cdab", 5: "acbd", 6: "cadb", 7: "dbca", 8: "bdac"}
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_that_a_camera_took_sideways_are_upright(orientation, file_format):
+    grey = {"a": 40, "b": 100, "c": 160, "d": 220}
+    pixels = np.zeros((32, 48), np.uint8)
+    for corner, (row, column) in zip("abcd", [(0, 0), (0, 24), (16, 0), (16, 24)], strict=True):
+        pixels[row : row + 16, column : column + 24] = grey[corner]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(stream, file_format, exif=exif)
+    with Image.open(stream) as stored:
+        again = to_rgb(stored, "picture")
+    image = decode(stream, "picture")
+    assert image.size == ((32, 48) if orientation >= 5 else (48, 32))
+    quarters = [(x, y) for y in (image.height // 4, 3 * image.height // 4) for x in (8, image.width - 8)]
+    seen = "".join(min(grey, key=lambda corner: abs(grey[corner] - image.getpixel(at)[0])) for at in quarters)
+    assert seen == _CORNERS[orientation]
+    assert again.tobytes() == image.tobytes() == to_rgb(image, "picture").tobytes(), "and once is enough"
+
+
+def test_damaged_metadata_does_not_make_a_picture_unreadable():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for torn in (b"Exif\0\0nonsense", b"Exif\0\0" + exif.tobytes()[6:16], b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 4)).save(stream, "JPEG", exif=torn)
+        assert decode(stream, "picture").size == (8, 4)
+
+
+@pytest.mark.parametrize("error", [OverflowError, TypeError, RuntimeError, IndexError])
+def test_whatever_a_decoder_raises_is_an_unreadable_image(monkeypatch, error):
+    """OverflowError and TypeError come from torn TIFFs, RuntimeError from torn AVIFs."""
+
+    def torn(image):
+        raise error("torn")
+
+    monkeypatch.setattr(PngImageFile, "load", torn)
+    with pytest.raises(UnreadableImageError, match=r"1\.png: can't be decoded as an image \(torn\)"):
+        decode(io.BytesIO(png(1)), "1.png")
+    monkeypatch.setattr(PngImageFile, "load", lambda image: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        decode(io.BytesIO(png(1)), "1.png")
+
+
+def test_files_that_are_no_images_by_name_are_counted(tmp_path, capsys):
+    files = {f"cat/{number}.HEIC": b"" for number in range(5)} | {"notes.txt": b"", "cat/raw": b"", "cat/.hidden": b""}
+    make_folder(tmp_path / "pets", files | {"cat/1.png": png(1)})
+    open_split(tmp_path, WHOLE)
+    line = "pets: 7 files are no images by name (.heic: 5, "
+    assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".jp2", ".avif"])
+def test_less_usual_names_of_images_are_read(tmp_path, capsys, suffix):
+    file_format = {".jp2": "JPEG2000", ".avif": "AVIF"}.get(suffix, "JPEG")
+    make_folder(tmp_path / "pets", {f"cat/1{suffix}": encoded(Image.new("RGB", (32, 32), (90, 90, 90)), file_format)})
+    assert abs(grey_value(open_split(tmp_path, WHOLE).image(0)) - 90) < 4
+    assert capsys.readouterr().err == ""
 
 
 def test_truncated_and_vanished_images_are_named(tmp_path):

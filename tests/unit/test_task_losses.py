@@ -21,7 +21,7 @@ from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache, write_cache
 from pipeline_lib.features.extract import extract_block
-from pipeline_lib.task_losses.losses import Comparison, contrastive_losses, knn_losses
+from pipeline_lib.task_losses.losses import Comparison, contrastive_losses, images_without_partner, knn_losses
 from pipeline_lib.task_losses.store import WithTaskLoss
 from tests.unit import worlds
 from tests.unit.heads_world import CachedRows, small_training
@@ -100,6 +100,25 @@ def test_a_sample_of_the_images_takes_of_each_class_alike_and_never_the_image_it
         assert all(min(abs(value / other - 1) for other in possible) < 1e-5 for value in own)
     again = losses(knn_losses(cache, 0, label, Comparison(1.0, 100, 3), CPU))
     np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.parametrize("images", [2, 99, 150, 300, 301, 450])
+def test_as_many_classes_as_a_sample_has_room_for_have_two_images_in_it(images: int) -> None:
+    """Of 200 classes, 150 have two images or more. All images of a class have a partner only if two are in the sample."""
+    label = np.repeat(np.arange(200), [1 + each % 4 for each in range(200)])
+    label = np.random.default_rng(2).permutation(label)
+    cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], np.zeros((1, len(label)), np.float32))
+
+    def classes_with_two(seed: int) -> set[int]:
+        comparison = Comparison(1.0, images, seed)
+        found = np.exp(losses(knn_losses(cache, 0, label, comparison, CPU)).astype(np.float64))
+        # The number of images over that of the class; without one, e times the former.
+        is_alone = found > images * 1.001
+        assert is_alone.sum() == images_without_partner(label, comparison)
+        return set(label.tolist()) - set(label[is_alone].tolist())
+
+    assert len(classes_with_two(0)) == min(150, images // 2)
+    assert (classes_with_two(0) != classes_with_two(1)) == (images < 300)
 
 
 def test_images_among_another_class_have_the_larger_loss() -> None:
@@ -209,6 +228,17 @@ def test_a_task_loss_that_does_not_fit_the_recipe_is_refused(
     more = ["--task-loss", str(world / given)] if given else []
     assert main([*head_arguments(world, kind, tmp_path / "head"), *more]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("images", "warned"), [(90, "34 of 124"), (124, "")])
+def test_a_sample_that_is_too_small_for_the_classes_is_said_to_be(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], images: int, warned: str
+) -> None:
+    spec = canonical_json({**json.loads(task_loss_spec("knn")), "images": images})
+    assert main(["task_loss", "--spec", spec, *places(world, str(tmp_path / "out"))]) == 0
+    line = "images have no other image of their class among the"
+    error = capsys.readouterr().err
+    assert (f"{warned} {line} {images} " in error) if warned else line not in error
 
 
 def test_a_task_loss_of_another_cache_is_refused(world: Path, tmp_path: Path) -> None:
