@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.artefacts import Manifest
 from pipeline_lib.errors import PipelineError
-from pipeline_lib.methods.base import Method
+from pipeline_lib.methods.base import Method, require_linear_classifier
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -45,13 +45,8 @@ class TimmEncoder(nn.Module):
     def __init__(self, network: nn.Module, has_classifier: bool = True) -> None:
         super().__init__()
         self.network, self._has_classifier = network, has_classifier
-        self.classifier = network.get_classifier() if has_classifier else nn.Identity()
-        if has_classifier and not isinstance(self.classifier, nn.Linear):
-            raise PipelineError(
-                f"timm model '{network.pretrained_cfg.get('architecture', type(network).__name__)}' has no linear "
-                f"classifier (it has {type(self.classifier).__name__}); choose weights that come with one, or set "
-                "classifier: false"
-            )
+        advice = "choose weights that come with one, or set classifier: false"
+        self.classifier = require_linear_classifier(network, advice) if has_classifier else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding [n, d], logits float32 [n, classes])."""

@@ -337,28 +337,42 @@ def plot_spec(config: Config, plot: str) -> Spec:
 
 
 def benchmark_spec(config: Config) -> Spec:
-    """Spec of the benchmark's table and figure: their rows, and the sets that they average over."""
-    entries = [
-        {
-            "architecture": name,
-            "method": method,
-            "backbones": {str(seed): backbone_name(name, method, seed) for seed in config.benchmark.seeds},
-            "head": None,
-        }
-        for name, architecture in config.benchmark.architectures.items()
-        for method in architecture.methods
-    ]
-    entries += [
-        {
-            "architecture": name,
-            "method": f"head_{variant}",
-            "backbones": dict.fromkeys(map(str, config.seeds), name),
-            "head": variant,
-        }
-        for name in config.backbones
-        for variant in config.variants
-    ]
+    """Spec of the benchmark's table and figure: their rows, and the sets that they average over.
+
+    The rows of an architecture: its methods, then the pretrained heads on it.
+    """
+    entries = []
+    for name, architecture in config.benchmark.architectures.items():
+        for method in architecture.methods:
+            models = {str(seed): backbone_name(name, method, seed) for seed in config.benchmark.seeds}
+            selection = config.backbone(next(iter(models.values()))).training.selection
+            entries.append(
+                {"architecture": name, "method": method, "backbones": models, "head": None, "selection": selection}
+            )
+    groups = {name: _benchmark_architecture(config, name) for name in config.backbones}
+    for name, group in groups.items():
+        backbone = "" if list(groups.values()).count(group) == 1 else f"_on_{name}"
+        for variant in config.variants:
+            models = dict.fromkeys(map(str, config.seeds), name)
+            entries.append(
+                {"architecture": group, "method": f"head_{variant}{backbone}", "backbones": models, "head": variant}
+            )
+    order = list(dict.fromkeys(entry["architecture"] for entry in entries))
+    entries.sort(key=lambda entry: order.index(entry["architecture"]))
     return {"entries": entries, "averaged": [dump(entry) for entry in averaged_sets(config)]}
+
+
+def _benchmark_architecture(config: Config, backbone: str) -> str:
+    """Return the benchmark's architecture that a backbone is of: the same timm model, else another tag of it.
+
+    A backbone whose architecture no method trains is one of its own.
+    """
+    options = config.backbone(backbone)
+    model = getattr(options, "model", None) or getattr(options, "architecture", None) or ""
+    architectures = config.benchmark.architectures.items()
+    exact = [name for name, each in architectures if each.architecture == model]
+    similar = [name for name, each in architectures if each.architecture.split(".")[0] == model.split(".")[0]]
+    return [*exact, *similar, backbone][0]
 
 
 def table_spec(config: Config, table: str) -> Spec:

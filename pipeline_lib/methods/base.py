@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline_lib.config.section import Section
+from pipeline_lib.errors import PipelineError
 from pipeline_lib.methods.whole_batch import gathered
 
 
@@ -45,8 +46,8 @@ class Method(nn.Module):
     Parameters
     ----------
     network
-        A timm model with its classifier; `num_features` is d. Subclasses add what else they learn as submodules and
-        parameters, before training starts, so that the optimiser finds every one of them.
+        A timm model with a linear classifier; `dim` is d, the width of what enters it. Subclasses add what else they
+        learn as submodules and parameters, before training starts, so that the optimiser finds every one of them.
     num_classes
         Classes of the training set.
 
@@ -54,6 +55,8 @@ class Method(nn.Module):
     all n followed by the second crops of the same, and the labels of all 2n.
 
     Random draws (dropout, samples) come from torch's global generators, which the trainer seeds for each step.
+
+    Raises `PipelineError` where the classifier is not one linear layer.
     """
 
     two_crops: ClassVar[bool] = False
@@ -61,7 +64,9 @@ class Method(nn.Module):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network, self.num_classes = network, num_classes
-        self.dim: int = network.num_features
+        require_linear_classifier(network, "train another architecture")
+        # What is pooled is wider than `num_features` where a layer follows, as in MobileNets.
+        self.dim: int = network.head_hidden_size
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the representations float32 [n, d] of normalised images [n, 3, H, W], also of a bfloat16 network.
@@ -88,3 +93,18 @@ class Method(nn.Module):
 
         Where several processes hold a part of the images each, labels and loss are those of the whole batch.
         """
+
+
+def require_linear_classifier(network: nn.Module, advice: str) -> nn.Linear:
+    """Return the classifier of a timm model; raise `PipelineError` unless it is one linear layer on vectors [n, d].
+
+    It is a convolution in ResNetV2, a pair in distilled models (DeiT, LeViT), a layer of layers in RepViT.
+    advice: what to do instead.
+    """
+    classifier = network.get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        raise PipelineError(
+            f"timm model '{network.pretrained_cfg.get('architecture', type(network).__name__)}' has no linear "
+            f"classifier (it has {type(classifier).__name__}); {advice}"
+        )
+    return classifier

@@ -35,8 +35,8 @@ class Model(Method):
     """A network with several classifiers, which take the place of its own."""
 
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
-        network.reset_classifier(0)
         super().__init__(network, num_classes)
+        network.reset_classifier(0)
         self.num_heads, self.score = options.num_heads, options.uncertainty
         self.heads = nn.Linear(self.dim, options.num_heads * num_classes)
 

@@ -53,8 +53,8 @@ class Model(Method):
     """A network with a Gaussian process in the place of its classifier."""
 
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
-        network.reset_classifier(0)
         super().__init__(network, num_classes)
+        network.reset_classifier(0)
         self.mean_field_factor = options.mean_field_factor
         if options.spectral_norm_bound is not None:
             bound_spectral_norms(network, options.spectral_norm_bound)

@@ -30,8 +30,8 @@ def safe_retrieval_tables(spec: Mapping[str, Any], results: Path, file: str) -> 
 
 
 def benchmark_entries(spec: Mapping[str, Any]) -> list[Entry]:
-    """Return the rows of the benchmark: the methods, then the pretrained heads."""
+    """Return the rows of the benchmark: of each architecture the methods, then the pretrained heads."""
     return [
-        Entry(entry["architecture"], entry["method"], {int(k): v for k, v in entry["backbones"].items()}, entry["head"])
+        Entry(**entry | {"backbones": {int(seed): name for seed, name in entry["backbones"].items()}})
         for entry in spec["entries"]
     ]

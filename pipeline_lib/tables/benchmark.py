@@ -21,7 +21,7 @@ METRICS = {
     "auroc_ood": (OWN, "OOD AUROC"),
     "auroc_correct_mixed": (OWN, "R-AUROC, mixed"),
 }
-# The published R@1 is that of the model chosen by R@1, ours of the model that the R-AUROC is of.
+# Each published metric is that of the model chosen by it.
 _PUBLISHED_VARIANT = {"auroc_correct": "", "r1": "selected_by_r1"}
 
 
@@ -29,12 +29,14 @@ class Entry(NamedTuple):
     """One row: an architecture, a method, and the backbone of each seed.
 
     head: None for a method of the benchmark; the variant of a pretrained head, all of whose seeds are on one backbone.
+    selection: the metric that a method's models were chosen by.
     """
 
     architecture: str
     method: str
     backbones: Mapping[int, str]
     head: str | None = None
+    selection: str | None = None
 
 
 def seed_means(metrics: pd.DataFrame, entry: Entry, averaged: Sequence[EvaluationSet]) -> pd.DataFrame:
@@ -66,7 +68,7 @@ def build(
 
     Columns architecture, method, dataset, seeds, and <metric>, <metric>_spread (NaN of one seed);
     `published_<metric>` for R-AUROC and R@1 where the paper prints a number for the architecture and method on the same
-    sets.
+    sets, and `difference_<metric>` from it where our models were chosen by that metric, as the published ones were.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -82,7 +84,9 @@ def build(
             largest = max(median[metric] - means[metric].min(), means[metric].max() - median[metric])
             row[f"{metric}_spread"] = largest if len(means) > 1 else float("nan")
         if published is not None and entry.head is None:
-            row |= _published(published, entry, names)
+            row |= _published(published, entry, averaged)
+            if (theirs := row.get(f"published_{entry.selection}")) is not None:
+                row[f"difference_{entry.selection}"] = row[entry.selection] - theirs
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -100,7 +104,8 @@ def present(table: pd.DataFrame) -> Table:
         if f"published_{metric}" in table:
             theirs = table[f"published_{metric}"]
             shown[f"{heading}, published"] = [with_spread(value, float("nan")) for value in theirs]
-            shown[f"{heading}, difference"] = [signed(value) for value in table[metric] - theirs]
+        if f"difference_{metric}" in table:
+            shown[f"{heading}, difference"] = [signed(value) for value in table[f"difference_{metric}"]]
     bold = bold.reindex(columns=shown.columns, fill_value=False)
     seeds = int(table["seeds"].max())
     caption = (
@@ -110,17 +115,26 @@ def present(table: pd.DataFrame) -> Table:
         + ". R-AUROC: how well a method's own uncertainty predicts that an image's nearest neighbour has another label "
         "(0.5 = chance). Bold: the best of an architecture."
     )
+    if any(column.startswith("published_") for column in table):
+        caption += (
+            " Published: R-AUROC of the models chosen by R-AUROC, R@1 of those chosen by R@1. Differences: where ours "
+            "were chosen by the same metric."
+        )
     groups = 1
     if table["architecture"].nunique() == 1:
         shown, bold, groups = shown.drop(columns="Architecture"), bold.drop(columns="Architecture"), 0
     return Table(values=table, shown=shown, bold=bold, caption=caption, groups=groups)
 
 
-def _published(published: pd.DataFrame, entry: Entry, names: list[str]) -> dict[str, float]:
+def _published(published: pd.DataFrame, entry: Entry, averaged: Sequence[EvaluationSet]) -> dict[str, float]:
     """Return the printed numbers of a row, by column."""
     same = published[(published["backbone"] == entry.architecture) & (published["method"] == entry.method)]
-    # As booleans, also of no row at all: an empty column of anything else would choose columns.
-    same = same[same["dataset"].map(lambda dataset: sorted(dataset.split(MEAN_OF)) == names).astype(bool)]
+    is_on_sets = [
+        sorted(averaged) == sorted(EvaluationSet(name, split) for name in dataset.split(MEAN_OF))
+        for dataset, split in same[["dataset", "split"]].itertuples(index=False, name=None)
+    ]
+    # As booleans, also of no row at all: an empty list would choose columns.
+    same = same[pd.Series(is_on_sets, index=same.index, dtype=bool)]
     found = {}
     for metric, variant in _PUBLISHED_VARIANT.items():
         values = same.loc[(same["metric"] == metric) & (same["variant"] == variant), "value"]

@@ -7,12 +7,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline_lib.config import specs
+from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.plots import benchmark as benchmark_plot
+from pipeline_lib.stages.sets import benchmark_entries
 from pipeline_lib.tables import benchmark
 from pipeline_lib.tables.benchmark import OWN, Entry
 from pipeline_lib.tables.summary import EvaluationSet, read_metrics
 
-PUBLISHED = read_metrics(Path(__file__).parents[2] / "workflow/published/url_benchmark.csv")
+WORKFLOW = Path(__file__).parents[2] / "workflow"
+PUBLISHED = read_metrics(WORKFLOW / "published/url_benchmark.csv")
 SETS = [EvaluationSet(name, "test") for name in ("cub", "cars", "sop")]
 
 
@@ -43,7 +47,12 @@ def metrics() -> pd.DataFrame:
 
 
 ENTRIES = [
-    Entry("resnet50_imagenet1k", "ce", {seed: f"resnet50_imagenet1k_ce_seed{seed}" for seed in (1, 2, 3)}),
+    Entry(
+        "resnet50_imagenet1k",
+        "ce",
+        {seed: f"resnet50_imagenet1k_ce_seed{seed}" for seed in (1, 2, 3)},
+        selection="auroc_correct",
+    ),
     Entry("resnet50", "head_default", {1: "resnet50", 2: "resnet50"}, "default"),
 ]
 
@@ -66,6 +75,10 @@ def test_published_numbers_stand_beside_the_same_architecture_method_and_sets(me
     assert pd.isna(head["published_auroc_correct"])
     fewer = benchmark.build(metrics, PUBLISHED, ENTRIES, SETS[:2])
     assert "published_auroc_correct" not in fewer
+    validation = [each._replace(split="validation") for each in SETS]
+    elsewhere = benchmark.build(metrics.assign(split="validation"), PUBLISHED, ENTRIES, validation)
+    assert elsewhere["auroc_correct"][0] == pytest.approx(0.6)
+    assert "published_auroc_correct" not in elsewhere, "the published split is another"
     unheard_of = [ENTRIES[0]._replace(architecture="mine")]
     assert "published_auroc_correct" not in benchmark.build(metrics, PUBLISHED, unheard_of, SETS)
 
@@ -92,3 +105,51 @@ def test_the_figure_has_a_point_per_seed(metrics: pd.DataFrame) -> None:
     assert sorted(x) == pytest.approx([0.31, 0.4, 0.43])
     assert sorted(y) == pytest.approx([0.51, 0.6, 0.63])
     assert len(figure.axes) == 2
+
+
+@pytest.mark.parametrize("selection", ["auroc_correct", "r1", "last"])
+def test_a_difference_compares_models_that_were_chosen_by_the_same_metric(
+    metrics: pd.DataFrame, selection: str
+) -> None:
+    shown = benchmark.present(benchmark.build(metrics, PUBLISHED, [ENTRIES[0]._replace(selection=selection)], SETS))
+    assert shown.shown[["R-AUROC, published", "R@1, published"]].to_numpy().tolist() == [["0.504", "0.476"]]
+    differences = {"auroc_correct": {"R-AUROC": "+0.096"}, "r1": {"R@1": "−0.076"}, "last": {}}[selection]
+    found = {name: shown.shown[name].item() for name in shown.shown if name.endswith("difference")}
+    assert found == {f"{heading}, difference": value for heading, value in differences.items()}
+    assert "R@1 of those chosen by R@1" in shown.caption
+
+
+@pytest.mark.parametrize(("file", "architectures"), [("url_benchmark", 2), ("url_mini", 1)])
+def test_the_pretrained_head_stands_beside_the_methods_of_its_architecture(
+    metrics: pd.DataFrame, file: str, architectures: int
+) -> None:
+    """As the benchmark ships: its table marks one best model of each architecture, its figure has a panel for each."""
+    entries = benchmark_entries(specs.table_spec(load_config(WORKFLOW / f"configs/{file}.yaml"), "benchmark"))
+    names = [entry.architecture for entry in entries]
+    assert [names.count(name) for name in names] == [12] * 12 * architectures
+    assert names == sorted(names), "the rows of an architecture are together"
+    assert [entry.method for entry in entries][11::12] == ["head_default"] * architectures
+    assert len(benchmark_plot.draw(metrics, entries, SETS, 6.75, 3.6).axes) == architectures
+    assert all((entry.selection == "auroc_correct") == (entry.head is None) for entry in entries)
+
+
+def test_of_the_shipped_benchmark_only_the_best_of_an_architecture_is_bold(metrics: pd.DataFrame) -> None:
+    entries = benchmark_entries(specs.table_spec(load_config(WORKFLOW / "configs/url_benchmark.yaml"), "benchmark"))
+    table = benchmark.build(metrics, PUBLISHED, entries, SETS)
+    assert table.loc[benchmark.present(table).bold["R-AUROC"], "method"].tolist() == ["head_default"]
+    assert table.loc[benchmark.present(table).bold["R@1"], "method"].tolist() == ["ce"]
+
+
+def test_heads_on_several_backbones_of_an_architecture_are_told_apart() -> None:
+    world = load_config(WORKFLOW / "configs/url_benchmark.yaml").model_dump()
+    world["backbones"] |= {
+        "other_weights": {"kind": "timm", "model": "resnet50.tv_in1k"},
+        "elsewhere": {"kind": "timm", "model": "resnet18.a1_in1k"},
+    }
+    entries = benchmark_entries(specs.table_spec(parse_config(world), "benchmark"))
+    assert [(entry.architecture, entry.method) for entry in entries if entry.head] == [
+        ("resnet50_imagenet1k", "head_default_on_resnet50"),
+        ("resnet50_imagenet1k", "head_default_on_other_weights"),
+        ("vit_medium_imagenet1k", "head_default"),
+        ("elsewhere", "head_default"),
+    ]
