@@ -23,7 +23,9 @@ class MethodTraining(TrainingFromImages):
     )
     warmup_learning_rate: float = Field(1e-6, ge=0, description="Rate at the start of the warm-up.")
     warmup_epochs: float = Field(5.0, ge=0, description="Epochs of linear warm-up.")
-    weight_decay: float = Field(0.02, ge=0, description="Weight decay; none on biases, norms and single parameters.")
+    weight_decay: float = Field(
+        0.02, ge=0, description="Weight decay; none on biases, norms, single parameters and concentrations."
+    )
     frozen: tuple[str, ...] = Field(
         (),
         description="Parts of the network that never move, by timm's names of modules or parameters, such as conv1, "

@@ -86,11 +86,8 @@ class MethodTrainer:
             )
         if any(parameter.ndim == 4 for parameter in model.parameters()):
             model.to(memory_format=torch.channels_last)
-        exempt = model.network.no_weight_decay() if hasattr(model.network, "no_weight_decay") else ()
-        # timm exempts biases and norms; of a method's own parameters those of no or one dimension.
-        groups = param_groups_weight_decay(
-            model, recipe.weight_decay, no_weight_decay_list=[f"network.{name}" for name in exempt]
-        )
+        # timm exempts parameters of no or one dimension, such as biases and norms, and those that it is given.
+        groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=model.no_weight_decay())
         self.peak = peak_rate(recipe)
         self._optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=self.peak, weight_decay=0.0)
         self._average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None

@@ -83,6 +83,14 @@ class Method(nn.Module):
     def begin_epoch(self) -> None:
         """Prepare for an epoch of training; methods that gather statistics over an epoch start them anew."""
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters that do not decay, besides biases and norms: those that timm's network names.
+
+        Methods add those of their loss whose zero means nothing, such as concentrations.
+        """
+        exempt = self.network.no_weight_decay() if hasattr(self.network, "no_weight_decay") else ()
+        return {f"network.{name}" for name in exempt}
+
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W]."""

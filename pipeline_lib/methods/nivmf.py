@@ -58,6 +58,10 @@ class Model(Method):
         start = torch.full((num_classes, self.dim), math.log(options.inv_temp))
         self.class_log_concentration = nn.Parameter(start, requires_grad=options.compat is None)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters that do not decay, the classes' concentrations among them."""
+        return super().no_weight_decay() | {"class_log_concentration"}
+
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W].
 

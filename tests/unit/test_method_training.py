@@ -166,11 +166,13 @@ def test_the_best_epoch_is_kept(images: Path, tmp_path: Path, monkeypatch: pytes
     assert [torch.equal(kept, weight) for weight in seen] == [False, True, False, False]
 
 
-def trainer(kind: str = "cross_entropy", architecture: str = "test_vit", **training: Any) -> MethodTrainer:
+def trainer(
+    kind: str = "cross_entropy", architecture: str = "test_vit", steps_per_epoch: int = 1, **training: Any
+) -> MethodTrainer:
     options = Options.model_validate(make_spec(kind, architecture, **training)["options"])
     model = method_artefact.create(options, 5, pretrained=False)
     config = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    return MethodTrainer(model, options.training, config, 0, 1, torch.device("cpu"))
+    return MethodTrainer(model, options.training, config, 0, steps_per_epoch, torch.device("cpu"))
 
 
 def batches(*sizes: int) -> list[Batch]:

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from pipeline_lib.config import kinds
+from pipeline_lib.methods import von_mises_fisher
 from pipeline_lib.methods.base import Method
 from pipeline_lib.methods.het_xl import log_determinant, log_variances
 from pipeline_lib.methods.hib import hib_loss_in_reference
@@ -66,6 +67,24 @@ def test_hib_pairs_neighbours_in_the_batch_and_takes_log_p_for_all() -> None:
     of_others = {i: [match[i, j] for j in range(4) if j not in (i, partner[i])] for i in range(4)}
     expected = sum(-match[i, partner[i]] + sum(of_others[i]) / 2 for i in range(4)) / 4
     assert hib_loss_in_reference(samples, torch.tensor(a), torch.tensor(b)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["infonce", "mcinfonce", "hib"])
+@torch.no_grad()
+def test_models_train_on_the_loss_of_the_reference_code(kind: str) -> None:
+    subject = model(kind, compat="reference", **({} if kind == "infonce" else {"hidden": (8,), "mc_samples": 3}))
+    torch.manual_seed(3)
+    loss = subject.loss(IMAGES, torch.tensor([0, 1, 0, 1])).item()
+    torch.manual_seed(3)
+    z, inv_temp = functional.normalize(subject.embed(IMAGES), dim=-1), subject.log_inv_temp.exp()
+    if kind != "infonce":
+        z = von_mises_fisher.sample(z, 1 / subject.uncertainty(subject.embed(IMAGES)), 3)
+    expected = {
+        "infonce": lambda: infonce_loss(z, inv_temp, in_reference=True),
+        "mcinfonce": lambda: mcinfonce_loss(z, inv_temp, in_reference=True),
+        "hib": lambda: hib_loss_in_reference(z, inv_temp, subject.add_const),
+    }[kind]()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
