@@ -21,7 +21,8 @@ examples:
       --uncertainty scores.csv:head,entropy --name "ViT-B, CUB" --out my_report
 
   A cache of the papers' own code:
-    python -m pipeline_lib evaluate --features cub.hdf5:embed --labels cub.hdf5:label --uncertainty u.npy --out my_report
+    python -m pipeline_lib evaluate --features cub.hdf5:embed --labels cub.hdf5:label \\
+      --uncertainty u.npy --out my_report
 
   Correctness is known already:
     python -m pipeline_lib evaluate --correct right.npy --uncertainty u.npy --out my_report
