@@ -64,9 +64,11 @@ def read_inputs(
     scored = [read_array(source) for source in uncertainty]
     for array in [*scored[1:], *arrays.values()]:
         if len(array.values) != len(scored[0].values):
+            is_bare = any(each.names is None and each.path.suffix.lower() == ".csv" for each in (array, scored[0]))
             raise PipelineError(
                 f"{array.source} has {len(array.values)} rows, but {scored[0].source} has {len(scored[0].values)}; "
                 "both must have one row per image, in the same order"
+                + ("; is the first line of the CSV file, which holds only numbers, a header?" if is_bare else "")
             )
     if len(scored[0].values) < 2:
         raise PipelineError(f"{scored[0].source}: has 1 row; an evaluation needs at least 2 images")

@@ -57,7 +57,7 @@ def nearest_neighbours(features: np.ndarray, source: str) -> np.ndarray:
     best = np.full(len(features), -np.inf)
 
     def block(rows: np.ndarray) -> _Block:
-        return _Block(rows, features[rows].astype(np.float64), norm[rows])
+        return _Block(rows, _float64_rows(features, rows), norm[rows])
 
     size = _block_rows(features.shape[1], _GALLERY_ROWS)
     with Progress(len(features), "queries", f"nearest neighbours of {source}") as progress:
@@ -80,7 +80,7 @@ def _scan(features: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray, np
     norm = np.empty(rows)
     checksum = np.empty((rows, 2), dtype=np.uint64)
     for start in range(0, rows, size):
-        values = features[start : start + size].astype(np.float64)
+        values = _float64_rows(features, slice(start, start + size))
         with np.errstate(over="ignore"):
             norm[start : start + len(values)] = np.sqrt((values * values).sum(axis=1))
         if not (is_finite := np.isfinite(norm[start : start + len(values)])).all():
@@ -96,6 +96,11 @@ def _scan(features: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray, np
     first = np.maximum.accumulate(np.where(is_first, np.arange(rows), 0))
     third_on = np.arange(rows) - first >= 2
     return norm, order[third_on], order[first[third_on] + 1]
+
+
+def _float64_rows(features: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
+    """Return rows, each in one piece: Fortran order must not change what is hashed or the rounding of a sum."""
+    return features[rows].astype(np.float64, order="C")
 
 
 def _block_rows(dimension: int, most: int) -> int:

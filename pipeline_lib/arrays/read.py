@@ -1,11 +1,13 @@
-"""Arrays from the files that people have: .npy, .npz, .csv and .parquet. Nothing in a file is ever run as code."""
+"""Arrays from the files that people have: .npy, .npz, .csv, .parquet and .hdf5. Nothing in a file is run as code."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.errors import PipelineError, did_you_mean
 
-FORMATS = (".npy", ".npz", ".csv", ".parquet")
+FORMATS = (".npy", ".npz", ".csv", ".parquet", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Array:
 
 
 def read_array(source: str, as_text: bool = False) -> Array:
-    """Read the array that `source` names: FILE, FILE.npz:KEY, or FILE.csv:COLUMN[,COLUMN...] (.parquet likewise).
+    """Read the array that `source` names: FILE, FILE.npz:KEY (.hdf5 likewise), or FILE.csv:COLUMN[,COLUMN...] (.parquet
+    likewise).
 
     as_text: take the cells of a CSV file as text, whatever they look like (labels).
     Raises `PipelineError` naming the file for one that is missing, damaged, of another format, or holds Python objects.
@@ -49,6 +52,8 @@ def read_array(source: str, as_text: bool = False) -> Array:
             values, names = _npz(path, selection)
         elif suffix == ".csv":
             values, names = _csv(path, selection, as_text)
+        elif suffix == ".hdf5":
+            values, names = _hdf5(path, selection)
         else:
             values, names = _parquet(path, selection)
     except (ValueError, EOFError, zipfile.BadZipFile, pd.errors.ParserError, pa.ArrowException) as error:
@@ -85,41 +90,69 @@ def _npz(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...]
     with np.load(path, allow_pickle=False) as arrays:
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise PipelineError(f"{path}: is not a .npz file, although its name says so")
-        if selection is None and len(arrays.files) != 1:
-            raise PipelineError(
-                f"{path}: holds {len(arrays.files)} arrays ({', '.join(arrays.files)}); choose one: {path}:KEY"
-            )
-        key = arrays.files[0] if selection is None else selection
-        if key not in arrays.files:
-            raise PipelineError(
-                f"{path}: holds no array '{key}'; it has {', '.join(arrays.files)}{did_you_mean(key, arrays.files)}"
-            )
+        key = _key(path, arrays.files, selection)
         values = arrays[key]
     return values, (key,) if values.ndim == 1 and selection is not None else None
 
 
+def _hdf5(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Read an array at the top of a file, such as `embed` or `label` of a cache of the reference code."""
+    try:
+        with h5py.File(path, "r") as file:
+            key = _key(path, [name for name, item in file.items() if isinstance(item, h5py.Dataset)], selection)
+            is_text = h5py.check_string_dtype(file[key].dtype) is not None
+            values = np.asarray(file[key].asstr()[()]).astype(str) if is_text else file[key][()]
+    except OSError as error:
+        raise PipelineError(f"{path}: not a readable HDF5 file ({error})") from None
+    # Such a cache is allocated before it is filled, and has no checksum.
+    if key == "embed" and len(values) and not values[-1].any():
+        raise PipelineError(f"{path}: the last row of embed is empty, so writing it was interrupted; cache it again")
+    return values, (key,) if values.ndim == 1 and selection is not None else None
+
+
+def _key(path: Path, available: list[str], selection: str | None) -> str:
+    """Return the array to read; a file with a single one needs no selection."""
+    if selection is None and len(available) != 1:
+        raise PipelineError(f"{path}: holds {len(available)} arrays ({', '.join(available)}); choose one: {path}:KEY")
+    key = available[0] if selection is None else selection
+    if key not in available:
+        raise PipelineError(
+            f"{path}: holds no array '{key}'; it has {', '.join(available)}{did_you_mean(key, available)}"
+        )
+    return key
+
+
 def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    header = [str(name) for name in pd.read_csv(path, nrows=0, encoding_errors="strict").columns]
-    has_header = not all(_is_number(name) for name in header)  # a file of bare numbers has no names
-    if not has_header:
-        header = [str(place) for place in range(len(header))]
+    lines = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False, encoding_errors="strict")
+    header, *below = lines.to_numpy().tolist()
+    has_names = not all(_is_number(name) for name in header)  # a file of bare numbers has no names
+    numbered = [str(place) for place in range(len(header))]
+    # pandas writes numbers above columns without names; above whole numbers they may as well be a row.
+    has_numbers = header == numbered and below != [] and not all(re.fullmatch(r"-?\d+", cell) for cell in below[0])
+    if not has_names:
+        header = numbered
     chosen = _chosen(path, header, selection)
+    if "" in chosen:
+        raise PipelineError(
+            f"{path}: column {header.index('')} has no name, as the index that pandas writes; "
+            f"write the file with index=False, or choose columns: {path}:COLUMN,COLUMN"
+        )
     options = {"dtype": str, "keep_default_na": False} if as_text else {}
     table = pd.read_csv(
         path,
-        header=0 if has_header else None,
+        header=0 if has_names or has_numbers else None,
         names=header,
         usecols=[header.index(name) for name in chosen],
         **options,
     )[chosen]
     if as_text:
-        return table.to_numpy(dtype=str), tuple(chosen) if has_header else None
+        return table.to_numpy(dtype=str), tuple(chosen) if has_names else None
     for name in chosen:
         if len(table) and table[name].dtype.kind not in "biuf":
             is_number = pd.to_numeric(table[name], errors="coerce").notna() | table[name].isna()
             row = int(np.flatnonzero(~is_number.to_numpy())[0]) if not is_number.all() else 0
             raise PipelineError(f"{path}: column '{name}' must hold numbers, but row {row} is '{table[name][row]}'")
-    return table.to_numpy(None if len(table) else np.float64), tuple(chosen) if has_header else None
+    return table.to_numpy(None if len(table) else np.float64), tuple(chosen) if has_names else None
 
 
 def _parquet(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,9 @@ from pipeline_lib.errors import PipelineError
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder
     from pipeline_lib.datasets.images import ImageDataset
+
+
+Deviation = Annotated[float, Field(gt=0)]
 
 
 class Options(Section):
@@ -35,7 +38,9 @@ class Options(Section):
     )
     image_size: int = Field(ge=1, description="Side of the images in pixels.")
     mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Mean per channel, of [0, 1].")
-    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Standard deviation per channel.")
+    std: tuple[Deviation, Deviation, Deviation] = Field(
+        (0.229, 0.224, 0.225), description="Standard deviation per channel."
+    )
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="Resampling filter.")
     crop_pct: float = Field(1.0, gt=0, le=1, description="Share of the resized image that the centre crop keeps.")
 

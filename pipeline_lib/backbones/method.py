@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config import kinds
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import Section, Seed
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import MethodEncoder
@@ -27,7 +27,7 @@ class Options(Section):
     image_size: int = Field(224, ge=8, description="Side of the images in pixels.")
     method: Any = Field(description="The method: its `kind` and what differs from its own defaults.")
     training: MethodTraining = Field(MethodTraining(), description="The recipe.")
-    seed: int = Field(0, ge=0, description="Seed of initialisation, order, augmentation and samples.")
+    seed: Seed = Field(0, description="Seed of initialisation, order, augmentation and samples.")
 
     _known = field_validator("architecture")(check_architecture)
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config.features import Device, Precision
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import RangeOfShares, Section, Seed
 from pipeline_lib.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class Options(Section):
     learning_rate: float = Field(0.002, gt=0, description="Peak rate of AdamW; cosine decay to zero.")
     weight_decay: float = Field(0.05, ge=0, description="Decoupled weight decay (none on biases and norms).")
     warmup_epochs: float = Field(0.5, ge=0, description="Epochs of linear warm-up.")
-    scale: tuple[float, float] = Field((0.08, 1.0), description="Share of the area that the random crop keeps.")
+    scale: RangeOfShares = Field((0.08, 1.0), description="Share of the area that the random crop keeps.")
     horizontal_flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     color_jitter: float = Field(0.4, ge=0, description="Strength of brightness, contrast and saturation jitter.")
-    seed: int = Field(0, ge=0, description="Seed of initialisation, order and augmentation.")
+    seed: Seed = Field(0, description="Seed of initialisation, order and augmentation.")
     precision: Precision = Field("float32", description="bfloat16 = autocast; pays for convolutions on new CPUs.")
     device: Device = Field("auto", description="Where it is trained; auto = a GPU where there is one.")
     threads: int = Field(1, ge=1, description="CPU threads.")

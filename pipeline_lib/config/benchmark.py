@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.section import Name, Section, Seeds
 
 
 class Run(Section):
@@ -31,7 +31,7 @@ class Benchmark(Section):
     """Architectures x methods x seeds: each is a backbone `<architecture>_<method>_seed<k>` of kind `method`."""
 
     architectures: dict[Name, Architecture] = Field(min_length=1, description="Every architecture, by name.")
-    seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="One model per architecture, method and seed.")
+    seeds: Seeds = Field((1, 2, 3), description="One model per architecture, method and seed.")
     training: MethodTraining = Field(MethodTraining(), description="The recipe that all share.")
 
     def backbones(self) -> dict[str, dict[str, Any]]:

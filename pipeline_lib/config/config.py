@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
@@ -17,7 +18,7 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.section import Name, Section, Seeds
 from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.errors import did_you_mean, one_of
@@ -37,25 +38,35 @@ class Downstream(Section):
     dataset: Name = Field(description="Name of a dataset below `datasets`.")
     split: Name = Field("test", description="The split to test on.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"dataset": value} if isinstance(value, str) else value
+
+def _from_name(value: Any) -> Any:
+    return {"dataset": value} if isinstance(value, str) else value
+
+
+def _unlike_shell(value: str) -> str:
+    if found := re.search(r"""[\s{}'"`$*?<>|&;()!#~\[\]\\]""", value):
+        raise ValueError(f"must be a path without blanks, quotes, braces and the like, not with {found[0]!r}")
+    return value
+
+
+# Rules and their shell commands are made of it.
+ResultsDir = Annotated[str, Field(min_length=1), AfterValidator(_unlike_shell)]
+DownstreamEntry = Annotated[Downstream, BeforeValidator(_from_name, json_schema_input_type=Name | Downstream)]
 
 
 class Config(Section):
     """config.yaml."""
 
-    results_dir: str = Field("results", min_length=1, description="Where everything that a run makes goes.")
+    results_dir: ResultsDir = Field("results", description="Where everything that a run makes goes.")
     data_dir: str = Field("data", min_length=1, description="Where raw images are; relative paths start here.")
     upstream: Upstream = Field(description="What the heads learn from.")
-    downstream: tuple[Downstream, ...] = Field(
+    downstream: tuple[DownstreamEntry, ...] = Field(
         min_length=1, description="Zero-shot datasets, in the order of tables and plots."
     )
     datasets: dict[Name, Any] = Field(min_length=1, description="Every dataset, by name.")
     backbones: dict[Name, Any] = Field(min_length=1, description="Every backbone, by name.")
     variants: dict[Name, Variant] = Field(min_length=1, description="Every way to train a head, by name.")
-    seeds: tuple[int, ...] = Field(min_length=1, description="One head is trained per seed.")
+    seeds: Seeds = Field(description="One head is trained per seed.")
     features: Features = Field(Features(), description="Extraction and storage of representations.")
     task_losses: TaskLosses = Field(TaskLosses(), description="Task losses that need no classifier.")
     training: Training = Field(Training(), description="The recipe of the heads.")
@@ -76,13 +87,6 @@ class Config(Section):
             name: kinds.validated(info.field_name, section, f"{info.field_name}.{name}")
             for name, section in sections.items()
         }
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError(f"must be distinct and not negative, not {list(seeds)}")
-        return seeds
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Config:

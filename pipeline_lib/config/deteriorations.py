@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import Section, Seed
 
 Severities = tuple[float, float, float, float, float]
 KINDS = ("blur", "box", "zoom", "noise")
@@ -16,7 +16,7 @@ KINDS = ("blur", "box", "zoom", "noise")
 class Deteriorations(Section):
     """Strengths of the five severities of each deterioration, in units that don't depend on the image's size."""
 
-    seed: int = Field(0, ge=0, description="Seed of the box's place and of the noise.")
+    seed: Seed = Field(0, description="Seed of the box's place and of the noise.")
     blur: Severities = Field(
         (0.0075, 0.015, 0.03, 0.05, 0.08), description="Standard deviation of the blur, as a share of the shorter side."
     )

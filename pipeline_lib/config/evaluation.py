@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline_lib.config.features import Device
-from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.section import Name, Section, Seed
+
+Accuracy = Annotated[float, Field(gt=0, le=1)]
 
 
 class Neighbours(Section):
@@ -24,14 +26,14 @@ class Bootstrap(Section):
 
     resamples: int = Field(1000, ge=1, description="Number of resamples.")
     confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of the interval.")
-    seed: int = Field(0, ge=0, description="Seed of the resamples.")
+    seed: Seed = Field(0, description="Seed of the resamples.")
 
 
 class Mix(Section):
     """The mix of upstream and downstream images behind `auroc_correct_mixed`."""
 
     images: int = Field(50_000, ge=1, description="At most this many images of each of the two sets.")
-    seed: int = Field(0, ge=0, description="Seed of the sample, where a set has more.")
+    seed: Seed = Field(0, description="Seed of the sample, where a set has more.")
 
 
 class SafeRetrieval(Section):
@@ -55,7 +57,7 @@ class Calibration(Section):
     """From uncertainties to probabilities of a wrong neighbour, and thresholds that control the error."""
 
     images: int = Field(300, ge=10, description="Labelled images to calibrate on; the others of the set test it.")
-    seed: int = Field(0, ge=0, description="Seed of which images these are, of the folds and of the simulation.")
+    seed: Seed = Field(0, description="Seed of which images these are, of the folds and of the simulation.")
     kind: Literal["isotonic", "logistic"] | None = Field(
         None, description="The map; null = the one of the smaller cross-validated log loss."
     )
@@ -75,7 +77,7 @@ class Projection(Section):
     max_images: int = Field(2000, ge=10, description="At most this many images.")
     perplexity: float = Field(30.0, gt=0, description="Perplexity of t-SNE.")
     neighbours: int = Field(15, ge=2, description="Neighbours of UMAP.")
-    seed: int = Field(0, ge=0, description="Seed of both.")
+    seed: Seed = Field(0, description="Seed of both.")
 
 
 class Plot(Section):
@@ -118,7 +120,7 @@ class Evaluation(Section):
 
     neighbours: Neighbours = Field(Neighbours(), description="Nearest-neighbour search.")
     bootstrap: Bootstrap = Field(Bootstrap(), description="Confidence intervals.")
-    target_accuracies: tuple[float, ...] = Field(
+    target_accuracies: tuple[Accuracy, ...] = Field(
         (0.9, 0.95), description="1-NN accuracies for which to report how many images can be kept."
     )
     compat: Literal["none", "reference"] = Field(

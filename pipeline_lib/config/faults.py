@@ -9,6 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline_lib.errors import did_you_mean, one_of
 
+_MOST_SHOWN = 80
+# What pydantic calls by the names of Python's types.
+_WORDS = {
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+}
+
 
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """Return the first fault as `key: what is wrong (value); what is allowed`, and how many more there are."""
@@ -24,14 +32,24 @@ def _describe_one(fault: Mapping[str, Any], model: type[BaseModel], prefix: str)
         allowed = _fields_at(model, location[:-1])
         return f"{where}: unknown key; allowed here: {one_of(allowed)}{did_you_mean(location[-1], allowed)}"
     if fault["type"] == "missing":
-        return f"{where}: this key is required"
+        return f"{where}: this {'item' if isinstance(fault['loc'][-1], int) else 'key'} is required"
     if fault["type"] == "value_error":
         message = str(fault["ctx"]["error"])
-        # Cross-checks name their own key; a message about one field does not, so the key is put before it.
-        named = not location or message.startswith((location[0], "datasets.", "backbones."))
-        return message if named else f"{where}: {message} (it is {fault['input']!r})"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{where}: {fault['input']!r} is not allowed: {message}{_suggestion(fault)}"
+        if not location:  # cross-checks of the whole config name their keys; those of a section don't name the section
+            return f"{prefix}: {message}" if prefix else message
+        if message.startswith(f"{location[0]}."):  # a fault of a section below, described already
+            return f"{prefix}.{message}" if prefix else message
+        is_section = isinstance(fault["input"], (Mapping, BaseModel))
+        return f"{where}: {message}" + ("" if is_section else f" (it is {_shown(fault['input'])})")
+    message = _WORDS.get(fault["type"], fault["msg"].replace("Tuple", "List"))
+    message = message[0].lower() + message[1:]
+    return f"{where}: {_shown(fault['input'])} is not allowed: {message}{_suggestion(fault)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text, short enough for one line."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} ..."
 
 
 def _suggestion(fault: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline_lib.config.deteriorations import Deteriorations
 from pipeline_lib.config.policies import Policy
-from pipeline_lib.config.section import Name, PositiveRange, RangeOfShares, Section
+from pipeline_lib.config.section import Name, PositiveRange, RangeOfShares, Section, Seed
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
@@ -43,7 +43,7 @@ class AugmentedView(Augmentation):
     """
 
     epochs: int = Field(7, ge=1, description="How many augmented epochs to cache.")
-    seed: int = Field(0, ge=0, description="Seed of the augmentations.")
+    seed: Seed = Field(0, description="Seed of the augmentations.")
     policy: Policy | None = Field(None, description="A strong augmentation for a share of the draws; null = none.")
 
 
@@ -52,7 +52,7 @@ class CentreCrop(Section):
 
     minimum: float = Field(0.1, gt=0, le=1, description="Smallest share of the side that is kept.")
     maximum: float = Field(0.75, gt=0, le=1, description="Largest share of the side that is kept.")
-    seed: int = Field(0, ge=0, description="Seed of the draw.")
+    seed: Seed = Field(0, description="Seed of the draw.")
 
     @model_validator(mode="after")
     def _range(self) -> CentreCrop:

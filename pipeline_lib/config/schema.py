@@ -26,7 +26,10 @@ def config_schema() -> dict[str, Any]:
             name = f"{family}_{kind}"
             definitions[name] = options | {"title": name}
             alternatives.append({"$ref": f"#/$defs/{name}"})
-        schema["properties"][family]["additionalProperties"] = {"oneOf": alternatives}
+        section = schema["properties"][family]
+        (name_pattern,) = section["patternProperties"]
+        section["patternProperties"] = {name_pattern: {"oneOf": alternatives}}
+        section["additionalProperties"] = False
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
-from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.section import Name, Section, Seed
 
 Share = Annotated[float, Field(gt=0, lt=1, description="The share of the split; the shares sum to 1.")]
 _NAME_PATTERN: str = get_args(Name)[1].pattern
@@ -24,7 +24,7 @@ class Splitter(Section):
     by: Literal["image", "class"] = Field(
         "image", description="image = the shares hold within each class; class = every class is whole in one split."
     )
-    seed: int = Field(0, ge=0, description="Another seed gives another division.")
+    seed: Seed = Field(0, description="Another seed gives another division.")
 
     @model_validator(mode="after")
     def _shares_are_complete(self) -> Splitter:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline_lib.config.features import Device
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import Section, Seed
 
 TaskLoss = Literal["cross_entropy", "knn", "contrastive"]
 
@@ -24,6 +24,6 @@ class TaskLosses(Section):
         description="Each image is compared with at most so many others per epoch, drawn by `seed`; knn needs at least "
         "twice the number of upstream classes.",
     )
-    seed: int = Field(0, ge=0, description="Seed of which images these are.")
+    seed: Seed = Field(0, description="Seed of which images these are.")
     device: Device = Field("auto", description="Where similarities are computed; auto = a GPU where there is one.")
     threads: int = Field(1, ge=1, description="CPU threads.")

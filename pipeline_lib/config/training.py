@@ -5,13 +5,15 @@ The defaults are the paper's recipe. A variant is a named change of it.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pipeline_lib.config.features import Device, Precision
 from pipeline_lib.config.section import Name, PairedBatch, Section, Widths
 from pipeline_lib.config.task_losses import TaskLoss
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Training(Section):
@@ -47,7 +49,7 @@ class Training(Section):
         "default", description="default = nn.Linear's uniform draw; zero = all weights start at zero."
     )
     optimizer: Literal["adamw", "adam", "lion", "sgd"] = Field("adamw", description="Optimiser.")
-    betas: tuple[float, float] = Field(
+    betas: tuple[Decay, Decay] = Field(
         (0.8, 0.95), description="Decay of the moment estimates (adamw, adam, lion); the first is sgd's momentum."
     )
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay; decoupled in adamw and lion.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field, field_validator
 
-from pipeline_lib.config.section import Name
+from pipeline_lib.config.section import Name, Seed
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener
 from pipeline_lib.datasets.scripts import Script
 
@@ -30,7 +30,7 @@ class CharacterOptions(DatasetOptions):
     per_class: ImagesPerClass = Field(
         {"train": 200, "test": 40}, min_length=1, description="Images of each class, per split."
     )
-    seed: int = Field(0, ge=0, description="Another seed gives other images.")
+    seed: Seed = Field(0, description="Another seed gives other images.")
     difficulty: tuple[float, float] = Field(
         (0.0, 1.0), description="Range of the deterioration that each image draws; 0 = crisp, 1 = hardly legible."
     )

@@ -24,6 +24,7 @@ import numpy as np
 import xxhash
 from pydantic import Field
 
+from pipeline_lib.config.section import Seed
 from pipeline_lib.datasets.archive_members import MemberOpener
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
@@ -41,7 +42,7 @@ class Options(DatasetOptions):
         description="A folder of nXXXXXXXX.tar or one tar of them; a relative path starts at data_dir."
     )
     held_out: float = Field(0.005, gt=0, lt=1, description="Share of each class that is the split `test`, at least 1.")
-    seed: int = Field(0, ge=0, description="Another seed holds out other images.")
+    seed: Seed = Field(0, description="Another seed holds out other images.")
     classes: ClassList | None = Field(
         None,
         description="Which classes, in which order: a list of timm's, as a classifier's outputs (imagenet21k = the "

@@ -66,7 +66,7 @@ class Options(DatasetOptions):
     @model_validator(mode="after")
     def _labels_or_votes(self) -> Options:
         if self.label_column is not None and self.vote_columns is not None:
-            raise ValueError("label_column: give either label_column or vote_columns, not both")
+            raise ValueError("give either label_column or vote_columns, not both")
         return self
 
 

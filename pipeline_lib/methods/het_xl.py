@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline_lib.config.section import Seed
 from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.scores import class_entropy, mean_log_probability
 from pipeline_lib.methods.uncertainty import FLOOR
@@ -39,7 +40,7 @@ class Options(MethodOptions):
         "class_entropy", description="Entropy of the classes in nats, or log-determinant of the covariance."
     )
     compat: Compat = None
-    seed: int = Field(0, ge=0, description="Draws the noise of the evaluation, one draw for all images.")
+    seed: Seed = Field(0, description="Draws the noise of the evaluation, one draw for all images.")
 
 
 class Model(Method):

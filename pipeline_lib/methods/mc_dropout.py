@@ -22,6 +22,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline_lib.config.section import Seed
 from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.scores import class_entropy, jensen_shannon_divergence, mean_log_probability
 
@@ -36,7 +37,7 @@ class Options(MethodOptions):
         "jensen_shannon", description="Entropy of the mean prediction, or how much the samples disagree; in nats."
     )
     compat: Compat = None
-    seed: int = Field(0, ge=0, description="Draws the masks of the evaluation, the same ones for all images.")
+    seed: Seed = Field(0, description="Draws the masks of the evaluation, the same ones for all images.")
 
 
 class Model(Method):

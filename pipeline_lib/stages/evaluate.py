@@ -3,7 +3,8 @@
 Give one row per image in every file, in the same order. Nearest neighbours are exact, by cosine similarity, and
 searched among the given images; say with --neighbours or --correct where you know them already.
 
-A FILE is .npy, .npz, .csv or .parquet. Pick from it with FILE.npz:KEY or FILE.csv:COLUMN,COLUMN (.parquet likewise).
+A FILE is .npy, .npz, .hdf5, .csv or .parquet. Pick from it with FILE.npz:KEY (.hdf5 likewise) or
+FILE.csv:COLUMN,COLUMN (.parquet likewise).
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ examples:
   Features, labels and two uncertainties; open my_report/report.html afterwards:
     python -m pipeline_lib evaluate --features embeddings.npy --labels labels.npy \\
       --uncertainty scores.csv:head,entropy --name "ViT-B, CUB" --out my_report
+
+  A cache of the papers' own code:
+    python -m pipeline_lib evaluate --features cub.hdf5:embed --labels cub.hdf5:label \\
+      --uncertainty u.npy --out my_report
 
   Correctness is known already:
     python -m pipeline_lib evaluate --correct right.npy --uncertainty u.npy --out my_report

@@ -6,6 +6,7 @@ import json
 import warnings
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -107,6 +108,54 @@ def test_a_csv_of_bare_numbers_has_no_header(tmp_path: Path) -> None:
     assert array.values.tolist() == [[1.5, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("values", [[[0.5, 0.0], [0.0, 2.5]], [[True, False], [False, True]], [[1, 2.5], [3, 0.5]]])
+def test_the_column_numbers_that_pandas_writes_are_no_image(tmp_path: Path, values: list) -> None:
+    pd.DataFrame(values).to_csv(tmp_path / "t.csv", index=False)
+    assert (tmp_path / "t.csv").read_text().startswith("0,1\n")
+    array = read_array(str(tmp_path / "t.csv"))
+    assert array.names is None
+    assert array.values.tolist() == values
+
+
+def test_column_numbers_above_whole_numbers_are_a_row_that_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "votes.csv").write_text("0,1\n1,0\n")
+    assert read_array(str(tmp_path / "votes.csv")).values.tolist() == [[0, 1], [1, 0]]
+    pd.DataFrame([2, 1, 2]).to_csv(tmp_path / "y.csv", index=False)
+    np.save(tmp_path / "u.npy", np.arange(3.0))
+    with pytest.raises(PipelineError, match=r"y\.csv has 4 rows, but .*u\.npy has 3; .* a header\?"):
+        read(uncertainty=tmp_path / "u.npy", labels=tmp_path / "y.csv", correct=tmp_path / "u.npy")
+
+
+def test_equal_numbers_in_the_first_line_are_a_row(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("0.0,0.0,1.5\n1.0,2.0,3.0\n")
+    assert read_array(str(tmp_path / "t.csv")).values.tolist() == [[0, 0, 1.5], [1, 2, 3]]
+
+
+def test_the_index_that_pandas_writes_is_no_column(tmp_path: Path) -> None:
+    pd.DataFrame({"head": [1.5, 2.5]}).to_csv(tmp_path / "t.csv")
+    with pytest.raises(PipelineError, match=r"column 0 has no name, as the index .*index=False"):
+        read_array(str(tmp_path / "t.csv"))
+    assert read_array(f"{tmp_path}/t.csv:head").values.tolist() == [1.5, 2.5]
+
+
+def test_caches_of_the_reference_code_are_read(tmp_path: Path) -> None:
+    embed = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    label = np.arange(30)[:, None] % 3
+    with h5py.File(tmp_path / "cub.hdf5", "w") as file:
+        file["embed"], file["label"], file["name"] = embed, label, [f"class {value}" for value in label[:, 0]]
+    np.save(tmp_path / "u.npy", np.arange(30.0))
+    sources = {"uncertainty": tmp_path / "u.npy", "features": f"{tmp_path}/cub.hdf5:embed"}
+    inputs = read(**sources, labels=f"{tmp_path}/cub.hdf5:label")
+    neighbour = plain_neighbours(embed)
+    assert inputs.neighbour.tolist() == neighbour.tolist()
+    assert inputs.correct.tolist() == (label[neighbour, 0] == label[:, 0]).tolist()
+    assert read(**sources, labels=f"{tmp_path}/cub.hdf5:name").correct.tolist() == inputs.correct.tolist()
+    with h5py.File(tmp_path / "cub.hdf5", "r+") as file:
+        file["embed"][20:] = 0
+    with pytest.raises(PipelineError, match=r"cub\.hdf5: the last row of embed is empty, .* interrupted"):
+        read(**sources, labels=f"{tmp_path}/cub.hdf5:label")
+
+
 def test_lists_in_parquet_are_features(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [[1.0, 2.0], [3.0, 4.0]], "y": [0, 1]}), tmp_path / "t.parquet")
     assert read_array(f"{tmp_path / 't.parquet'}:x").values.tolist() == [[1, 2], [3, 4]]
@@ -144,6 +193,7 @@ def test_npy_is_mapped_and_pickles_are_refused(tmp_path: Path) -> None:
         ("a.csv", b"", "a.csv: can't be read as .csv"),
         ("a.csv", b"u\n", r"a.csv: is empty \(shape \[0\]\)"),
         ("a.csv", b"u\n1\nx\n", "column 'u' must hold numbers, but row 1 is 'x'"),
+        ("a.hdf5", b"no", "a.hdf5: not a readable HDF5 file"),
         ("a.parquet", b"PAR1", "a.parquet: can't be read as .parquet"),
     ],
 )
@@ -274,6 +324,17 @@ def test_block_sizes_do_not_matter(monkeypatch: pytest.MonkeyPatch, block: int) 
     monkeypatch.setattr(neighbours_module, "_QUERY_ROWS", 5)
     monkeypatch.setattr(neighbours_module, "_PIECE_VALUES", 8)
     np.testing.assert_array_equal(nearest_neighbours(features, "features"), plain_neighbours(features))
+
+
+@pytest.mark.parametrize("save", [np.save, lambda path, values: np.savetxt(path, values, "%.9g", ",")])
+def test_the_order_of_values_in_memory_does_not_matter(tmp_path: Path, save) -> None:
+    features = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+    np.save(tmp_path / "u.npy", np.arange(40.0))
+    np.save(tmp_path / "y.npy", np.arange(40) % 4)
+    path = tmp_path / ("f.npy" if save is np.save else "f.csv")
+    save(path, np.asfortranarray(features))
+    inputs = read(uncertainty=tmp_path / "u.npy", features=path, labels=tmp_path / "y.npy")
+    assert inputs.neighbour.tolist() == plain_neighbours(features).tolist()
 
 
 def test_close_ties_beyond_float32_are_told_apart() -> None:

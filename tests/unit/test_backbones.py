@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline_lib.backbones import custom, trained
-from pipeline_lib.backbones.architectures import timm_architectures
+from pipeline_lib.backbones.architectures import check_architecture, timm_names
 from pipeline_lib.backbones.artefact import open_backbone, write_backbone
 from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
@@ -188,7 +188,13 @@ def test_the_users_code_and_checkpoint_are_watched(tmp_path: Path) -> None:
 
 
 def test_every_architecture_that_timm_creates_is_known() -> None:
-    assert set(timm.list_models()) <= timm_architectures()
+    assert set(timm.list_models()) <= timm_names()[0]
+
+
+def test_the_weights_of_timm_are_known_without_importing_it() -> None:
+    for name in timm.list_pretrained():
+        assert check_architecture(name) == name
+    assert len(timm_names()[1]) > 0.95 * len(timm.list_pretrained())
     assert TimmOptions.model_validate({"kind": "timm", "model": "hf-hub:owner/anything"})
 
 

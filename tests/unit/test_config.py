@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -33,6 +36,15 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("path", [ROOT / "config.yaml", *sorted((ROOT / "workflow/configs").glob("*.yaml"))], ids=str)
 def test_every_config_in_the_repository_is_valid(path: Path) -> None:
     load_config(path)
+    schema = (path.parent / re.match(r"# yaml-language-server: \$schema=(.*)\n", path.read_text())[1]).read_text()
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(schema))
+
+
+def test_the_schema_names_what_an_editor_should_underline() -> None:
+    check = jsonschema.Draft202012Validator(json.loads(schema_text())).is_valid
+    assert check(changed("downstream", ["greek", {"dataset": "digits", "split": "test"}]))
+    for path, value in [("downstream", [1]), ("downstream", ["a b"]), ("trainin", {}), ("datasets.greek.kind", "glyf")]:
+        assert not check(changed(path, value)), path
 
 
 def test_the_schema_is_in_step_with_the_models() -> None:
@@ -107,8 +119,63 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ("variants.default", {"view": "trian"}, ["variants.default.view", "'trian'", "did you mean 'train'?"]),
         ("variants.order", {"training": {"los": 1}}, ["variants.order.training.los", "did you mean 'loss'?"]),
         ("variants.order", {"training": {"margin": -1}}, ["variants.order.training.margin", "-1"]),
-        ("seeds", [1, 1], ["seeds", "distinct"]),
-        ("seeds", 3, ["seeds", "3"]),
+        ("seeds", [1, 1], ["seeds", "distinct", "[1, 1]"]),
+        ("seeds", 3, ["seeds: 3 ", "must be a list"]),
+        ("seeds", [], ["seeds: [] ", "list should have at least 1 item"]),
+        ("seeds", [1, -1], ["seeds.1: -1 ", "greater than or equal to 0"]),
+        ("seeds", [2**70], ["seeds.0: 1180591620717411303424 ", "less than 4294967296"]),
+        ("seeds", [True, 2], ["config.yaml: seeds must hold numbers, not [True, 2]"]),
+        ("joint_training.seeds", [1, 1], ["joint_training.seeds: must be distinct (it is [1, 1])"]),
+        ("features.views.train.seed", 2**32, ["features.views.train.seed: 4294967296 ", "less than 4294967296"]),
+        ("training.margin", True, ["training: margin must hold numbers"]),
+        ("training.epochs", False, ["training: epochs must hold numbers", "not False"]),
+        ("datasets.greek.per_class", {"test": True}, ["datasets.greek: per_class must hold numbers"]),
+        ("training.betas", [0.8], ["training.betas.1: this item is required"]),
+        ("training.betas", [0.8, 1.0], ["training.betas.1: 1.0 ", "less than 1"]),
+        ("training.betas", 0.8, ["training.betas: 0.8 is not allowed: must be a list"]),
+        ("training", [1], ["training: [1] is not allowed: must be a mapping of keys to values"]),
+        ("evaluation.target_accuracies", [2, -1], ["evaluation.target_accuracies.0: 2 ", "less than or equal to 1"]),
+        ("backbones.resnet.scale", [1.0, 0.5], ["backbones.resnet.scale: must satisfy 0 < low <= high <= 1"]),
+        ("backbones.resnet.scale", [-1, 3], ["backbones.resnet.scale: must satisfy 0 < low <= high <= 1"]),
+        (
+            "backbones.mine",
+            {
+                "kind": "custom",
+                "factory": "a:b",
+                "checkpoint": "c",
+                "classifier": "d",
+                "image_size": 32,
+                "std": [0] * 3,
+            },
+            ["backbones.mine.std.0: 0 ", "greater than 0", "(and 2 more)"],
+        ),
+        (
+            "backbones.vit",
+            {"kind": "timm", "model": "vit_tiny_patch16_224.augreg_in21"},
+            ["backbones.vit.model: timm has no weights 'augreg_in21'", "did you mean 'augreg_in21k'?"],
+        ),
+        (
+            "backbones.vit",
+            {"kind": "timm", "model": "vit_tiny_patch16_224", "classifier": False, "num_classes": 5},
+            ["config.yaml: backbones.vit: num_classes is 5, but classifier is false; leave one of them out"],
+        ),
+        (
+            "datasets.votes",
+            {"kind": "table", "path": "a.csv", "images": "b.zip", "label_column": "c", "vote_columns": ["d"]},
+            ["config.yaml: datasets.votes: give either label_column or vote_columns, not both"],
+        ),
+        (
+            "datasets.photos",
+            {"kind": "folder", "path": "a", "split_by": {"train": 0.5, "test": 0.4}},
+            ["datasets.photos.split_by: the shares of train, test must sum to 1, not 0.9"],
+        ),
+        (
+            "backbones.elk",
+            {"kind": "method", "architecture": "test_vit", "method": {"kind": "elk", "tempo": 1}},
+            ["config.yaml: backbones.elk.method.tempo: unknown key"],
+        ),
+        ("results_dir", "my results", ["results_dir: must be a path without blanks", "' '", "'my results'"]),
+        ("results_dir", "results/{today}", ["results_dir: must be a path without blanks", "braces", "'{'"]),
         ("evaluation.plots.zero_shot.widht", 3, ["evaluation.plots.zero_shot.widht", "did you mean 'width'?"]),
     ],
 )
@@ -120,8 +187,15 @@ def test_a_mistake_gives_one_line_with_key_value_and_what_is_allowed(
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith("config.yaml: ")
+    assert len(line) < 500
     for part in expected:
         assert part in line
+
+
+def test_numbers_may_be_written_as_yaml_does_not_know_them() -> None:
+    training = yaml.safe_load("{learning_rate: 1e-3, margin: 0}")
+    assert isinstance(training["learning_rate"], str)
+    assert parse_config(changed("training", training)).training.learning_rate == 0.001
 
 
 def test_a_missing_key_and_a_broken_file_are_named(tmp_path: Path) -> None:
