@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 
 from pipeline_lib.errors import PipelineError
@@ -78,15 +79,24 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(parsed.stage, str(error))
     except KeyboardInterrupt:
         return _fail(parsed.stage, "interrupted")
-    except OSError as error:
-        return _fail(parsed.stage, _describe(error))
+    except Exception as error:
+        # A library may have a class of its own for a full disk, as safetensors has.
+        if isinstance(error, OSError) or _is_full_disk(error):
+            return _fail(parsed.stage, _describe(error))
+        raise
     return 0
 
 
-def _describe(error: OSError) -> str:
-    """Return one line for a failed read or write; HDF5 puts the reason into its message only."""
+def _is_full_disk(error: Exception) -> bool:
+    """Return whether a write failed for lack of space; some libraries put the reason into the message only."""
+    reasons = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in reasons or any(os.strerror(reason) in str(error) for reason in reasons)
+
+
+def _describe(error: Exception) -> str:
+    """Return one line for a failed read or write."""
     text = " ".join(str(error).split())
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in text:
+    if _is_full_disk(error):
         return f"the disk is full: {text}; free some space and run snakemake again"
     return text or type(error).__name__
 

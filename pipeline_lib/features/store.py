@@ -8,6 +8,7 @@ read together lie together; `sample_id` and `label` have the image axis alone, `
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from pipeline_lib.errors import ArtefactError
 
 FILE_NAMES = {"zarr": "arrays.zarr", "hdf5": "arrays.h5"}
+_HDF5_OVERHEAD_BYTES = 64 << 10
 
 
 def write_arrays(directory: Path, storage: str, arrays: Mapping[str, np.ndarray], chunk_rows: int) -> None:
@@ -47,9 +49,27 @@ def write_arrays(directory: Path, storage: str, arrays: Mapping[str, np.ndarray]
         return
     import h5py
 
+    _find_space(path, arrays, chunk_rows)
     with h5py.File(path, "w", libver="latest") as file:
         for name, values in arrays.items():
             file.create_dataset(name, data=values, chunks=_chunks(values.shape, chunk_rows), track_times=False)
+
+
+def _find_space(path: Path, arrays: Mapping[str, np.ndarray], chunk_rows: int) -> None:
+    """Raise `OSError` where the disk, or the user's part of it, is too full for a file with these arrays.
+
+    HDF5 itself ends the process with a segmentation fault when a write fails, and leaves what it had written.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    size = _HDF5_OVERHEAD_BYTES
+    for values in arrays.values():
+        whole = (
+            -(-length // of) * of for length, of in zip(values.shape, _chunks(values.shape, chunk_rows), strict=True)
+        )
+        size += math.prod(whole) * values.itemsize
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 class BlockArrays:

@@ -13,7 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline_lib.artefacts import MANIFEST, file_digest
+import numpy as np
+import pytest
+
+from pipeline_lib.artefacts import MANIFEST, file_digest, read, stage_of
+from pipeline_lib.features.store import BlockArrays
+from tests.namespace import in_namespace
 from tests.workflow.conftest import TINY_WORLD, Workflow
 
 
@@ -188,17 +193,7 @@ def test_jobs_end_with_their_killed_snakemake_and_the_same_command_completes(tin
     assert not list((workflow.directory / "results").rglob("*.partial-*"))
 
 
-def in_namespace(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a bash script with mounts of its own; it exits with 77 where it can't mount."""
-    command = ["unshare", "--map-root-user", "--mount", "bash", "-c", script, "bash", *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode != 77, f"this test needs to mount a file system: {result.stderr}"
-    return result
-
-
-def test_a_disk_that_fills_up_at_any_point_of_a_run_costs_nothing_once_there_is_space(
-    tiny: Workflow, tmp_path: Path
-) -> None:
+def test_a_disk_that_fills_up_during_a_run_costs_nothing_once_there_is_space(tiny: Workflow, tmp_path: Path) -> None:
     """The results lie on a real file system of a few pages; each size ends the run at another file."""
     workflow = Workflow(tmp_path, TINY_WORLD)
     script = """
@@ -218,6 +213,43 @@ def test_a_disk_that_fills_up_at_any_point_of_a_run_costs_nothing_once_there_is_
     assert {file_digest(path) for path in manifests} == {
         file_digest(tiny.directory / "results/datasets/greek" / MANIFEST)
     }
+
+
+@pytest.mark.parametrize("stage", ["features", "head"])
+def test_a_disk_that_fills_up_while_a_stage_writes_costs_nothing_once_there_is_space(
+    tiny: Workflow, tmp_path: Path, stage: str
+) -> None:
+    """There is space for three quarters. Features in HDF5; the same in Zarr is a test of bad input."""
+    results = tiny.directory / "results"
+    view = results / "features/resnet/latin/train/train"
+    made = next((view / "blocks").iterdir()) if stage == "features" else tiny.directory / HEAD
+    content = json.loads((made / MANIFEST).read_text())
+    if stage == "features":
+        content["spec"]["format"] = "hdf5"
+        inputs = [f"--dataset={results}/datasets/latin", f"--backbone={results}/backbones/resnet"]
+    else:
+        inputs = [f"--features={view}"]
+    script = """
+        mkdir -p small; mount -t tmpfs -o size=$1 tmpfs small || exit 77
+        shift; "$@" 2>full.log && echo "enough"
+        find small -name "*.partial-*" -o -name manifest.json
+        mount -o remount,size=10m small || exit 77
+        "$@" 2>again.log || echo "still fails"
+        cp -r small/made made"""
+    size = sum(file["bytes"] for file in content["files"].values()) * 3 // 4
+    command = [sys.executable, "-m", "pipeline_lib", stage, "--spec", json.dumps(content["spec"]), *inputs]
+    result = in_namespace(script, size, *command, "--output", "small/made", cwd=tmp_path)
+    assert result.stdout == "", result.stdout + (tmp_path / "again.log").read_text()[-2000:]
+    said = (tmp_path / "full.log").read_text()
+    (line,) = [line for line in said.splitlines() if "error" in line.lower()]
+    assert line.startswith(f"{stage}: error: the disk is full") and "Traceback" not in said
+    written = read(tmp_path / "made", stage_of(made))
+    if stage == "head":
+        assert written.digest == file_digest(made / MANIFEST)
+    else:
+        ours, expected = BlockArrays(tmp_path / "made"), BlockArrays(made)
+        for name in content["facts"]["arrays"]:
+            np.testing.assert_array_equal(ours._arrays[name][...], expected._arrays[name][...])
 
 
 def test_a_read_only_results_folder_is_said_before_any_job_and_can_still_be_read(
