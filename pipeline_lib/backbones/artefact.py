@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline_lib import artefacts
 from pipeline_lib.artefacts import Manifest
 from pipeline_lib.backbones.base import Backbone, Encoder
+from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.weights import file_sha256, load_into
 from pipeline_lib.config import kinds
 from pipeline_lib.datasets.images import ImageDataset
 
 STAGE = "backbone"
 WEIGHTS = "weights.safetensors"
+# Of `likeness.fixed_image`, float32 [d]: heads that are passed on without these weights know them by it.
+FIXED_REPRESENTATION = "fixed_representation.npy"
 CURVE = "curve.jsonl"
 
 
 def write_backbone(spec: Mapping[str, Any], upstream_dir: Path | None, directory: Path) -> None:
-    """Load or train a backbone and write it into `directory` (`weights.safetensors`, `manifest.json`).
+    """Load or train a backbone and write it into `directory` (the weights, `manifest.json`).
 
     spec: `name`, `options` (the config section of the backbone) and, for a kind that trains, `train_split`.
     upstream_dir: the upstream dataset's artefact, for a kind that trains; else None.
@@ -52,12 +56,13 @@ def write_weights(
     """
     encoder.network.eval()
     with torch.inference_mode():
-        embedding, logits = encoder(torch.zeros(1, *data_config["input_size"]))
+        embedding, logits = encoder(fixed_image(data_config["input_size"]))
     with artefacts.writing(directory, STAGE, spec) as draft:
         for name, manifest in inputs.items():
             draft.add_input(name, manifest)
         state = {name: value.contiguous().clone() for name, value in encoder.network.state_dict().items()}
         save_file(state, draft.path / WEIGHTS)
+        np.save(draft.path / FIXED_REPRESENTATION, embedding[0].float().numpy())
         if curve:
             lines = "".join(json.dumps(record) + "\n" for record in curve)
             (draft.path / CURVE).write_text(lines, encoding="utf-8")

@@ -1,7 +1,8 @@
 """A checkpoint: a folder with everything that rebuilds the model, and no code.
 
 - `model.safetensors`: `heads.seed<k>.layers.<i>.weight` and `.bias` of each head, float32; `quantiles.seed<k>`
-  [1001], float32, the uncertainties by which a score of this head is turned into a rank; and, where the backbone is
+  [1001], float32, the uncertainties by which a score of this head is turned into a rank; `fixed_representation` [d],
+  float32, what the backbone says of a fixed image, by which one from elsewhere is known; and, where the backbone is
   included, `backbone.<name>` of each of its weights;
 - `config.json`: the architecture, how images must look, the heads' widths and seeds (`CheckpointConfig`);
 - `README.md`: the model card.
@@ -28,6 +29,7 @@ from pipeline_lib.errors import PipelineError
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)
 BACKBONE_PREFIX = "backbone."
+FIXED_REPRESENTATION = "fixed_representation"
 QUANTILES = 1001
 
 

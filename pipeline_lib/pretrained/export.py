@@ -17,6 +17,7 @@ from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.pretrained.card import model_card
 from pipeline_lib.pretrained.checkpoint import (
     BACKBONE_PREFIX,
+    FIXED_REPRESENTATION,
     BackboneConfig,
     HeadsConfig,
     head_prefix,
@@ -73,6 +74,7 @@ def export_checkpoint(
     arrays = head_arrays(heads) | {
         quantiles_name(seed): quantiles_of(upstream[f"uncertainty_seed{seed}"]) for seed in heads
     }
+    arrays[FIXED_REPRESENTATION] = np.load(Path(backbone_dir) / f"{FIXED_REPRESENTATION}.npy")
     if spec["include_backbone"]:
         arrays |= _backbone_arrays(backbone_dir)
     facts = made.facts

@@ -17,7 +17,7 @@ def local_folder(checkpoint: str | Path, revision: str | None = None) -> Path:
     Raises `PipelineError` when it is neither a folder nor a repository that can be reached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
@@ -26,10 +26,9 @@ def local_folder(checkpoint: str | Path, revision: str | None = None) -> Path:
         raise PipelineError(f"{name}: no such folder, and not the id of a repository on the Hub (owner/name)")
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HTTPError, OSError, ValueError) as error:
         raise PipelineError(
-            f"{name}: no such folder, and the Hub can't give a repository of that name ({reason})"
+            f"{name}: no such folder, and the Hub can't give a repository of that name ({_reason(error)})"
         ) from None
 
 
@@ -38,10 +37,10 @@ def push(checkpoint: Path, repository: str, private: bool = True, message: str |
 
     repository: `owner/name`. private: of a new repository.
     The token is the one of `hf auth login` or the variable HF_TOKEN. Raises `PipelineError` when the folder is no
-    checkpoint, and when the Hub refuses.
+    checkpoint, the repository's name is no name, and the Hub refuses or can't be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     read_config(Path(checkpoint))
     api = HfApi()
@@ -53,7 +52,19 @@ def push(checkpoint: Path, repository: str, private: bool = True, message: str |
             allow_patterns=list(FILES),
             commit_message=message or "Upload a checkpoint of pretrained visual uncertainties",
         )
+    except HFValidationError as error:
+        raise PipelineError(f"{repository}: is no name of a repository, owner/name ({_reason(error)})") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"{repository}: the Hub refused the upload ({reason}); try `hf auth login`") from None
+        raise PipelineError(
+            f"{repository}: the Hub refused the upload ({_reason(error)}); try `hf auth login`"
+        ) from None
+    except HTTPError as error:  # of the connection
+        raise PipelineError(
+            f"{repository}: the Hub at {api.endpoint} can't be reached ({_reason(error)}); try again with a network"
+        ) from None
     return str(commit.commit_url)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what an error says, or its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

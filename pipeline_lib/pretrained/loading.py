@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline_lib.backbones.base import DTYPES, Encoder, HookedEncoder
+from pipeline_lib.backbones.likeness import TOLERANCE, distance, fixed_image
 from pipeline_lib.backbones.weights import load_into
 from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
@@ -24,6 +25,7 @@ from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.pretrained.checkpoint import (
     BACKBONE_PREFIX,
     CARD,
+    FIXED_REPRESENTATION,
     WEIGHTS,
     CheckpointConfig,
     head_prefix,
@@ -68,7 +70,8 @@ def load(
         Branch, tag or commit on the Hub.
 
     Raises `PipelineError` for a folder that is no checkpoint, damaged files, seeds that are not there, and a backbone
-    that is missing or doesn't fit.
+    that is missing, doesn't fit, or gives other representations than the one that the heads were trained on (see
+    `pipeline_lib.backbones.likeness`).
     """
     if precision not in DTYPES:
         raise PipelineError(f"precision '{precision}' is unknown; allowed: {one_of(DTYPES)}")
@@ -84,10 +87,9 @@ def load(
     if config.heads.quantiles_of is not None:
         quantiles = torch.stack([tensors[quantiles_name(seed)] for seed in chosen])
     card = ModelCard((directory / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    model = PretrainedModel(representation, heads, quantiles, config, card, precision).to(place)
-    if backbone is not None:
-        _require_width(model, config.backbone.dim)
-    return model
+    if backbone is not None or weights is None:
+        _require_likeness(representation, tensors[FIXED_REPRESENTATION], config)
+    return PretrainedModel(representation, heads, quantiles, config, card, precision).to(place)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -200,14 +202,22 @@ def _timm_encoder(name: str, config: CheckpointConfig) -> Encoder:
         raise PipelineError(f"backbone: {describe(error, kind.Options)}") from None
 
 
-def _require_width(model: PretrainedModel, dim: int) -> None:
-    """Try a network that the caller chose on one black image."""
-    size = model.config.backbone.data_config.input_size
+def _require_likeness(representation: nn.Module, expected: Tensor, config: CheckpointConfig) -> None:
+    """Compare a backbone that came from elsewhere, on one image, with the one that the heads were trained on."""
+    backbone = config.backbone
+    # Compared in float32, whatever precision is to follow.
+    device = next(representation.parameters(), expected).device
     with torch.inference_mode():
-        found = model.backbone(torch.zeros(1, *size, device=model._mean.device, dtype=model._dtype))
-    if not isinstance(found, Tensor) or found.shape != (1, dim):
+        found = representation.eval().float()(fixed_image(backbone.data_config.input_size).to(device))
+    if not isinstance(found, Tensor) or found.shape != (1, backbone.dim):
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise PipelineError(
-            f"backbone: gives {shape} for one image, but the heads were trained on representations of width {dim}; "
-            f"choose the backbone '{model.config.backbone.name}' that they were trained on"
+            f"backbone: gives {shape} for one image, but the heads were trained on representations of width "
+            f"{backbone.dim}; choose the backbone '{backbone.name}' that they were trained on"
+        )
+    if not (apart := distance(found[0], expected)) <= TOLERANCE:
+        raise PipelineError(
+            f"backbone: its representation of a fixed image is {apart:.0%} away from that of the backbone "
+            f"'{backbone.name}' that the heads were trained on; give it those weights (SHA-256 "
+            f"{backbone.weights_sha256[:16]}...), or export the checkpoint with export.backbone: true"
         )

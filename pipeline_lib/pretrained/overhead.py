@@ -119,17 +119,23 @@ def to_markdown(overhead: Overhead) -> str:
 
 
 def write_into_card(directory: Path, overhead: Overhead) -> None:
-    """Put a measurement into the card of a checkpoint, in place of an earlier one; its manifest stays true.
+    """Put a measurement into the card of a checkpoint, in place of an earlier one; a manifest stays true.
 
-    Raises `ArtefactError` when the folder is no complete artefact, or its card has lost the section on costs.
+    A checkpoint from the Hub has no manifest, and needs none. Raises `ArtefactError` when a file isn't the one of the
+    manifest, or the card has lost the section on costs.
     """
-    manifest = artefacts.read(directory, artefacts.stage_of(directory))
+    has_manifest = (directory / artefacts.MANIFEST).exists()
+    manifest = artefacts.read(directory, artefacts.stage_of(directory)) if has_manifest else None
     card = (directory / CARD).read_text(encoding="utf-8")
     before, heading, rest = card.partition(f"{COST_HEADING}\n")
     if not heading:
         raise ArtefactError(f"{directory / CARD}: has no section '{COST_HEADING}' to write the measurement into")
     _, following, after = rest.partition("\n## ")
     changed = f"{before}{heading}\n{to_markdown(overhead)}{following}{after}"
+    if manifest is None:
+        with artefacts.writing_file(directory / CARD) as file:
+            file.write(changed)
+        return
     with artefacts.writing(directory, manifest.stage, manifest.spec) as draft:
         draft.facts, draft.inputs = dict(manifest.facts), dict(manifest.inputs)
         for name in manifest.files:

@@ -24,11 +24,13 @@ from torch import Tensor
 from pipeline_lib import artefacts
 from pipeline_lib.backbones import timm as timm_kind
 from pipeline_lib.backbones.architectures import check_architecture
+from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.weights import file_sha256, load_into, read_state_dict
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.pretrained.card import model_card
 from pipeline_lib.pretrained.checkpoint import (
     BACKBONE_PREFIX,
+    FIXED_REPRESENTATION,
     BackboneConfig,
     HeadsConfig,
     head_prefix,
@@ -109,6 +111,9 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
         for index, layer in enumerate(layers)
         for name, value in zip(("weight", "bias"), layer, strict=True)
     }
+    with torch.inference_mode():
+        embedding, _ = encoder.eval()(fixed_image(backbone.data_config.input_size))
+    arrays[FIXED_REPRESENTATION] = embedding[0].numpy()
     if include_backbone:
         arrays |= {f"{BACKBONE_PREFIX}{name}": value.numpy() for name, value in encoder.network.state_dict().items()}
     spec = {"file_sha256": backbone.weights_sha256, "architecture": architecture, "include_backbone": include_backbone}

@@ -76,6 +76,11 @@ def faiss_index(dim: int, factory: str, parameters: str) -> Any:
             f"faiss refuses factory '{factory}' with parameters '{parameters}': {_reason(error)}; allowed are faiss's "
             "factory strings, such as Flat, IVF256,Flat (with nprobe=16) or HNSW32 (with efSearch=64)"
         ) from None
+    if isinstance(index, faiss.IndexIDMap):
+        raise PipelineError(
+            f"factory '{factory}': faiss's IDMap keeps ids, but ours are kept here; leave it out of the factory, "
+            f"'{factory.partition(',')[2] or 'Flat'}'"
+        )
     return index
 
 

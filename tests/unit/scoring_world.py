@@ -10,9 +10,11 @@ import timm
 import torch
 from PIL import Image
 
+from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.pretrained.checkpoint import (
     BACKBONE_PREFIX,
+    FIXED_REPRESENTATION,
     QUANTILES,
     BackboneConfig,
     HeadsConfig,
@@ -20,6 +22,7 @@ from pipeline_lib.pretrained.checkpoint import (
     quantiles_name,
     write_checkpoint,
 )
+from pipeline_lib.pretrained.model import TimmRepresentation
 
 SEEDS = (0, 3)
 
@@ -31,6 +34,9 @@ def write_random_checkpoint(directory: Path, model: str = "test_resnet", image_s
     network = timm.create_model(model, num_classes=5, **arguments).eval()
     dim = network.num_features
     arrays = {f"{BACKBONE_PREFIX}{name}": value.numpy() for name, value in network.state_dict().items()}
+    with torch.inference_mode():
+        fixed = fixed_image((3, image_size, image_size))
+        arrays[FIXED_REPRESENTATION] = TimmRepresentation(network)(fixed)[0].numpy()
     for seed in SEEDS:
         head = UncertaintyHead(dim, (8,), seed=seed)
         arrays |= {f"{head_prefix(seed)}{name}": value for name, value in head.to_numpy().items()}

@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from pipeline_lib import artefacts
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
 from pipeline_lib.errors import ArtefactError, PipelineError
@@ -164,9 +163,7 @@ def test_bfloat16_backbones_say_what_the_pipeline_says_of_them(tmp_path: Path, k
 def test_heads_alone_are_small_and_take_the_backbone_that_they_are_given(small: World, checkpoint: Path) -> None:
     alone = small.export("alone", include_backbone=False)
     assert (alone / WEIGHTS).stat().st_size < 50_000 < (checkpoint / WEIGHTS).stat().st_size
-    options = artefacts.read(small.root / "mine", "backbone").spec["options"]
-    network = timm.create_model(options["model"], num_classes=62)
-    network.load_state_dict({k: torch.from_numpy(v) for k, v in load_file(options["checkpoint"]).items()})
+    network = network_of(small)
     images = torch.stack([load(checkpoint).transform(image) for image in pictures(small)[:4]])
     for given in (network, lambda: network):
         for found, expected in zip(load(alone, backbone=given)(images), load(checkpoint)(images), strict=True):
@@ -181,12 +178,11 @@ def test_heads_alone_find_their_backbone_on_timms_hub_by_itself(
     config = json.loads((alone / CONFIG).read_text())
     config["backbone"]["options"] |= {"model": "test_resnet.r160_in1k", "checkpoint": None}
     (alone / CONFIG).write_text(json.dumps(config))
-    create, asked = timm.create_model, []
+    create, asked, weights = timm.create_model, [], load_file(small.root / "mine" / "weights.safetensors")
 
     def answer(model: str, pretrained: bool, **arguments: Any) -> nn.Module:
         asked.append((model, pretrained))
         network = create("test_resnet", **arguments)
-        weights = load_file(small.root / "mine" / "weights.safetensors")
         network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         return network
 
@@ -196,6 +192,21 @@ def test_heads_alone_find_their_backbone_on_timms_hub_by_itself(
     found = load(alone)(images)
     assert asked == [("test_resnet.r160_in1k", True)]
     torch.testing.assert_close(found, load(checkpoint)(images))
+    weights["layer4.0.downsample.1.weight"] *= 1.5
+    with pytest.raises(PipelineError, match="of a fixed image is"):
+        load(alone)  # the hub has other weights by now
+
+
+class WithoutClassifier(nn.Module):
+    """A network in another layout: the layers have other names, and its output is the representation itself."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        network.reset_classifier(0)
+        self.inner = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner(images)
 
 
 class Flattened(nn.Module):
@@ -209,14 +220,43 @@ class Flattened(nn.Module):
         return images.flatten(1)[:, : self.dim]
 
 
-def test_any_network_that_returns_vectors_of_the_right_width_will_do(small: World) -> None:
+def network_of(world: World) -> nn.Module:
+    """Return the backbone of a world of kind `timm` as a network of one's own."""
+    network = timm.create_model("test_resnet", num_classes=62)
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in load_file(world.root / "weights.safetensors").items()})
+    return network
+
+
+def test_heads_know_their_backbone_in_another_layout_or_precision(small: World, checkpoint: Path) -> None:
     alone = small.export("alone2", include_backbone=False)
-    representation, uncertainty = load(alone, backbone=Flattened(small.dim))(torch.rand(3, 3, 32, 32))
-    assert (representation.shape, uncertainty.shape) == ((3, small.dim), (3,))
+    images = torch.rand(3, 3, 32, 32)
+    expected = load(checkpoint)(images)
+    other_layout = load(alone, backbone=WithoutClassifier(network_of(small)).train())
+    torch.testing.assert_close(other_layout(images), expected)
+    for dtype in (torch.float16, torch.bfloat16):
+        representation, _ = load(alone, backbone=network_of(small).to(dtype))(images)
+        assert (representation - expected[0]).norm() < 0.02 * expected[0].norm()
+
+
+def test_heads_refuse_a_backbone_that_they_were_not_trained_on(small: World, checkpoint: Path) -> None:
+    alone = small.export("alone4", include_backbone=False)
     with pytest.raises(
         PipelineError, match=rf"gives \(1, 5\) for one image, but .* width {small.dim}; choose .*'mine'"
     ):
         load(alone, backbone=Flattened(5))
+    fine_tuned, linear_end = network_of(small), network_of(small)
+    with torch.no_grad():
+        fine_tuned.layer4[0].downsample[1].weight *= 1.5
+    linear_end.layer4[0].act2 = nn.Identity()
+    for other in (timm.create_model("test_resnet"), fine_tuned, Flattened(small.dim), linear_end):
+        with pytest.raises(
+            PipelineError, match=r"of a fixed image is \d+% away .* 'mine' .*\(SHA-256 [0-9a-f]{16}\."
+        ) as e:
+            load(alone, backbone=other)
+        assert "\n" not in str(e.value)
+    # Also where the checkpoint gives the weights: another network may have the same names.
+    with pytest.raises(PipelineError, match="of a fixed image is"):
+        load(checkpoint, backbone=linear_end)
     with pytest.raises(PipelineError, match="returned int, not a torch"):
         load(alone, backbone=lambda: 3)
     with pytest.raises(PipelineError, match=r"holds heads alone, and their backbone 'mine' is on no hub .* backbone="):

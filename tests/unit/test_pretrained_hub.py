@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,11 +23,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline_lib.__main__ import main
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.pretrained import load
 from pipeline_lib.pretrained.checkpoint import FILES
 from pipeline_lib.pretrained.hub import local_folder, push
 from tests.unit import pretrained_world
+from tests.unit.scoring_world import write_random_checkpoint
 
 REPOSITORY, COMMIT = "me/characters", "1" * 40
 
@@ -154,6 +157,25 @@ def test_a_repository_that_is_not_there_is_named_in_one_line(tmp_path: Path, hub
 def test_what_is_no_checkpoint_is_not_pushed(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="is no checkpoint"):
         push(tmp_path, REPOSITORY)
+
+
+def test_a_hub_that_can_not_be_reached_and_a_name_that_is_none_take_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_random_checkpoint(tmp_path / "c")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and doesn't listen
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        command = ["push", str(tmp_path / "c"), "--repository"]
+        assert main([*command, REPOSITORY]) == 1
+        unreachable = capsys.readouterr().err
+        assert main([*command, "a/b/c"]) == 1
+    malformed = capsys.readouterr().err
+    assert f"{REPOSITORY}: the Hub at {address} can't be reached (" in unreachable
+    assert "a/b/c: is no name of a repository, owner/name (" in malformed
+    for message in (unreachable, malformed):
+        assert message.count("\n") == 1 and "hf auth login" not in message
 
 
 def test_a_folder_is_taken_before_a_repository_of_the_same_name(

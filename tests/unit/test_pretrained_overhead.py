@@ -17,6 +17,7 @@ from pipeline_lib.__main__ import main
 from pipeline_lib.errors import ArtefactError
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.pretrained import load
+from pipeline_lib.pretrained.checkpoint import CARD
 from pipeline_lib.pretrained.model import TimmRepresentation
 from pipeline_lib.pretrained.overhead import measure, write_into_card
 from tests.unit import pretrained_world
@@ -80,6 +81,17 @@ def test_the_measurement_goes_into_the_card_and_replaces_an_earlier_one(
     assert (again.facts, again.inputs) == (manifest.facts, manifest.inputs)
     assert {name for name in again.files if again.files[name] != manifest.files[name]} == {"README.md"}
     assert load(checkpoint).card.text.count("R-AUROC")
+
+
+def test_a_checkpoint_without_a_manifest_has_a_card_to_write_into_too(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint / "manifest.json").unlink()  # as the Hub gives it
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    assert main(["overhead", "--checkpoint", str(checkpoint), "--write", "--seconds", "0", "--batches", "1"]) == 0
+    assert f"## What a head costs\n\n{capsys.readouterr().out}\n## What it is not" in (checkpoint / CARD).read_text()
+    after = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {CARD}
 
 
 def test_a_backbone_of_your_own_code_is_measured_by_its_function(

@@ -203,6 +203,8 @@ def test_what_can_not_be_is_refused_and_changes_nothing() -> None:
         (lambda: SafeIndex(4).search(np.ones((1, 4)), np.ones(1)), "the index is empty"),
         (lambda: SafeIndex(4, "Flatt"), "could not parse index string Flatt"),
         (lambda: SafeIndex(4, "Flat", "nprobe=3"), "could not set parameter nprobe"),
+        (lambda: SafeIndex(DIM, "IDMap,HNSW8"), "leave it out of the factory, 'HNSW8'"),
+        (lambda: SafeIndex(DIM, "IDMap2,Flat"), "leave it out of the factory, 'Flat'"),
         (lambda: index_of(ids, values, uncertainty, factory="IVF64,Flat").search(values, uncertainty), "from 10 items"),
     ]
     for call, message in wrong:
