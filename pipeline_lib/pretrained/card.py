@@ -186,7 +186,7 @@ _LEARNT_FROM = {
     "cross_entropy": "It was learnt from the mistakes of the upstream\n"
     "classifier: it knows blur, occlusion and ambiguity better than a category that looks crisp and is new.",
     "knn": "It was learnt from upstream images whose\n"
-    "neighbours have another label, without a classifier: a category that looks crisp and is new may be scored as certain.",
+    "neighbours have another label, without a classifier; a category that looks crisp and is new may seem certain.",
     "contrastive": "It was learnt from upstream images whose\n"
     "augmentations are hard to tell from other images, without a classifier or labels: it knows nothing of categories.",
 }
