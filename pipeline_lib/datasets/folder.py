@@ -1,7 +1,7 @@
 """Kind `folder`: one folder per class, in one folder per split or none. Folders below a class belong to it.
 
-Names that start with a dot are left out, and so are files that are no images by name; how many is printed. The location of an image is its path below
-`path`.
+Names that start with a dot are left out, and so are files that are no images by name; how many of these is printed.
+The location of an image is its path below `path`.
 """
 
 from __future__ import annotations

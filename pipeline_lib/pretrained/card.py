@@ -33,7 +33,7 @@ def model_card(
     data = ModelCardData(
         library_name="pretrained-visual-uncertainties",
         pipeline_tag=_TASK,
-        tags=["uncertainty-estimation", "pretrained-visual-uncertainties", "timm"],
+        tags=["uncertainty-estimation", "pretrained-visual-uncertainties", *_library(backbone)],
         base_model=_base_model(backbone),
         model_name=f"{backbone.name}, {heads.variant}",
         eval_results=_results(find, sets, backbone, heads) if find else None,
@@ -41,15 +41,24 @@ def model_card(
     sections = [f"---\n{data.to_yaml()}\n---\n", _introduction(backbone, heads)]
     if find:
         sections.append(_table(find, sets, backbone, heads))
-    sections += [_cost(backbone, heads), _LIMITS]
+    sections += [_cost(backbone, heads), _limits(heads)]
     return "\n".join(sections)
 
 
+def _library(backbone: BackboneConfig) -> list[str]:
+    """Return the tag of the library that the network comes from; a network of the user's own code has none."""
+    return [] if backbone.options.get("kind") == "custom" else ["timm"]
+
+
+def _is_on_hub(backbone: BackboneConfig) -> bool:
+    """Return whether timm gets the weights from a hub, so that `load` finds a backbone that isn't included."""
+    return backbone.options.get("kind") == "timm" and not backbone.options.get("checkpoint")
+
+
 def _base_model(backbone: BackboneConfig) -> str | None:
-    """Return the model of timm's hub that the backbone is, if it is one."""
+    """Return the repository of timm that the backbone comes from, where its name says which weights these are."""
     model = backbone.options.get("model")
-    is_from_hub = backbone.options.get("kind") == "timm" and not backbone.options.get("checkpoint") and "." in model
-    return f"timm/{model}" if is_from_hub and ":" not in model else None
+    return f"timm/{model}" if _is_on_hub(backbone) and "." in model and ":" not in model else None
 
 
 def _results(
@@ -87,7 +96,7 @@ def _value(
 
 def _introduction(backbone: BackboneConfig, heads: HeadsConfig) -> str:
     _, height, width = backbone.data_config.input_size
-    finds_backbone = backbone.included or _base_model(backbone) is not None
+    finds_backbone = backbone.included or _is_on_hub(backbone)
     needed = "" if finds_backbone and backbone.options.get("kind") != "custom" else ", backbone=..."
     seeds = ", ".join(map(str, heads.seeds))
     several = (
@@ -172,10 +181,22 @@ A head has {parameters:,} parameters ({share:.2g} % of the backbone's {backbone.
 """
 
 
-_LIMITS = """## What it is not
+# Checkpoints of the reference code don't say what they learnt from; it knows the classifier's loss alone.
+_LEARNT_FROM = {
+    "cross_entropy": "It was learnt from the mistakes of the upstream\n"
+    "classifier: it knows blur, occlusion and ambiguity better than a category that looks crisp and is new.",
+    "knn": "It was learnt from upstream images whose\n"
+    "neighbours have another label, without a classifier; a category that looks crisp and is new may seem certain.",
+    "contrastive": "It was learnt from upstream images whose\n"
+    "augmentations are hard to tell from other images, without a classifier or labels: it knows nothing of categories.",
+}
 
-An uncertainty orders images; it is no probability and has no unit. It was learnt from the mistakes of the upstream
-classifier: it knows blur, occlusion and ambiguity better than a category that looks crisp and is new.
+
+def _limits(heads: HeadsConfig) -> str:
+    learnt_from = _LEARNT_FROM[heads.training.get("task_loss") or "cross_entropy"]
+    return f"""## What it is not
+
+An uncertainty orders images; it is no probability and has no unit. {learnt_from}
 
 *Pretrained Visual Uncertainties*, Kirchhof et al. 2024.
 """

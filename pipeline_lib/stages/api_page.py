@@ -17,6 +17,12 @@ CONTENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "pipeline_lib.pretrained.loading": ("load",),
         "pipeline_lib.pretrained.model": ("PretrainedModel", "Transform", "rank"),
     },
+    "Pass a checkpoint on": {
+        "pipeline_lib.pretrained.hub": ("push",),
+        "pipeline_lib.pretrained.exchange": ("write_onnx", "write_program"),
+        "pipeline_lib.pretrained.reference": ("convert_reference",),
+        "pipeline_lib.pretrained.overhead": None,
+    },
     "Score images": {
         "pipeline_lib.scoring.images": ("ImageList",),
         "pipeline_lib.scoring.run": ("score_images",),
@@ -32,7 +38,10 @@ CONTENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "Use uncertainties": {
         "pipeline_lib.retrieval.safe_index": ("SafeIndex", "Found"),
         "pipeline_lib.calibration.calibrator": ("Calibrator",),
+        "pipeline_lib.calibration.reliability": None,
+        "pipeline_lib.plots.reliability": None,
         "pipeline_lib.calibration.risk_control": None,
+        "pipeline_lib.calibration.simulation": None,
     },
     "Retrieval": {
         "pipeline_lib.retrieval.neighbours": None,

@@ -21,7 +21,8 @@ from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
 from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.pretrained import load
-from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS
+from pipeline_lib.pretrained.card import model_card
+from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS, read_config
 from pipeline_lib.pretrained.model import rank
 from tests.unit import pretrained_world
 from tests.unit.pretrained_world import HIDDEN, R_AUROC, SEEDS, World
@@ -321,6 +322,47 @@ def test_the_function_of_a_custom_backbone_gets_its_arguments_if_it_takes_them(t
         with pytest.raises(PipelineError, match=r"takes the arguments of the checkpoint, \{'architecture': ") as error:
             load(made, backbone=wrong)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("task_loss", "said", "unsaid"),
+    [
+        ("cross_entropy", "mistakes of the upstream", "without a classifier"),
+        (None, "mistakes of the upstream", "without a classifier"),
+        ("knn", "neighbours have another label, without a classifier", "mistakes"),
+        ("contrastive", "without a classifier or labels", "mistakes"),
+    ],
+)
+def test_the_card_says_what_the_uncertainty_was_learnt_from(
+    checkpoint: Path, task_loss: str | None, said: str, unsaid: str
+) -> None:
+    config = read_config(checkpoint)
+    heads = config.heads.model_copy(update={"training": {**config.heads.training, "task_loss": task_loss}})
+    text = ModelCard(model_card(config.backbone, heads, None, [])).text
+    assert said in text and unsaid not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "tagged", "base_model", "asks"),
+    [
+        ({"kind": "timm", "model": "resnet50"}, True, None, False),
+        ({"kind": "timm", "model": "resnet50.a1_in1k"}, True, "timm/resnet50.a1_in1k", False),
+        ({"kind": "timm", "model": "hf-hub:me/net.v1"}, True, None, False),
+        ({"kind": "timm", "model": "resnet50.a1_in1k", "checkpoint": "mine.pth"}, True, None, True),
+        ({"kind": "trained", "architecture": "test_resnet"}, True, None, True),
+        ({"kind": "custom", "factory": "mine:build", "checkpoint": "mine.pth"}, False, None, True),
+    ],
+)
+def test_the_card_of_heads_alone_says_where_their_backbone_comes_from(
+    checkpoint: Path, options: dict[str, Any], tagged: bool, base_model: str | None, asks: bool
+) -> None:
+    """A hub's model needs no tag for `load` to find it, only for the card to name its repository."""
+    config = read_config(checkpoint)
+    backbone = config.backbone.model_copy(update={"options": options, "included": False})
+    card = ModelCard(model_card(backbone, config.heads, None, []))
+    assert ("timm" in card.data.tags) == tagged
+    assert card.data.base_model == base_model
+    assert ("backbone=..." in card.text) == asks
 
 
 def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_sample_of_the_images_takes_of_each_class_alike_and_never_the_image_it
 
 @pytest.mark.parametrize("images", [2, 99, 150, 300, 301, 450])
 def test_as_many_classes_as_a_sample_has_room_for_have_two_images_in_it(images: int) -> None:
-    """Of 200 classes, 150 have two images or more. All images of a class have a partner only if two are in the sample."""
+    """Of 200 classes, 150 have two images or more. All images of a class meet another one only if two are drawn."""
     label = np.repeat(np.arange(200), [1 + each % 4 for each in range(200)])
     label = np.random.default_rng(2).permutation(label)
     cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], np.zeros((1, len(label)), np.float32))
