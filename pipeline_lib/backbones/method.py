@@ -23,7 +23,11 @@ class Options(Section):
     kind: Literal["method"]
     architecture: str = Field(description="timm's name of the architecture, such as resnet50.")
     pretrained: bool = Field(False, description="Start from timm's pretrained weights (downloaded once).")
-    checkpoint: str | None = Field(None, description="Start from local weights (.safetensors or a torch state dict).")
+    checkpoint: str | None = Field(
+        None,
+        description="Start from local weights (.safetensors or a torch state dict), with a classifier of the upstream "
+        "classes.",
+    )
     image_size: int = Field(224, ge=8, description="Side of the images in pixels.")
     method: Any = Field(description="The method: its `kind` and what differs from its own defaults.")
     training: MethodTraining = Field(MethodTraining(), description="The recipe.")
@@ -61,7 +65,8 @@ def data_config(options: Options, encoder: MethodEncoder) -> dict[str, Any]:
 def create(options: Options, num_classes: int | None, pretrained: bool) -> Method:
     """Return the method's model around a timm network, whose weights are random or, where asked for, pretrained.
 
-    A pretrained network keeps its classifier where it has `num_classes` outputs, else it gets a new one.
+    timm's pretrained weights keep their classifier where it has `num_classes` outputs, else it is a new one. A local
+    `checkpoint` has to fit the whole network, with a classifier of `num_classes` outputs; `PipelineError` otherwise.
     """
     import timm
     import torch

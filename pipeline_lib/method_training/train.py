@@ -29,6 +29,7 @@ from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.datasets.plain_views import draw_seed
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.method_training.frozen import freeze
+from pipeline_lib.method_training.processes import process_count
 from pipeline_lib.methods.base import Method
 from pipeline_lib.methods.whole_batch import images_of_each_process
 
@@ -64,7 +65,8 @@ class MethodTrainer:
     device
         Where to train.
 
-    Raises `PipelineError` where a part to be frozen is none of the network's, and where nothing is left to train.
+    Raises `PipelineError` where a part to be frozen is none of the network's, where nothing is left to train, and where
+    a batch is too small for the processes that share it.
     """
 
     def __init__(
@@ -76,6 +78,11 @@ class MethodTrainer:
         steps_per_epoch: int,
         device: torch.device,
     ) -> None:
+        if recipe.batch_size < (fewest := _FEWEST_IMAGES * process_count()):
+            raise PipelineError(
+                f"training.batch_size is {recipe.batch_size}, but {process_count()} processes that train together need "
+                f"{_FEWEST_IMAGES} images each; make it at least {fewest}, or start fewer processes"
+            )
         self._recipe, self._seed, self._steps_per_epoch, self._device = recipe, seed, steps_per_epoch, device
         self.model = model.to(device)
         self._frozen = freeze(model.network, recipe.frozen)
@@ -111,7 +118,7 @@ class MethodTrainer:
     def train_epoch(self, epoch: int, batches: Iterable[Batch], on_images: Callable[[int], None]) -> float:
         """Train on the batches of an epoch (counted from 0) and return the mean training loss.
 
-        Raises `PipelineError` when the loss is not finite.
+        Raises `PipelineError` when the loss is not finite, and when no batch had enough images.
         """
         recipe, total, seen = self._recipe, 0.0, 0
         self.model.train()
@@ -144,9 +151,16 @@ class MethodTrainer:
             self._optimizer.step()
             if self._average is not None:
                 self._average.update(self.model)
+                for name in self.model.statistics:
+                    self._average.module.get_buffer(name).copy_(self.model.get_buffer(name))
             seen += images
             on_images(images)
-        return total / max(seen, 1)
+        if seen == 0:
+            raise PipelineError(
+                f"training saw no image in epoch {epoch + 1}: no batch has {_FEWEST_IMAGES} readable images for "
+                f"each process (there are {process_count()}); use more images, or fewer processes"
+            )
+        return total / seen
 
     def _grouped(self, batches: Iterable[Batch]) -> Iterator[list[tuple[Batch, int]]]:
         """Yield the batches of each step, each with its number of images in all processes.

@@ -54,12 +54,15 @@ class Method(nn.Module):
     `two_crops`: whether a batch holds two augmentations of each image: `loss` then gets 2n images, the first crops of
     all n followed by the second crops of the same, and the labels of all 2n.
 
+    `statistics`: buffers, such as sums over an epoch, that a moving average of the weights takes over as they are.
+
     Random draws (dropout, samples) come from torch's global generators, which the trainer seeds for each step.
 
     Raises `PipelineError` where the classifier is not one linear layer.
     """
 
     two_crops: ClassVar[bool] = False
+    statistics: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()

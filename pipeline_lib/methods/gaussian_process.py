@@ -34,7 +34,8 @@ class GaussianProcess(nn.Module):
     length_scale
         l of the kernel. A layer-normalised representation starts with length sqrt(dim).
     ridge
-        s > 0, what the Gram matrix of the features is compared to.
+        s > 0, what the Gram matrix of the features is compared to. Its trace is about the number of images where it is
+        a sum, and about 1 where it is a moving average: a ridge of 1 / N there is one of 1 for a sum over N images.
     discount
         None: Phi^T Phi is the sum over all images since `reset`. A number within [0, 1): it is the moving average of
         batch means, (1 - discount) times the new one plus discount times what was before, and `reset` does nothing.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline_lib.config.section import Seed
+from pipeline_lib.errors import PipelineError
 from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
 from pipeline_lib.methods.scores import class_entropy, jensen_shannon_divergence, mean_log_probability
 
@@ -41,7 +42,10 @@ class Options(MethodOptions):
 
 
 class Model(Method):
-    """A classifier whose dropout stays on at evaluation."""
+    """A classifier whose dropout stays on at evaluation.
+
+    Raises `PipelineError` where samples without dropout are asked how much they disagree.
+    """
 
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
         super().__init__(network, num_classes)
@@ -49,6 +53,11 @@ class Model(Method):
         insert_dropout(network, options.drop_rate)
         # The reference code turns a ViT's dropout off at evaluation.
         self.drops_at_evaluation = options.compat is None or isinstance(network, ResNet)
+        if not self.drops_at_evaluation and options.uncertainty == "jensen_shannon":
+            raise PipelineError(
+                "method mc_dropout with compat: reference has no dropout at evaluation on this architecture, so that "
+                "uncertainty: jensen_shannon would be 0 for all images; set uncertainty: class_entropy"
+            )
         self.dropout = SampledDropout(options.drop_rate)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from pipeline_lib.methods.gaussian_process import GaussianProcess, mean_field_lo
 from pipeline_lib.methods.scores import class_entropy
 from pipeline_lib.methods.spectral_norm import bound_spectral_norms
 
-# The reference code reads no other discount factor than this.
-REFERENCE_DISCOUNT = 0.999
+# The trace that a ridge is added to is about N as a sum over N images, and 1 as an average: features have length 1.
+RIDGE_OF_SUM, RIDGE_OF_AVERAGE = 1.0, 1e-6
 
 
 class Options(MethodOptions):
@@ -44,7 +44,11 @@ class Options(MethodOptions):
         description="Discount factor of the moving average of the features' second moments; null: their sum over the "
         "last epoch.",
     )
-    ridge: float = Field(1.0, ge=1e-6, description="Added to the diagonal of that sum, or moving average.")
+    ridge: float | None = Field(
+        None,
+        ge=1e-6,
+        description="Added to the diagonal of that sum, or moving average; null: 1 for the sum, 1e-6 for the average.",
+    )
     compat: Compat = None
     mean_field_factor: float = Field(1.0, ge=0, description="lambda, how much the variance flattens the prediction.")
 
@@ -52,15 +56,19 @@ class Options(MethodOptions):
 class Model(Method):
     """A network with a Gaussian process in the place of its classifier."""
 
+    statistics = ("process.gram",)
+
     def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
         super().__init__(network, num_classes)
         network.reset_classifier(0)
-        self.mean_field_factor = options.mean_field_factor
+        # The Gaussian process of the reference code sees no image: its variance stays at 1e-5, as it is initialised.
+        self.mean_field_factor = 0.0 if options.compat == "reference" else options.mean_field_factor
         if options.spectral_norm_bound is not None:
             bound_spectral_norms(network, options.spectral_norm_bound)
-        discount = REFERENCE_DISCOUNT if options.compat == "reference" else options.discount
+        default_ridge = RIDGE_OF_SUM if options.discount is None else RIDGE_OF_AVERAGE
+        ridge = default_ridge if options.ridge is None else options.ridge
         self.process = GaussianProcess(
-            self.dim, num_classes, options.features, options.length_scale, options.ridge, discount
+            self.dim, num_classes, options.features, options.length_scale, ridge, options.discount
         )
 
     def begin_epoch(self) -> None:

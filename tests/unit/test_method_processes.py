@@ -17,10 +17,11 @@ from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import EvaluationView
-from pipeline_lib.method_training import processes
+from pipeline_lib.errors import PipelineError
+from pipeline_lib.method_training import processes, train
 from pipeline_lib.method_training.artefact import write_method
 from tests.unit import worlds
-from tests.unit.test_method_training import make_spec
+from tests.unit.test_method_training import batches, make_spec, trainer
 
 SMALL_STEPS = {"optimizer": "sgd", "learning_rate": 0.1, "warmup_epochs": 0, "selection": "last"}
 
@@ -111,3 +112,17 @@ def test_images_that_all_parts_together_skip_are_counted(images: Path) -> None:
     batches = ImageBatches(ImageDataset(images, "train"), None, 20)
     with pytest.raises(UnreadableImageError, match=r"one is broken; repair or remove it"):
         batches.skip({3: "one is broken"})
+
+
+def test_a_batch_too_small_for_its_processes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each process would leave out every batch."""
+    trainer(batch_size=3)
+    monkeypatch.setattr(train, "process_count", lambda: 2)
+    trainer(batch_size=4)
+    with pytest.raises(PipelineError, match=r"batch_size is 3, but 2 processes .* 2 images each; make it at least 4"):
+        trainer(batch_size=3)
+
+
+def test_an_epoch_without_images_is_an_error() -> None:
+    with pytest.raises(PipelineError, match=r"saw no image in epoch 1: no batch has 2 readable images"):
+        trainer(warmup_epochs=0).train_epoch(0, batches(1, 1), lambda count: None)

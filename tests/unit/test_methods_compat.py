@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from pipeline_lib.config import kinds
+from pipeline_lib.errors import PipelineError
 from pipeline_lib.methods import von_mises_fisher
 from pipeline_lib.methods.base import Method
 from pipeline_lib.methods.het_xl import log_determinant, log_variances
@@ -123,18 +124,27 @@ def test_het_xl_draws_one_number_for_all_dimensions_and_adds_up_log_variances() 
     assert model("het_xl", compat="reference", uncertainty="log_determinant")(IMAGES).uncertainty.isfinite().all()
 
 
-def test_sngp_has_a_discount_factor_of_its_own() -> None:
-    assert model("sngp", compat="reference", discount=0.5, features=8).process.discount == 0.999
-    assert model("sngp", compat="reference", discount=None, features=8).process.discount == 0.999
+@torch.no_grad()
+def test_sngp_s_variance_plays_no_part() -> None:
+    subject, fixed = (
+        model("sngp", compat=compat, features=8, spectral_norm_bound=None) for compat in ("reference", None)
+    )
+    logits, _ = subject.process(subject.embed(IMAGES))
+    assert torch.equal(subject(IMAGES).logits, logits)
+    assert (fixed(IMAGES).logits.abs() < logits.abs()).all()
 
 
 @torch.no_grad()
 def test_dropout_is_off_at_evaluation_in_a_vit_alone() -> None:
-    disagreement = {
-        (architecture, compat): model("mc_dropout", architecture, compat=compat, mc_samples=3)(IMAGES).uncertainty
-        for architecture in ("test_vit", "test_resnet")
-        for compat in ("reference", None)
-    }
-    assert (disagreement["test_vit", "reference"] == 0).all()
-    del disagreement["test_vit", "reference"]
-    assert all((uncertainty > 0).all() for uncertainty in disagreement.values())
+    def has_samples(architecture: str, compat: str | None) -> bool:
+        options = {"compat": compat, "uncertainty": "class_entropy"}
+        one, many = (model("mc_dropout", architecture, mc_samples=n, **options)(IMAGES).logits for n in (1, 3))
+        return not torch.equal(one, many)
+
+    assert not has_samples("test_vit", "reference")
+    assert all(has_samples(*each) for each in (("test_vit", None), ("test_resnet", None), ("test_resnet", "reference")))
+
+
+def test_samples_without_dropout_can_not_be_asked_how_much_they_disagree() -> None:
+    with pytest.raises(PipelineError, match="jensen_shannon would be 0 for all images; set uncertainty: class_entropy"):
+        model("mc_dropout", "test_vit", compat="reference", uncertainty="jensen_shannon")
