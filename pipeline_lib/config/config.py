@@ -17,7 +17,7 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.config.section import Name, Section
+from pipeline_lib.config.section import Name, Section, Seeds
 from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.errors import did_you_mean, one_of
@@ -55,7 +55,7 @@ class Config(Section):
     datasets: dict[Name, Any] = Field(min_length=1, description="Every dataset, by name.")
     backbones: dict[Name, Any] = Field(min_length=1, description="Every backbone, by name.")
     variants: dict[Name, Variant] = Field(min_length=1, description="Every way to train a head, by name.")
-    seeds: tuple[int, ...] = Field(min_length=1, description="One head is trained per seed.")
+    seeds: Seeds = Field(description="One head is trained per seed.")
     features: Features = Field(Features(), description="Extraction and storage of representations.")
     task_losses: TaskLosses = Field(TaskLosses(), description="Task losses that need no classifier.")
     training: Training = Field(Training(), description="The recipe of the heads.")
@@ -76,13 +76,6 @@ class Config(Section):
             name: kinds.validated(info.field_name, section, f"{info.field_name}.{name}")
             for name, section in sections.items()
         }
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError(f"must be distinct and not negative, not {list(seeds)}")
-        return seeds
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> Config:
@@ -183,8 +176,7 @@ class Config(Section):
     @functools.cached_property
     def benchmark_backbones(self) -> dict[str, Section]:
         """The backbone of every model of the benchmark, by name."""
-        sections = self.benchmark.backbones() if self.benchmark else {}
-        return {name: kinds.validated("backbones", section, f"backbones.{name}") for name, section in sections.items()}
+        return self.benchmark.backbones() if self.benchmark else {}
 
     def backbone(self, name: str) -> Section:
         """Return a backbone, or a model of the benchmark, by its name."""

@@ -28,8 +28,13 @@ def _describe_one(fault: Mapping[str, Any], model: type[BaseModel], prefix: str)
     if fault["type"] == "value_error":
         message = str(fault["ctx"]["error"])
         # Cross-checks name their own key; a message about one field does not, so the key is put before it.
-        named = not location or message.startswith((location[0], "datasets.", "backbones."))
-        return message if named else f"{where}: {message} (it is {fault['input']!r})"
+        if not location:
+            return f"{prefix}: {message}" if prefix else message
+        if message.startswith(location[0]):
+            return f"{prefix}.{message}" if prefix else message
+        if message.startswith(("datasets.", "backbones.")):
+            return message
+        return f"{where}: {message} (it is {fault['input']!r})"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{where}: {fault['input']!r} is not allowed: {message}{_suggestion(fault)}"
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline_lib.config.section import Name, PairedBatch, Section, Widths
+from pipeline_lib.config.section import Name, PairedBatch, Section, Seeds, Widths
 from pipeline_lib.config.training_from_images import TrainingFromImages
 
 
@@ -29,5 +29,5 @@ class JointTraining(Section):
     """Trained twice, with and without a stop-gradient between the representation and the head."""
 
     backbone: Name = Field(description="The backbone whose weights training starts from.")
-    seeds: tuple[int, ...] = Field((1,), min_length=1, description="One training per seed, with and without.")
+    seeds: Seeds = Field((1,), description="One training per seed, with and without.")
     options: JointOptions = Field(JointOptions(), description="The recipe.")

@@ -35,8 +35,15 @@ def _range_of_shares(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-# What several sections have: a batch whose adjacent images form pairs, layer widths, and ranges to draw from.
+def _distinct_seeds(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(value)) != len(value) or min(value) < 0:
+        raise ValueError(f"must be distinct and not negative, not {list(value)}")
+    return value
+
+
+# What several sections have: a batch whose adjacent images form pairs, layer widths, ranges to draw from, and seeds.
 PairedBatch = Annotated[int, Field(ge=2), AfterValidator(_even)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 PositiveRange = Annotated[tuple[float, float], AfterValidator(_positive_range)]
 RangeOfShares = Annotated[tuple[float, float], AfterValidator(_range_of_shares)]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_distinct_seeds)]
