@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipeline_lib.config import kinds
 from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.config.section import Name, Section, Seeds
 
@@ -34,16 +35,33 @@ class Benchmark(Section):
     seeds: Seeds = Field((1, 2, 3), description="One model per architecture, method and seed.")
     training: MethodTraining = Field(MethodTraining(), description="The recipe that all share.")
 
-    def backbones(self) -> dict[str, dict[str, Any]]:
-        """Return the config section of the backbone of every architecture, method and seed, by name."""
+    @model_validator(mode="after")
+    def _names_differ(self) -> Benchmark:
+        taken: dict[str, tuple[str, str]] = {}
+        for name, architecture in self.architectures.items():
+            for method in architecture.methods:
+                other = taken.setdefault(f"{name}_{method}", (name, method))
+                if other != (name, method):
+                    raise ValueError(
+                        f"benchmark.architectures: '{other[0]}' with method '{other[1]}' and '{name}' with method "
+                        f"'{method}' are both named '{name}_{method}'; rename one of them"
+                    )
+        return self
+
+    def backbones(self) -> dict[str, Section]:
+        """Return the backbone of every architecture, method and seed, by name.
+
+        Raises ValueError of one line where one is wrong.
+        """
         found = {}
         for name, architecture in self.architectures.items():
             shared = architecture.model_dump(exclude={"methods"}) | {"kind": "method"}
             for method, run in architecture.methods.items():
                 training = self.training.model_dump() | run.training
+                where = f"benchmark.architectures.{name}.methods.{method}"
                 for seed in self.seeds:
                     section = {**shared, "method": run.method, "training": training, "seed": seed}
-                    found[backbone_name(name, method, seed)] = section
+                    found[backbone_name(name, method, seed)] = kinds.validated("backbones", section, where)
         return found
 
 

@@ -187,8 +187,7 @@ class Config(Section):
     @functools.cached_property
     def benchmark_backbones(self) -> dict[str, Section]:
         """The backbone of every model of the benchmark, by name."""
-        sections = self.benchmark.backbones() if self.benchmark else {}
-        return {name: kinds.validated("backbones", section, f"backbones.{name}") for name, section in sections.items()}
+        return self.benchmark.backbones() if self.benchmark else {}
 
     def backbone(self, name: str) -> Section:
         """Return a backbone, or a model of the benchmark, by its name."""

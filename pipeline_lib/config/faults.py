@@ -37,7 +37,7 @@ def _describe_one(fault: Mapping[str, Any], model: type[BaseModel], prefix: str)
         message = str(fault["ctx"]["error"])
         if not location:  # cross-checks of the whole config name their keys; those of a section don't name the section
             return f"{prefix}: {message}" if prefix else message
-        if message.startswith(f"{location[0]}."):  # a fault of a section below, described already
+        if message.startswith((f"{location[0]}.", f"{location[0]}:")):  # of a section below, described already
             return f"{prefix}.{message}" if prefix else message
         is_section = isinstance(fault["input"], (Mapping, BaseModel))
         return f"{where}: {message}" + ("" if is_section else f" (it is {_shown(fault['input'])})")

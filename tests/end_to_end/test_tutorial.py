@@ -80,7 +80,24 @@ def test_the_page_of_the_python_interface_is_in_step_with_the_docstrings() -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["load", "push", "write_onnx", "write_program", "convert_reference", "measure", "score_images", "write_report", "SafeIndex", "Calibrator", "draw", "reliability_bins", "calibration_scores", "learn_then_test", "conformal_risk_control", "simulate"],
+    [
+        "load",
+        "push",
+        "write_onnx",
+        "write_program",
+        "convert_reference",
+        "measure",
+        "score_images",
+        "write_report",
+        "SafeIndex",
+        "Calibrator",
+        "draw",
+        "reliability_bins",
+        "calibration_scores",
+        "learn_then_test",
+        "conformal_risk_control",
+        "simulate",
+    ],
 )
 def test_what_the_documentation_tells_practitioners_to_use_is_on_the_page(name: str) -> None:
     assert f"\n### {name}\n" in page()

@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return the default config with one key (dotted path) set."""
-    content = copy.deepcopy(DEFAULT)
+def changed(path: str, value: Any, of: dict[str, Any] = DEFAULT) -> dict[str, Any]:
+    """Return the default config, or another one, with one key (dotted path) set."""
+    content = copy.deepcopy(of)
     *parents, last = path.split(".")
     section = content
     for key in parents:
@@ -196,6 +196,40 @@ def test_numbers_may_be_written_as_yaml_does_not_know_them() -> None:
     training = yaml.safe_load("{learning_rate: 1e-3, margin: 0}")
     assert isinstance(training["learning_rate"], str)
     assert parse_config(changed("training", training)).training.learning_rate == 0.001
+
+
+RUN = "benchmark.architectures.small.methods.mc"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (f"{RUN}.method.inv_tmp", 1, [f"{RUN}.method.inv_tmp: unknown key", "did you mean 'inv_temp'?"]),
+        (f"{RUN}.method.inv_temp", -1, [f"{RUN}.method.inv_temp: -1"]),
+        (f"{RUN}.method.kind", "mcinfonse", [f"{RUN}.method: kind 'mcinfonse'", "did you mean 'mcinfonce'?"]),
+        (f"{RUN}.training", {"epoch": 1}, [f"{RUN}.training.epoch: unknown key", "did you mean 'epochs'?"]),
+        (f"{RUN}.training", {"epochs": 2}, [f"{RUN}.training: warmup_epochs 5.0 must be less than epochs 2"]),
+        ("benchmark.seeds", [0, 0], ["benchmark.seeds", "distinct", "[0, 0]"]),
+        (
+            "benchmark.architectures.small_mc",
+            {"architecture": "test_vit", "methods": {"ce": {"method": {"kind": "cross_entropy"}}}},
+            ["'small' with method 'mc_ce' and 'small_mc' with method 'ce'", "'small_mc_ce'; rename one"],
+        ),
+        (
+            "backbones.own",
+            {"kind": "method", "architecture": "test_vit", "method": {"kind": "hib", "inv_tmp": 1}},
+            ["backbones.own.method.inv_tmp: unknown key"],
+        ),
+    ],
+)
+def test_a_mistake_in_a_method_is_named_where_it_is_written(path: str, value: Any, expected: list[str]) -> None:
+    methods = {"mc": {"method": {"kind": "mcinfonce"}}, "mc_ce": {"method": {"kind": "cross_entropy"}}}
+    content = changed("benchmark", {"architectures": {"small": {"architecture": "test_resnet", "methods": methods}}})
+    assert list(parse_config(content).benchmark_backbones) == [f"small_{m}_seed{k}" for m in methods for k in (1, 2, 3)]
+    with pytest.raises(PipelineError) as caught:
+        parse_config(changed(path, value, content))
+    for part in expected:
+        assert part in str(caught.value)
 
 
 def test_a_missing_key_and_a_broken_file_are_named(tmp_path: Path) -> None:

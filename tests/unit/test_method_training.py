@@ -123,6 +123,7 @@ def test_a_rate_of_zero_only_evaluates(images: Path, tmp_path: Path) -> None:
     ("architecture", "kind", "frozen", "whole"),
     [
         ("test_resnet", "sngp", ["conv1", "bn1", "layer1"], ("network.conv1", "network.bn1", "network.layer1")),
+        ("test_vit", "sngp", ["patch_embed.proj.weight"], ("network.patch_embed.proj.parametrizations.weight.",)),
         ("test_vit", "cross_entropy", ["patch_embed", "cls_token", "blocks.0"], ("network.blocks.0.", "network.cls")),
     ],
 )
@@ -142,9 +143,12 @@ def test_frozen_parts_never_move_and_all_others_do(
 
 
 def test_a_part_to_freeze_that_is_not_there_is_named() -> None:
-    with pytest.raises(PipelineError, match=r"no part 'layer_1'; its parts are conv1, bn1, .*fc.*mean 'layer1'"):
+    with pytest.raises(PipelineError, match=r"no part 'layer_1'; .*parts are conv1, bn1, .*fc.*mean 'layer1'"):
         trainer("cross_entropy", "test_resnet", frozen=["layer_1"])
-    everything = ["cls_token", "pos_embed", "patch_embed", "blocks", "norm", "fc_norm", "head"]
+    for kind in ("ensemble", "sngp"):  # their classifiers are the methods' own
+        with pytest.raises(PipelineError, match=r"'fc' holds nothing to train; .*conv1, bn1, [^c]*layer4, and"):
+            trainer(kind, "test_resnet", frozen=["fc"])
+    everything = ["cls_token", "pos_embed", "patch_embed", "blocks", "norm", "head"]
     with pytest.raises(PipelineError, match="is all that this method could train; learning_rate: 0 only"):
         trainer(frozen=everything)
 
