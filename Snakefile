@@ -1,7 +1,7 @@
 # Pretrained visual uncertainties: from images to tables with one command.
 #
 #   snakemake --cores all                                               the embedded default, config.yaml
-#   snakemake --cores all --configfile workflow/configs/cifar10.yaml    another world
+#   snakemake --cores all --configfile workflow/configs/url_mini.yaml   another world
 #   snakemake --cores all --config 'seeds=[1,2,3,4]'                    a change; only what it makes stale runs
 #   snakemake --report results/report.html                              everything on one page
 

@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline_lib.__main__ import STAGES
 from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
 
 ROOT = Path(__file__).parents[2]
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 METHODS = (ROOT / "docs/methods.md").read_text()
+README = (ROOT / "README.md").read_text()
 UNCERTAINTIES = (ROOT / "docs/uncertainties.md").read_text()
+RULES_AND_CONFIGS = [
+    ROOT / "Snakefile",
+    ROOT / "config.yaml",
+    *sorted(path for folder in ("rules", "configs") for path in (ROOT / "workflow" / folder).glob("*.*")),
+]
+FILE = r"(?<![\w/.-])((?:workflow|tests|pipeline_lib|envs|docs)/[\w/.-]*\.(?:yaml|json|smk|py|md|csv|txt))\b"
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -104,3 +112,27 @@ def test_the_page_on_results_names_every_folder_that_a_rule_writes() -> None:
     folders = set(re.findall(r"<results>/(\w+)/", rules))
     assert {folder for folder in folders if f"`{folder}/" not in page} == set()
     assert len(folders) > 10
+
+
+@pytest.mark.parametrize("path", RULES_AND_CONFIGS, ids=lambda path: path.name)
+def test_files_named_in_comments_exist(path: Path) -> None:
+    for comment in re.findall(r"(?:^|\s)#.*$", path.read_text(), re.MULTILINE):
+        for name in re.findall(FILE, comment):
+            assert (ROOT / name).exists(), f"{name} in: {comment.strip()}"
+
+
+def test_the_examples_of_the_readme_make_a_valid_config() -> None:
+    world = yaml.safe_load((ROOT / "config.yaml").read_text())
+    examples = [yaml.safe_load(block) for block in blocks(README, "yaml")]
+    assert {key for example in examples for key in example} == {"datasets", "backbones", "variants", "ablations"}
+    for example in examples:
+        for key, section in example.items():
+            world[key] = section if key == "ablations" else world[key] | section
+    Config.model_validate(world)
+
+
+def test_the_stages_of_the_readme_are_commands() -> None:
+    rows = re.findall(r"^\| (`.*?) \| .* \| .* \|$", README, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert len(named) > 15
+    assert set(named) <= set(STAGES)
