@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.artefacts import MANIFEST, canonical_json, file_digest
+from pipeline_lib import artefacts
+from pipeline_lib.artefacts import MANIFEST, Manifest, canonical_json, file_digest
+from pipeline_lib.errors import ArtefactError
 
 RECORDS = "records"
 UNKNOWN = "unknown: no record says how this was made"
@@ -111,18 +113,17 @@ def forget_the_future(directory: Path, results: Path) -> None:
 
 def describes(record: dict[str, Any], directory: Path, output: Path) -> bool:
     """Return whether the artefact of a manifest is the one that a record describes: its spec, its inputs."""
-    try:
-        manifest = json.loads((directory / output).read_text(encoding="utf-8"))
-        spec, inputs, stage = manifest["spec"], manifest["inputs"], manifest["stage"]
-    except (OSError, ValueError, KeyError, TypeError):
+    manifest = _manifest((directory / output).parent)
+    if manifest is None:
         return False
-    if stage not in _OTHER_PARAMETERS and canonical_json(spec) not in _text(record.get("params") or []):
+    recorded = _text(record.get("params") or [])
+    if manifest.stage not in _OTHER_PARAMETERS and canonical_json(manifest.spec) not in recorded:
         return False
     sources = [directory / path for path in record.get("input") or []]
     if not all(path.is_file() for path in sources):
         return True  # what is missing will be made, and then Snakemake compares
     manifests = {path.with_name(MANIFEST) for path in sources}
-    return set(inputs.values()) <= {file_digest(path) for path in manifests if path.is_file()}
+    return set(manifest.inputs.values()) <= {file_digest(path) for path in manifests if path.is_file()}
 
 
 def _take_over(link: Path, records: Path, results: Path) -> None:
@@ -152,14 +153,16 @@ def _restore_times(directory: Path, records: Path) -> None:
         try:
             if (directory / output).stat().st_size <= _COMPARED_BYTES:
                 continue
-            manifest = json.loads((directory / output).with_name(MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except OSError:
+            continue
+        manifest = _manifest((directory / output).parent)
+        if manifest is None:
             continue
         record = _read(path) or {}
         if output.name == MANIFEST:
             known = describes(record, directory, output)
         else:
-            known = manifest["files"].get(output.name, {}).get("xxh3_128") == file_digest(directory / output)
+            known = manifest.files.get(output.name, {}).get("xxh3_128") == file_digest(directory / output)
         if known and record.get("endtime"):
             os.utime(directory / output, (record["endtime"], record["endtime"]))
 
@@ -214,6 +217,14 @@ def _text(parameters: list[str]) -> str:
             continue
         texts.extend(map(str, value) if isinstance(value, (list, tuple)) else [str(value)])
     return "\n".join(texts)
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of an artefact, or None where it is missing or damaged."""
+    try:
+        return artefacts.read(folder, artefacts.stage_of(folder), verify=False)
+    except (OSError, ArtefactError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
