@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from pipeline_lib.device import choose_device
-    from pipeline_lib.features.cache import FeatureCache
+    from pipeline_lib.features.cache import FeatureCache, naming_images
     from pipeline_lib.progress import Progress
     from pipeline_lib.task_losses.losses import Comparison, losses_of
     from pipeline_lib.task_losses.store import write_task_loss
@@ -33,5 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
     comparison = Comparison(spec["temperature"], spec["images"], spec["seed"])
     losses = losses_of(spec["task_loss"], cache, cache.read_all("label"), comparison, choose_device(spec["device"]))
     label = f"task loss {spec['task_loss']} of {spec['backbone']} on view {spec['view']}"
-    with Progress(cache.rows * cache.epochs, "images", label) as progress, torch.inference_mode():
+    with (
+        naming_images(arguments.features),
+        Progress(cache.rows * cache.epochs, "images", label) as progress,
+        torch.inference_mode(),
+    ):
         write_task_loss(arguments.output, spec, cache, losses, progress.advance)
