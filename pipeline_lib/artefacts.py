@@ -29,6 +29,8 @@ import xxhash
 from pipeline_lib.errors import ArtefactError
 
 MANIFEST = "manifest.json"
+# A run leaves it in the results folder that it works on; one below another is a world of its own.
+RUN_LOCK = ".running.lock"
 FORMAT = 2
 _OWN_CHECKSUM = "manifest_xxh3_128"
 _HASH_PIECE_BYTES = 32 << 20
@@ -197,6 +199,17 @@ def read(
 def stage_of(directory: Path) -> str:
     """Return the stage that made an artefact; raises `ArtefactError` when its manifest is missing or damaged."""
     return _read_manifest(Path(directory), f"delete {directory} and run snakemake again")["stage"]
+
+
+def folders(results: Path) -> Iterator[Path]:
+    """Yield the folders of the artefacts below a results folder in a fixed order, without those of worlds in it."""
+    for folder, subfolders, files in os.walk(results):
+        if RUN_LOCK in files and Path(folder) != Path(results):
+            subfolders.clear()
+            continue
+        if MANIFEST in files:
+            yield Path(folder)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
 
 
 def problems(manifest: Manifest) -> Iterator[str]:

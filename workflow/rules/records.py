@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib import artefacts
-from pipeline_lib.artefacts import MANIFEST, Manifest, canonical_json, file_digest
+from pipeline_lib.artefacts import MANIFEST, RUN_LOCK, Manifest, canonical_json, file_digest
 from pipeline_lib.errors import ArtefactError
 
 RECORDS = "records"
@@ -131,7 +131,7 @@ def _take_over(link: Path, records: Path, results: Path) -> None:
     if link.is_symlink():
         for path, output in _recorded(link.resolve()):
             target = records / path.relative_to(link.resolve())
-            if output.is_relative_to(results) and not target.exists():
+            if output.is_relative_to(results) and not _is_of_another_world(output, results) and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
         link.unlink()
@@ -142,6 +142,11 @@ def _take_over(link: Path, records: Path, results: Path) -> None:
             if not target.exists():
                 shutil.move(path, target)
         shutil.rmtree(link)
+
+
+def _is_of_another_world(output: Path, results: Path) -> bool:
+    """Return whether an output below these results is one of other results that lie in them."""
+    return any((folder / RUN_LOCK).exists() for folder in output.parents if results in folder.parents)
 
 
 def _restore_times(directory: Path, records: Path) -> None:
@@ -168,11 +173,17 @@ def _restore_times(directory: Path, records: Path) -> None:
 
 
 def _outputs(results: Path) -> Iterator[Path]:
-    """Yield the files that look like outputs of jobs: not logs, and of an artefact not what lies in its folders."""
+    """Yield the files that look like outputs of jobs: not logs, nor other results that lie in these.
+
+    Of an artefact not what lies in its folders.
+    """
     for folder, subfolders, files in os.walk(results):
         at_top = Path(folder) == results
         if at_top:
             subfolders[:] = [name for name in subfolders if name not in _NO_OUTPUTS]
+        elif RUN_LOCK in files:
+            subfolders.clear()
+            continue
         elif MANIFEST in files:
             subfolders.clear()
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
