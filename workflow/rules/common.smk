@@ -243,11 +243,6 @@ def heads_argument(wildcards):
     return " ".join(f"{seed}={folder}/seed{seed}" for seed in CONFIG.seeds)
 
 
-def ablation_evaluations(backbone):
-    """Return the spec of evaluating all ablations on a set, as a function of the wildcards."""
-    return lambda wildcards: spec(specs.ablation_evaluations_spec, backbone, wildcards.dataset, wildcards.split)
-
-
 def plot_code(plot):
     """Return the digest of the code behind one figure."""
     return code_digest("pipeline_lib.stages.plot", f"pipeline_lib.stages.figures.{plot}")
