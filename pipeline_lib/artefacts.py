@@ -1,8 +1,8 @@
 """Artefacts: folders that are either complete and verifiable, or not there.
 
 A stage writes its files into a hidden folder beside the target. When all are written they are fsynced,
-`manifest.json` is written last with the size and checksum of each, and the folder is renamed into place.
-A reader checks the manifest against what it asked for and the files against the manifest, so a
+`manifest.json` is written last with the size and checksum of each and its own, and the folder is renamed into
+place. A reader checks the manifest against what it asked for and the files against the manifest, so a
 truncated, swapped or bit-flipped file is named instead of used.
 
 The manifest holds nothing that differs between two runs of the same work (no time, host or path): equal
@@ -29,7 +29,10 @@ from pipeline_lib.drafts import draft_path, remove_abandoned_drafts
 from pipeline_lib.errors import ArtefactError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+# A run leaves it in the results folder that it works on; one below another is a world of its own.
+RUN_LOCK = ".running.lock"
+FORMAT = 2
+_OWN_CHECKSUM = "manifest_xxh3_128"
 _HASH_PIECE_BYTES = 32 << 20
 
 
@@ -119,9 +122,8 @@ def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Dr
             "inputs": draft.inputs,
             "files": files,
         }
-        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
         with open(partial / MANIFEST, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_manifest_text(content))
             file.flush()
             os.fsync(file.fileno())
         # safetensors writes files that only their owner may read; here the user's umask decides.
@@ -199,6 +201,17 @@ def stage_of(directory: Path) -> str:
     return _read_manifest(Path(directory), f"delete {directory} and run snakemake again")["stage"]
 
 
+def folders(results: Path) -> Iterator[Path]:
+    """Yield the folders of the artefacts below a results folder in a fixed order, without those of worlds in it."""
+    for folder, subfolders, files in os.walk(results):
+        if RUN_LOCK in files and Path(folder) != Path(results):
+            subfolders.clear()
+            continue
+        if MANIFEST in files:
+            yield Path(folder)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+
+
 def problems(manifest: Manifest) -> Iterator[str]:
     """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
     for relative, expected in manifest.files.items():
@@ -211,16 +224,33 @@ def problems(manifest: Manifest) -> Iterator[str]:
             yield f"{path}: damaged (its checksum differs from the manifest's)"
 
 
+def _manifest_text(content: Mapping[str, Any]) -> str:
+    """Return the text of a manifest, which holds the checksum of the rest of it."""
+    # As it will be read: a key that is a number becomes text, which sorts in another order.
+    content = json.loads(canonical_json(content))
+    checksum = xxhash.xxh3_128_hexdigest(canonical_json(content).encode())
+    return json.dumps(content | {_OWN_CHECKSUM: checksum}, indent=1, sort_keys=True) + "\n"
+
+
 def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode("utf-8")
+        content = json.loads(text)
     except FileNotFoundError:
         raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
-    except (ValueError, UnicodeDecodeError):
+    except ValueError:
         raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtefactError(f"{path}: not a manifest of format {FORMAT}; {remedy}")
+    content.pop(_OWN_CHECKSUM, None)
+    # Every byte counts, blanks too: what was made from an artefact names it by the checksum of this file.
+    try:
+        is_whole = _manifest_text(content) == text
+    except ValueError:  # a number became NaN
+        is_whole = False
+    if not is_whole:
+        raise ArtefactError(f"{path}: damaged (its checksum differs from what it holds); {remedy}")
     return content
 
 

@@ -18,6 +18,14 @@ class ArtefactError(PipelineError):
     """An artefact on disk is missing, incomplete, damaged, or not the one that was asked for."""
 
 
+class NotFiniteError(PipelineError):
+    """A value of a row of features is NaN or infinite; `row` is its number, for those who know its image."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 def did_you_mean(value: str, allowed: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the closest allowed name, or an empty string when none is close."""
     close = difflib.get_close_matches(str(value), [str(name) for name in allowed], n=1)

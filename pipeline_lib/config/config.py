@@ -203,11 +203,11 @@ class Config(Section):
         return chosen or ("cross_entropy" if self.has_classifier(backbone) else "knn")
 
     def ablation_views(self) -> dict[str, list[str]]:
-        """Return the ablations that learn from each view."""
+        """Return the ablations that learn from each view, sorted: the order in the config changes no result."""
         views: dict[str, list[str]] = {}
-        for name, variant in (self.ablations.variants if self.ablations else {}).items():
+        for name, variant in sorted(self.ablations.variants.items() if self.ablations else []):
             views.setdefault(variant.view, []).append(name)
-        return views
+        return dict(sorted(views.items()))
 
     def variant(self, name: str) -> Variant:
         """Return a variant or an ablation by its name."""

@@ -192,7 +192,7 @@ def ablation_heads_spec(config: Config, backbone: str, view: str) -> Spec:
 
 def ablation_evaluations_spec(config: Config, backbone: str, dataset: str, split: str) -> Spec:
     """Spec of evaluating all ablations on one set."""
-    variants = config.ablations.variants
+    variants = sorted(config.ablations.variants)
     return {"evaluations": [evaluation_spec(config, backbone, dataset, split, variant) for variant in variants]}
 
 

@@ -6,9 +6,10 @@ across their borders. What a reader sees never depends on how the work was cut i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from pipeline_lib import artefacts
 from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.features.store import BlockArrays
 
@@ -130,12 +131,26 @@ class FeatureCache:
         """Read one array of a whole epoch (meant for the one-number-per-image arrays)."""
         return self.read(array, epoch, 0, self.rows)
 
+    def image_of(self, row: int) -> str:
+        """Return what a message calls the image of a row."""
+        (sample_id,) = self.read("sample_id", 0, row, row + 1)
+        return f"{self.view_dir}: sample_id {sample_id} of dataset '{self.manifest.spec['block']['dataset']}'"
+
     def _open_block(self, name: str, digest: str) -> BlockArrays:
         directory = self.view_dir / "blocks" / name
         if name not in self._verified:
             read_block(self.view_dir, name, digest)
             self._verified.add(name)
         return BlockArrays(directory)
+
+
+@contextlib.contextmanager
+def naming_images(view_dir: Path) -> Iterator[None]:
+    """Say of which image a row of a view is that turns out not to be finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise PipelineError(f"{FeatureCache(view_dir).image_of(error.row)}: {error}") from None
 
 
 def read_block(view_dir: Path, name: str, digest: str) -> Manifest:

@@ -178,7 +178,7 @@ class _Block:
         """Return what is kept of the logits [n, classes]: one number per row and array.
 
         class_entropy = -sum_c p_c ln p_c in nats; task_loss = -ln p_label, the cross-entropy;
-        label_rank = number of classes with a higher logit than the true one (0: top-1 is right; < 5: top-5 is right).
+        label_rank = number of classes that come before the true one (0: top-1 is right; < 5: top-5 is right).
         The true class of an augmented image is drawn from its votes, where it has some; all other views keep the label.
         For a mixed image, task_loss = -(w ln p_label + (1 - w) ln p_partner) with w its `label_weight`.
         A backbone without a classifier has none of them.
@@ -191,7 +191,7 @@ class _Block:
             label = torch.as_tensor(self._labels(epoch, position), device=logits.device)
             of_label = log_probability.gather(1, label[:, None])
             scalars["task_loss"] = -of_label[:, 0]
-            scalars["label_rank"] = (log_probability > of_label).sum(dim=1).int()
+            scalars["label_rank"] = _label_rank(logits, label)
             if "partner_label" in self.view.extras:
                 partner, weight = (
                     torch.as_tensor(self._arrays[name][epoch, row], device=logits.device)
@@ -229,6 +229,13 @@ class _Block:
                 backbone=backbone.manifest.digest,
                 dataset=images.manifest.digest,
             )
+
+
+def _label_rank(logits: Tensor, label: Tensor) -> Tensor:
+    """Return how many classes come before the label, int32 [n]: by higher logit, of equal ones by lower number."""
+    of_label = logits.gather(1, label[:, None])
+    is_lower = torch.arange(logits.shape[1], device=logits.device) < label[:, None]
+    return ((logits > of_label) | ((logits == of_label) & is_lower)).sum(dim=1).int()
 
 
 def _allocate(spec: Mapping[str, Any], backbone: Backbone, extras: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -52,7 +52,9 @@ def write_arrays(directory: Path, storage: str, arrays: Mapping[str, np.ndarray]
     _find_space(path, arrays, chunk_rows)
     with h5py.File(path, "w", libver="latest") as file:
         for name, values in arrays.items():
-            file.create_dataset(name, data=values, chunks=_chunks(values.shape, chunk_rows), track_times=False)
+            # HDF5 has no chunks of nothing: of a block whose images are all unreadable, say.
+            chunks = _chunks(values.shape, chunk_rows) if values.size else None
+            file.create_dataset(name, data=values, chunks=chunks, track_times=False)
 
 
 def _find_space(path: Path, arrays: Mapping[str, np.ndarray], chunk_rows: int) -> None:

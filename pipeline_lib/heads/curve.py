@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline_lib.errors import PipelineError
+
 
 @dataclass(frozen=True)
 class EpisodeRecord:
@@ -32,7 +34,8 @@ class EpisodeRecord:
 def live_curve(path: Path) -> Iterator[Callable[[EpisodeRecord], None]]:
     """Open a JSON-lines file to follow while training runs (`tail -f`); yields the `on_episode` callback.
 
-    Each episode is one flushed line with the values of all heads. The file starts anew with each training.
+    Each episode is one flushed line with the values of all heads. The file starts anew with each training, and is
+    removed when that ends in an error: there is no head whose curve it is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,4 +45,8 @@ def live_curve(path: Path) -> Iterator[Callable[[EpisodeRecord], None]]:
             file.write(json.dumps(dataclasses.asdict(record)) + "\n")
             file.flush()
 
-        yield append
+        try:
+            yield append
+        except (PipelineError, OSError):
+            path.unlink(missing_ok=True)
+            raise

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.errors import NotFiniteError, PipelineError
 
 # Keep the random numbers of segments and of heads apart.
 _SEGMENT_STREAM, _HEAD_STREAM = 1, 2
@@ -71,8 +71,8 @@ def shuffled_buffers(
     Two buffers of `shuffle_buffer` rows, rounded down to whole batches (at least one), are held at a time.
     Training epoch e reads cached epoch `e % rows.epochs`. Close the iterator to stop the thread early.
 
-    Raises `PipelineError` when there are fewer rows than a batch or a value is not finite; errors of `rows.read` come
-    through.
+    Raises `PipelineError` when there are fewer rows than a batch, `NotFiniteError` for a value that is not finite;
+    errors of `rows.read` come through.
     """
     usable = usable_rows(rows.rows, epochs, batch_size)
     capacity = min(max(1, shuffle_buffer // batch_size) * batch_size, usable)
@@ -126,9 +126,10 @@ def _read_finite(rows: FeatureRows, array: str, epoch: int, start: int, stop: in
     if _has_non_finite(values):
         faulty = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         row = start + int(np.flatnonzero(faulty)[0])
-        raise PipelineError(
+        raise NotFiniteError(
             f"{array} of epoch {epoch}, row {row} is NaN or infinite; look at that image and the backbone's precision, "
-            f"then extract the features again"
+            f"then extract the features again",
+            row,
         )
     return values
 

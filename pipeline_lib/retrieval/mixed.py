@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.retrieval.neighbours import Backend, ReadRows, nearest_neighbours
 from pipeline_lib.retrieval.store import MixedTable
@@ -37,14 +37,18 @@ def mixed_neighbours(
         )
     caches = (upstream, downstream)
     chosen = choose_mix(upstream.rows, downstream.rows, mix["images"], mix["seed"])
-    found = nearest_neighbours(
-        concatenation(caches, chosen),
-        mixed_rows(upstream.rows, downstream.rows, mix["images"]),
-        backend=backend,
-        device=device,
-        block_rows=block_rows,
-        progress=progress,
-    )
+    try:
+        found = nearest_neighbours(
+            concatenation(caches, chosen),
+            mixed_rows(upstream.rows, downstream.rows, mix["images"]),
+            backend=backend,
+            device=device,
+            block_rows=block_rows,
+            progress=progress,
+        )
+    except NotFiniteError as error:
+        cache = upstream if error.row < len(chosen[0]) else downstream
+        raise PipelineError(f"{cache.image_of(np.concatenate(chosen)[error.row])}: {error}") from None
     sample_id, label = (
         np.concatenate([cache.read_all(name)[rows] for cache, rows in zip(caches, chosen, strict=True)])
         for name in ("sample_id", "label")

@@ -31,7 +31,7 @@ import torch
 import xxhash
 
 from pipeline_lib.device import choose_device
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.errors import NotFiniteError, PipelineError
 from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch, UnitRows
 
 Backend = Literal["torch", "faiss"]
@@ -79,7 +79,7 @@ def nearest_neighbours(
     block_rows: rows per block; three blocks are held in memory at a time, and O(n) numbers.
     progress: called with the number of rows that are done since the last call.
 
-    Raises `PipelineError` for fewer than two rows, and for NaN or infinity, naming the row.
+    Raises `PipelineError` for fewer than two rows, `NotFiniteError` for NaN or infinity, naming the row.
     """
     if rows < 2:
         raise PipelineError(f"nearest neighbours need at least 2 images, but there is {rows}")
@@ -132,8 +132,8 @@ def _scan(read: ReadRows, rows: int, block_rows: int) -> tuple[np.ndarray, _Repe
         norm[start : start + len(values)] = np.sqrt((wide * wide).sum(axis=1))
         if not np.isfinite(norm[start : start + len(values)]).all():
             row = start + int(np.flatnonzero(~np.isfinite(norm[start : start + len(values)]))[0])
-            raise PipelineError(
-                f"row {row} of the representations holds NaN or infinity; check the backbone's weights and inputs"
+            raise NotFiniteError(
+                f"row {row} of the representations holds NaN or infinity; check the backbone's weights and inputs", row
             )
         digests = b"".join(xxhash.xxh3_128_digest(row) for row in values)
         checksum[start : start + len(values)] = np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train and write the heads."""
     from pipeline_lib.config.training import Training
+    from pipeline_lib.features.cache import naming_images
     from pipeline_lib.heads.checkpoint import write_head
     from pipeline_lib.heads.curve import EpisodeRecord, live_curve
     from pipeline_lib.heads.stream import usable_rows
@@ -40,7 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     images = usable_rows(rows.rows, first.epochs or rows.epochs, first.batch_size)
     live = {variant: Path(output) / f"{variant}.live.jsonl" for variant in recipes}
     label = f"{len(specs)} heads of {specs[0]['backbone']} on view {specs[0]['view']}"
-    with contextlib.ExitStack() as stack, Progress(images, "images", label) as progress:
+    with (
+        naming_images(arguments.features),
+        contextlib.ExitStack() as stack,
+        Progress(images, "images", label) as progress,
+    ):
         append = {variant: stack.enter_context(live_curve(path)) for variant, path in live.items()}
 
         def on_episode(variant: str, record: EpisodeRecord) -> None:

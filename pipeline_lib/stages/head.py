@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train and write the head."""
     from pipeline_lib.config.training import Training
+    from pipeline_lib.features.cache import naming_images
     from pipeline_lib.heads.checkpoint import write_head
     from pipeline_lib.heads.curve import live_curve
     from pipeline_lib.heads.stream import usable_rows
@@ -35,7 +36,11 @@ def run(arguments: argparse.Namespace) -> None:
     images = usable_rows(rows.rows, training.epochs or rows.epochs, training.batch_size)
     live = output.with_name(f"{output.name}.live.jsonl")
     label = f"head of {spec['backbone']}, {spec['variant']}, seed {spec['seed']}"
-    with live_curve(live) as on_episode, Progress(images, "images", label) as progress:
+    with (
+        naming_images(arguments.features),
+        live_curve(live) as on_episode,
+        Progress(images, "images", label) as progress,
+    ):
         (head,) = train_heads(rows, training, [spec["seed"]], on_episode, progress)
     write_head(output, spec, head, training, inputs)
     live.unlink()

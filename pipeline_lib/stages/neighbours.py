@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Search and write."""
     import torch
 
-    from pipeline_lib.features.cache import FeatureCache
+    from pipeline_lib.features.cache import FeatureCache, naming_images
     from pipeline_lib.progress import Progress
     from pipeline_lib.retrieval.mixed import mixed_neighbours, mixed_rows
     from pipeline_lib.retrieval.neighbours import nearest_neighbours
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(spec["threads"])
     cache, search = FeatureCache(arguments.features), {key: spec[key] for key in ("backend", "device", "block_rows")}
     title = f"neighbours of {spec['backbone']} on {spec['dataset']}"
-    with Progress(cache.rows, "images", title) as progress:
+    with naming_images(arguments.features), Progress(cache.rows, "images", title) as progress:
         found = nearest_neighbours(
             lambda start, stop: cache.read("embedding", 0, start, stop),
             cache.rows,

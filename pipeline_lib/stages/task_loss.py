@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from pipeline_lib.device import choose_device
-    from pipeline_lib.features.cache import FeatureCache
+    from pipeline_lib.features.cache import FeatureCache, naming_images
     from pipeline_lib.progress import Progress
     from pipeline_lib.task_losses.losses import Comparison, images_without_partner, losses_of
     from pipeline_lib.task_losses.store import write_task_loss
@@ -43,5 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
         )
     losses = losses_of(spec["task_loss"], cache, of_image, comparison, choose_device(spec["device"]))
     label = f"task loss {spec['task_loss']} of {spec['backbone']} on view {spec['view']}"
-    with Progress(cache.rows * cache.epochs, "images", label) as progress, torch.inference_mode():
+    with (
+        naming_images(arguments.features),
+        Progress(cache.rows * cache.epochs, "images", label) as progress,
+        torch.inference_mode(),
+    ):
         write_task_loss(arguments.output, spec, cache, losses, progress.advance)

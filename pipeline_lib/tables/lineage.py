@@ -36,8 +36,10 @@ def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
 
     roots: folders of artefacts below `results`.
     """
-    folders = [path.parent for path in results.rglob(artefacts.MANIFEST)]
-    found = {folder: artefacts.read(folder, artefacts.stage_of(folder), verify=False) for folder in folders}
+    found = {
+        folder: artefacts.read(folder, artefacts.stage_of(folder), verify=False)
+        for folder in artefacts.folders(results)
+    }
     by_digest = {manifest.digest: directory for directory, manifest in found.items()}
     waiting, behind = [Path(root) for root in roots], set()
     while waiting:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.errors import NotFiniteError, PipelineError
 from pipeline_lib.heads.stream import FeatureRows
 
 _PIECE_PRODUCTS = 1 << 23  # similarities held at a time: 32 MB
@@ -166,8 +166,10 @@ def _unit(rows: FeatureRows, epoch: int, start: int, stop: int, device: torch.de
     values = torch.from_numpy(rows.read("embedding", epoch, start, stop)).to(device).float()
     finite = values.isfinite().all(dim=1)
     if not finite.all():
-        raise PipelineError(
-            f"embedding of epoch {epoch}, row {start + int(torch.argmin(finite.int()))} is NaN or infinite; look at "
-            "that image and the backbone's precision, then extract the features again"
+        row = start + int(torch.argmin(finite.int()))
+        raise NotFiniteError(
+            f"embedding of epoch {epoch}, row {row} is NaN or infinite; look at that image and the backbone's "
+            "precision, then extract the features again",
+            row,
         )
     return torch.nn.functional.normalize(values, dim=1, eps=1e-30)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline_lib.backbones.artefact import write_backbone
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.features.audit import audit
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache, write_cache
 from pipeline_lib.features.extract import extract_block
@@ -86,6 +87,25 @@ def test_a_truncated_jpeg_stops_the_job_with_its_name(photos: Path, model: Path)
     result = stage("features", *arguments, spec=eval_block())
     assert_one_line(result, "class1/1.jpg", "can't be decoded", "datasets.photos.skip_unreadable")
     assert not list(photos.glob("out/*"))
+
+
+@pytest.mark.parametrize("format", ["zarr", "hdf5"])
+def test_a_block_without_any_readable_image_is_no_fault_when_that_is_allowed(
+    photos: Path, model: Path, format: str
+) -> None:
+    truncate(photos / "photos/class1/2.jpg")  # the last image
+    write_dataset(folder_spec(photos, skip_unreadable=1), photos / "index")
+    view = photos / "view"
+    spec = eval_block() | {"format": format}
+    for samples in ((0, 5), (5, 6)):
+        block_dir = view / "blocks" / block_name(samples, (0, 1))
+        extract_block(spec | {"samples": list(samples)}, photos / "index", model, block_dir)
+    block = {key: value for key, value in spec.items() if key not in ("samples", "epochs")}
+    record = {"block": block, "epochs": 1, "block_samples": 5, "block_epochs": 1}
+    write_cache(record, photos / "index", view)
+    assert FeatureCache(view).read_all("sample_id").tolist() == [0, 1, 2, 3, 4]
+    assert FeatureCache(view).read_all("embedding").shape[0] == 5
+    assert set(audit(view, values=True, scheduler="threads").values()) == {None}
 
 
 def test_allowed_skips_are_listed_and_counted_over_all_blocks(photos: Path, model: Path) -> None:

@@ -101,6 +101,30 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
         artefacts.read(tmp_path / "a", "stage")
 
 
+def test_a_manifest_with_any_bit_flipped_is_named(tmp_path: Path) -> None:
+    with artefacts.writing(tmp_path / "a", "stage", {"mean": [0.485, 1e-05], "weights": {10: None, 9: 0}}) as draft:
+        (draft.path / "file").write_text("hello")
+    path = tmp_path / "a/manifest.json"
+    whole = path.read_bytes()
+    assert artefacts.read(tmp_path / "a", "stage").spec["mean"] == [0.485, 1e-05]
+    for position in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(ArtefactError, match=r"a/manifest\.json: .*run snakemake again"):
+                artefacts.stage_of(tmp_path / "a")
+
+
+def test_a_manifest_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    content = json.loads((tmp_path / "a/manifest.json").read_text())
+    del content["manifest_xxh3_128"]
+    (tmp_path / "a/manifest.json").write_text(json.dumps(content | {"format": 1}, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(ArtefactError, match=r"not a manifest of format 2; delete .*/a and run snakemake again"):
+        artefacts.read(tmp_path / "a", "stage")
+
+
 def test_a_killed_writer_leaves_no_artefact_and_its_draft_is_removed_by_the_next(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
@@ -145,8 +169,8 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys_and_refuses_nan() -
 def test_the_manifest_is_readable_json(tmp_path: Path) -> None:
     write(tmp_path / "a")
     content = json.loads((tmp_path / "a/manifest.json").read_text())
-    assert content["format"] == 1
-    assert set(content) == {"format", "stage", "spec", "facts", "inputs", "files"}
+    assert content["format"] == 2
+    assert set(content) == {"format", "stage", "spec", "facts", "inputs", "files", "manifest_xxh3_128"}
 
 
 def test_a_file_whose_writer_was_killed_leaves_nothing_behind_once_it_is_written_again(tmp_path: Path) -> None:

@@ -304,6 +304,9 @@ def test_specs_are_plain_json_and_do_not_depend_on_the_order_of_keys() -> None:
                 specs.neighbours_spec(config, "resnet", "greek", "test"),
                 specs.head_spec(config, "resnet", "default", 1),
                 specs.evaluation_spec(config, "resnet", "greek", "test", "default"),
+                specs.ablation_heads_spec(config, "resnet", "train"),
+                specs.ablation_evaluations_spec(config, "resnet", "greek", "test"),
+                {"extracted together": specs.joint_views(config)},
             )
         ]
 
@@ -312,7 +315,12 @@ def test_specs_are_plain_json_and_do_not_depend_on_the_order_of_keys() -> None:
             return {key: reordered(value[key]) for key in reversed(value)}
         return value
 
-    assert every_spec(reordered(DEFAULT)) == every_spec(DEFAULT)
+    content = copy.deepcopy(DEFAULT)
+    views = {kind: {"epochs": 1, "policy": {"kind": kind}} for kind in ("mixup", "cutmix")}
+    content["features"]["views"] |= views
+    content["ablations"] = {"baseline": "default", "backbones": ["resnet"]}
+    content["ablations"]["variants"] = {"sgd": {}, "leeway": {}} | {kind: {"view": kind} for kind in views}
+    assert every_spec(reordered(content)) == every_spec(content)
 
 
 def test_every_kind_has_described_options_named_after_its_module() -> None:

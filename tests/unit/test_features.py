@@ -93,6 +93,21 @@ def test_arrays_are_what_their_definitions_say(world: Path, reference: dict[str,
             assert reference["label_rank"][epoch, row] == int((logits[0] > logits[0, label]).sum())
 
 
+def test_classes_with_equal_logits_rank_by_their_number_as_in_argmax(world: Path, tmp_path: Path) -> None:
+    """A classifier that says the same for every class is right once in as many images as there are classes."""
+    options = worlds.custom_options(tmp_path)
+    weights = load_file(options["checkpoint"])
+    equal = {name: value * ("fc." not in name) for name, value in weights.items()}
+    save_file(equal, options["checkpoint"])
+    write_backbone({"name": "mine", "options": options}, None, tmp_path / "mine")
+    extract_block(worlds.block_spec(), world / "latin", tmp_path / "mine", tmp_path / "block")
+    label, label_rank = np.empty(124, np.int64), np.empty((1, 124), np.int32)
+    arrays = BlockArrays(tmp_path / "block")
+    arrays.read_into("label", (slice(0, 124),), label)
+    arrays.read_into("label_rank", (0, slice(0, 124)), label_rank[0])
+    assert label_rank[0].tolist() == label.tolist()
+
+
 @pytest.mark.parametrize(
     "cut",
     [

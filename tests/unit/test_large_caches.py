@@ -266,6 +266,22 @@ def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path,
     assert all(str(path) in fault for fault in faults.values())
 
 
+@pytest.mark.parametrize(("before", "after"), [(b'"stage"', b'"stagf"'), (b'"rows": 300', b'"rows": 308')])
+def test_a_damaged_manifest_is_named_by_the_audit_which_goes_on(
+    tmp_path: Path, embedding: np.ndarray, before: bytes, after: bytes
+) -> None:
+    view_dir = write_cache(tmp_path / "view", embedding)
+    block, *others = sorted((view_dir / "blocks").iterdir())
+    data = (block / artefacts.MANIFEST).read_bytes()
+    assert before in data
+    (block / artefacts.MANIFEST).write_bytes(data.replace(before, after, 1))
+    faults = audit(tmp_path, False, "threads")
+    assert faults.keys() == {view_dir / "cache", block, *others}
+    assert f"{block / artefacts.MANIFEST}: damaged" in faults.pop(block)
+    assert "answers for a damaged block" in faults.pop(view_dir / "cache")
+    assert set(faults.values()) == {None}
+
+
 def rewrite(view_dir: Path, name: str, **changed: np.ndarray) -> None:
     """Replace arrays of a block and make its manifest and the record of the view agree: only the values are wrong."""
     directory = view_dir / "blocks" / name

@@ -72,6 +72,26 @@ def test_another_world_in_the_same_folder_keeps_its_records_to_itself(
     assert "results/a.csv" in outputs(records, tmp_path / ".snakemake/metadata")
 
 
+def test_a_world_within_the_results_of_another_keeps_its_records_to_itself(
+    records: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the ready configs, which write into results/<world>."""
+    monkeypatch.chdir(tmp_path)
+    outer, inner = Path("results"), Path("results/own_images")
+    for name in ("metrics.csv", "own_images/metrics.csv", "own_images/tables/a.md", "own_images/logs/a.log"):
+        path = outer / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for world in (outer, inner):
+        (world / ".running.lock").touch()
+        record(world / "records", f"{world}/metrics.csv")
+    record(inner / "records", "results/own_images/tables/a.md")
+    for world in (outer, inner, outer):
+        assert records.link_records(tmp_path, world) == 0
+    assert outputs(records, outer / "records") == {"results/metrics.csv"}
+    assert outputs(records, inner / "records") == {"results/own_images/metrics.csv", "results/own_images/tables/a.md"}
+
+
 def test_outputs_without_a_record_are_marked_but_not_logs_nor_the_arrays_of_an_artefact(
     records: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import os
 import random
 import re
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib import artefacts
 from pipeline_lib.artefacts import MANIFEST, file_digest
 from tests.workflow.conftest import TINY_WORLD, Workflow
 from tests.workflow.test_reruns import EVERY_HEAD, edited
@@ -81,11 +82,15 @@ def test_results_without_any_record_are_made_again_unless_the_user_vouches_for_t
 def test_an_artefact_of_another_run_is_noticed_and_made_again(world: Workflow) -> None:
     """A head of another learning rate, whole in itself, is put in the place of this one."""
     manifest = world.directory / HEAD / MANIFEST
-    content = json.loads(manifest.read_text())
-    before = file_digest(manifest)
-    content["spec"]["training"]["learning_rate"] = 0.5
-    manifest.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    assert file_digest(manifest) != before
+    ours = artefacts.read(manifest.parent, "head")
+    spec = copy.deepcopy(dict(ours.spec))
+    spec["training"]["learning_rate"] = 0.5
+    with artefacts.writing(manifest.parent, "head", spec) as draft:
+        for name in ours.files:
+            shutil.copy(manifest.parent / name, draft.path)
+        draft.facts.update(ours.facts)
+        draft.inputs.update(ours.inputs)
+    assert artefacts.read(manifest.parent, "head").digest != ours.digest
     result = world.snakemake("-n", str(HEAD / MANIFEST))
     assert f"{HEAD / MANIFEST}: is not what its record describes" in result.stdout + result.stderr
     assert "rule head:" in result.stdout + result.stderr

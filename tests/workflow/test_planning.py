@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 
 # Not part of the plan: tables and figures.
 VIEWS = ("table_", "plot_")
-# Rules of which there is one per backbone or view.
-FAMILIES = ("ablation_heads", "evaluate_ablations")
+# Rules of which there is one per view.
+FAMILIES = ("ablation_heads",)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,19 @@ def test_the_plan_counts_the_jobs_that_snakemake_counts(tmp_path: Path, config: 
         planned[row.stage] = planned.get(row.stage, 0) + row.jobs
     assert planned.pop("dataset") == len(config["datasets"])
     assert planned == counted
+
+
+def test_backbones_and_views_may_have_names_that_run_into_one_another(tmp_path: Path) -> None:
+    config = copy.deepcopy(TINY_WORLD)
+    config["backbones"] = {"a": TINY_WORLD["backbones"]["resnet"], "a_b": TINY_WORLD["backbones"]["vit"]}
+    config["joint_training"]["backbone"] = "a"
+    config["features"]["views"] |= {"b_c": {"epochs": 1, "seed": 1}, "c": {"epochs": 1, "seed": 2}}
+    config["ablations"]["backbones"] = ["a", "a_b"]
+    config["ablations"]["variants"] = {"one": {"view": "b_c"}, "other": {"view": "c"}}
+    planned = Workflow(tmp_path, config).planned("table_ablations")
+    assert {name: jobs for name, jobs in planned.items() if "ablation" in name} == {
+        "ablation_heads_b_c": 2,
+        "ablation_heads_c": 2,
+        "evaluate_ablations": 2,
+        "table_ablations": 1,
+    }

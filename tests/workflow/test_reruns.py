@@ -24,8 +24,8 @@ SUMMARIES = VIEWS_OF_METRICS | {"provenance": 1} | dict.fromkeys([f"plot_{name}"
 PLOTS_AND_CURVES = SUMMARIES | {"plot_training_curves": 1}
 # Two backbones; per backbone the upstream and one downstream set. The first one has ablations and deteriorated images.
 MAIN_HEADS = {"evaluate": 4, "safe_retrieval": 4, "deteriorations": 1, "projection_page": 1}
-ABLATIONS = {"evaluate_ablations_resnet": 1}
-ABLATION_HEADS = {"ablation_heads_resnet_train": 1, "ablation_heads_resnet_mixup": 1}
+ABLATIONS = {"evaluate_ablations": 1}
+ABLATION_HEADS = {"ablation_heads_train": 1, "ablation_heads_mixup": 1}
 EVERY_HEAD = {"head": 2} | ABLATION_HEADS | MAIN_HEADS | ABLATIONS | PLOTS_AND_CURVES
 SAFE_RETRIEVAL = VIEWS_OF_METRICS | {"provenance": 1, "plot_safe_retrieval_curves": 1, "plot_safe_retrieval_surface": 1}
 JOINT_TRAINING = {"joint_training": 2, "plot_joint_training": 1}
@@ -48,6 +48,15 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         section = section.setdefault(key, {})
     section[last] = value
     return config
+
+
+def reordered() -> dict[str, Any]:
+    """Return the config with every mapping in the reverse order, but for what figures show the first one of."""
+
+    def reverse(value: Any) -> Any:
+        return {key: reverse(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    return reverse(TINY_WORLD) | {key: TINY_WORLD[key] for key in ("backbones", "variants")}
 
 
 def test_a_second_run_has_nothing_to_do(world: Workflow) -> None:
@@ -77,7 +86,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         # Epochs 2 and 3 are one more block of each range of images (248 images in blocks of 200); other views stay.
         (
             edited("features.views.train.epochs", 4),
-            {"features": 4, "cache": 2, "head": 2, "ablation_heads_resnet_train": 1}
+            {"features": 4, "cache": 2, "head": 2, "ablation_heads_train": 1}
             | MAIN_HEADS
             | ABLATIONS
             | PLOTS_AND_CURVES,
@@ -86,7 +95,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         (edited("variants.default", {"training": {"margin": 0.2}}), {"head": 2} | MAIN_HEADS | PLOTS_AND_CURVES),
         (
             edited("ablations.variants.leeway", {"training": {"leeway": 0.2}}),
-            {"ablation_heads_resnet_train": 1} | ABLATIONS | VIEWS_OF_METRICS | {"provenance": 1},
+            {"ablation_heads_train": 1} | ABLATIONS | VIEWS_OF_METRICS | {"provenance": 1},
         ),
         (edited("joint_training.options.learning_rate", 0.01), JOINT_TRAINING),
         (edited("evaluation.safe_retrieval.table_share", 0.2), {"safe_retrieval": 4} | SAFE_RETRIEVAL),
@@ -125,6 +134,8 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         (edited("dask.scheduler", "processes"), {}),
         # What is equal is equal, however it is written.
         (dict(reversed(TINY_WORLD.items())), {}),
+        # The table's rows have the order of the config.
+        (reordered(), {"table_ablations": 1}),
         (edited("training.margin", 0.1), {}),
     ],
     ids=[
@@ -152,6 +163,7 @@ NEW_DATASET = {"kind": "glyphs", "script": "armenian", "image_size": 32, "per_cl
         "number of workers",
         "scheduler of dask",
         "order of keys",
+        "order of keys at any depth",
         "a default spelt out",
     ],
 )

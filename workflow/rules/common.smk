@@ -1,6 +1,5 @@
 # What all stages share: the checked config, the environment of their jobs, and what their inputs and parameters are.
 
-import json
 import os
 import re
 import sys
@@ -15,7 +14,7 @@ if not Path(ROOT, "pipeline_lib").is_dir():
     )
 sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
-from pipeline_lib import runner
+from pipeline_lib import artefacts, runner
 from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import load_config, parse_config
@@ -135,7 +134,10 @@ def tfds_python():
 def split_size(dataset, split):
     """Return the number of images in a split, once the dataset is indexed."""
     manifest = checkpoints.dataset.get(dataset=dataset).output.manifest
-    splits = json.loads(Path(manifest).read_text())["facts"]["splits"]
+    try:
+        splits = artefacts.read(Path(manifest).parent, "dataset", verify=False).facts["splits"]
+    except PipelineError as error:
+        raise WorkflowError(str(error))
     if split not in splits:
         raise WorkflowError(f"dataset '{dataset}' has no split '{split}'; it has {', '.join(sorted(splits))}")
     return splits[split]
@@ -239,11 +241,6 @@ def heads_argument(wildcards):
     """Return the stages' argument that names the head of each seed."""
     folder = f"{RESULTS}/heads/{wildcards.backbone}/{wildcards.variant}"
     return " ".join(f"{seed}={folder}/seed{seed}" for seed in CONFIG.seeds)
-
-
-def ablation_evaluations(backbone):
-    """Return the spec of evaluating all ablations on a set, as a function of the wildcards."""
-    return lambda wildcards: spec(specs.ablation_evaluations_spec, backbone, wildcards.dataset, wildcards.split)
 
 
 def plot_code(plot):

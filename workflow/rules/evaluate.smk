@@ -66,37 +66,39 @@ rule evaluate:
         "--heads {params.heads} {params.upstream} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
-for BACKBONE in CONFIG.ablations.backbones if CONFIG.ablations else []:
+if CONFIG.ablations:
 
-    rule:
-        name:
-            f"evaluate_ablations_{BACKBONE}"
+    rule evaluate_ablations:
         input:
-            eval=f"<results>/features/{BACKBONE}/{{dataset}}/{{split}}/eval/cache/manifest.json",
-            crop=f"<results>/features/{BACKBONE}/{{dataset}}/{{split}}/centre_crop/cache/manifest.json",
-            baselines=f"<results>/evaluation/{BACKBONE}/baselines/{{dataset}}/{{split}}/manifest.json",
+            eval="<results>/features/{backbone}/{dataset}/{split}/eval/cache/manifest.json",
+            crop="<results>/features/{backbone}/{dataset}/{split}/centre_crop/cache/manifest.json",
+            baselines="<results>/evaluation/{backbone}/baselines/{dataset}/{split}/manifest.json",
             heads=expand(
-                f"<results>/heads/{BACKBONE}/{{variant}}/seed{{seed}}/manifest.json",
+                "<results>/heads/{{backbone}}/{variant}/seed{seed}/manifest.json",
                 variant=CONFIG.ablations.variants,
                 seed=CONFIG.seeds,
             ),
         output:
             expand(
-                f"<results>/evaluation/{BACKBONE}/heads/{{variant}}/{{{{dataset}}}}/{{{{split}}}}/{{file}}",
+                "<results>/evaluation/{{backbone}}/heads/{variant}/{{dataset}}/{{split}}/{file}",
                 variant=CONFIG.ablations.variants,
                 file=["manifest.json", "metrics.csv", "scores.parquet"],
             ),
         log:
-            f"<logs>/evaluation/{BACKBONE}/ablations/{{dataset}}/{{split}}.log",
+            "<logs>/evaluation/{backbone}/ablations/{dataset}/{split}.log",
         benchmark:
-            f"<benchmarks>/evaluation/{BACKBONE}/ablations/{{dataset}}/{{split}}.tsv"
+            "<benchmarks>/evaluation/{backbone}/ablations/{dataset}/{split}.tsv"
+        wildcard_constraints:
+            backbone=names_pattern(CONFIG.ablations.backbones),
         conda:
             "../../envs/pipeline.yaml"
         resources:
             mem_mb=larger_each_attempt(16_000),
             runtime=larger_each_attempt(4 * 60),
         params:
-            spec=ablation_evaluations(BACKBONE),
+            spec=lambda wildcards: spec(
+                specs.ablation_evaluations_spec, wildcards.backbone, wildcards.dataset, wildcards.split
+            ),
             code=code_digest("pipeline_lib.stages.evaluate_ablations"),
             heads=lambda wildcards, input: Path(input.heads[0]).parents[2],
             evaluations=lambda wildcards, output: Path(output[0]).parents[3],

@@ -61,44 +61,44 @@ rule head:
         "{params.task_loss} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
 
 
-ABLATION_HEADS = {
-    (backbone, view): [f"{variant}/seed{seed}" for variant in variants for seed in CONFIG.seeds]
-    for backbone in (CONFIG.ablations.backbones if CONFIG.ablations else [])
-    for view, variants in CONFIG.ablation_views().items()
-}
-
-
-for BACKBONE, VIEW in ABLATION_HEADS:
+for VIEW, ABLATIONS in CONFIG.ablation_views().items():
 
     rule:
         name:
-            f"ablation_heads_{BACKBONE}_{VIEW}"
+            f"ablation_heads_{VIEW}"
         input:
-            cache=f"<results>/features/{BACKBONE}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{VIEW}/cache/manifest.json",
-            task_loss=task_loss_of(BACKBONE, CONFIG.ablation_views()[VIEW][0]),
+            cache=f"<results>/features/{{backbone}}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{VIEW}/cache/manifest.json",
+            task_loss=lambda wildcards, variant=ABLATIONS[0]: task_loss_of(wildcards.backbone, variant),
         output:
-            manifests=expand(f"<results>/heads/{BACKBONE}/{{head}}/manifest.json", head=ABLATION_HEADS[BACKBONE, VIEW]),
+            manifests=expand(
+                "<results>/heads/{{backbone}}/{variant}/seed{seed}/manifest.json",
+                variant=ABLATIONS,
+                seed=CONFIG.seeds,
+            ),
             others=expand(
-                f"<results>/heads/{BACKBONE}/{{head}}/{{file}}",
-                head=ABLATION_HEADS[BACKBONE, VIEW],
+                "<results>/heads/{{backbone}}/{variant}/seed{seed}/{file}",
+                variant=ABLATIONS,
+                seed=CONFIG.seeds,
                 file=["head.safetensors", "curve.jsonl"],
             ),
         log:
-            f"<logs>/heads/{BACKBONE}/ablations_{VIEW}.log",
+            f"<logs>/heads/{{backbone}}/ablations_{VIEW}.log",
         benchmark:
-            f"<benchmarks>/heads/{BACKBONE}/ablations_{VIEW}.tsv"
+            f"<benchmarks>/heads/{{backbone}}/ablations_{VIEW}.tsv"
+        wildcard_constraints:
+            backbone=names_pattern(CONFIG.ablations.backbones),
         conda:
             "../../envs/pipeline.yaml"
-        threads: CONFIG.training_of(CONFIG.ablation_views()[VIEW][0]).threads
+        threads: CONFIG.training_of(ABLATIONS[0]).threads
         resources:
-            gpu=gpu(CONFIG.training_of(CONFIG.ablation_views()[VIEW][0]).device),
+            gpu=gpu(CONFIG.training_of(ABLATIONS[0]).device),
             mem_mb=larger_each_attempt(32_000),
             runtime=larger_each_attempt(24 * 60),
         params:
-            spec=spec(specs.ablation_heads_spec, BACKBONE, VIEW),
+            spec=lambda wildcards, view=VIEW: spec(specs.ablation_heads_spec, wildcards.backbone, view),
             code=code_digest("pipeline_lib.stages.ablation_heads"),
             heads=lambda wildcards, output: Path(output.manifests[0]).parents[2],
-            task_loss=task_loss_argument(BACKBONE, CONFIG.ablation_views()[VIEW][0]),
+            task_loss=lambda wildcards, variant=ABLATIONS[0]: task_loss_argument(wildcards.backbone, variant),
         shell:
             "python -m pipeline_lib ablation_heads --spec {params.spec:q} "
             "--features $(dirname $(dirname {input.cache:q})) {params.task_loss} --output {params.heads:q} 2>&1 | tee {log:q}"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from records import forget_the_future, is_linked, link_read_only, link_records, mark_replaced, named_output
 
+from pipeline_lib.artefacts import RUN_LOCK
 from pipeline_lib.errors import PipelineError
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -63,7 +64,7 @@ def _hold(results: Path, until_the_end: bool) -> bool:
     """
     try:
         results.mkdir(parents=True, exist_ok=True)
-        lock = os.open(results / ".running.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(results / RUN_LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
         return True  # `check_writable` says so once there is something to write
     try:

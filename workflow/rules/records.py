@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.artefacts import MANIFEST, canonical_json, file_digest
+from pipeline_lib import artefacts
+from pipeline_lib.artefacts import MANIFEST, RUN_LOCK, Manifest, canonical_json, file_digest
+from pipeline_lib.errors import ArtefactError
 
 RECORDS = "records"
 UNKNOWN = "unknown: no record says how this was made"
@@ -111,18 +113,17 @@ def forget_the_future(directory: Path, results: Path) -> None:
 
 def describes(record: dict[str, Any], directory: Path, output: Path) -> bool:
     """Return whether the artefact of a manifest is the one that a record describes: its spec, its inputs."""
-    try:
-        manifest = json.loads((directory / output).read_text(encoding="utf-8"))
-        spec, inputs, stage = manifest["spec"], manifest["inputs"], manifest["stage"]
-    except (OSError, ValueError, KeyError, TypeError):
+    manifest = _manifest((directory / output).parent)
+    if manifest is None:
         return False
-    if stage not in _OTHER_PARAMETERS and canonical_json(spec) not in _text(record.get("params") or []):
+    recorded = _text(record.get("params") or [])
+    if manifest.stage not in _OTHER_PARAMETERS and canonical_json(manifest.spec) not in recorded:
         return False
     sources = [directory / path for path in record.get("input") or []]
     if not all(path.is_file() for path in sources):
         return True  # what is missing will be made, and then Snakemake compares
     manifests = {path.with_name(MANIFEST) for path in sources}
-    return set(inputs.values()) <= {file_digest(path) for path in manifests if path.is_file()}
+    return set(manifest.inputs.values()) <= {file_digest(path) for path in manifests if path.is_file()}
 
 
 def _take_over(link: Path, records: Path, results: Path) -> None:
@@ -130,7 +131,7 @@ def _take_over(link: Path, records: Path, results: Path) -> None:
     if link.is_symlink():
         for path, output in _recorded(link.resolve()):
             target = records / path.relative_to(link.resolve())
-            if output.is_relative_to(results) and not target.exists():
+            if output.is_relative_to(results) and not _is_of_another_world(output, results) and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
         link.unlink()
@@ -143,6 +144,11 @@ def _take_over(link: Path, records: Path, results: Path) -> None:
         shutil.rmtree(link)
 
 
+def _is_of_another_world(output: Path, results: Path) -> bool:
+    """Return whether an output below these results is one of other results that lie in them."""
+    return any((folder / RUN_LOCK).exists() for folder in output.parents if results in folder.parents)
+
+
 def _restore_times(directory: Path, records: Path) -> None:
     """Give large outputs the time at which they were made, where they are what was recorded.
 
@@ -152,24 +158,32 @@ def _restore_times(directory: Path, records: Path) -> None:
         try:
             if (directory / output).stat().st_size <= _COMPARED_BYTES:
                 continue
-            manifest = json.loads((directory / output).with_name(MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except OSError:
+            continue
+        manifest = _manifest((directory / output).parent)
+        if manifest is None:
             continue
         record = _read(path) or {}
         if output.name == MANIFEST:
             known = describes(record, directory, output)
         else:
-            known = manifest["files"].get(output.name, {}).get("xxh3_128") == file_digest(directory / output)
+            known = manifest.files.get(output.name, {}).get("xxh3_128") == file_digest(directory / output)
         if known and record.get("endtime"):
             os.utime(directory / output, (record["endtime"], record["endtime"]))
 
 
 def _outputs(results: Path) -> Iterator[Path]:
-    """Yield the files that look like outputs of jobs: not logs, and of an artefact not what lies in its folders."""
+    """Yield the files that look like outputs of jobs: not logs, nor other results that lie in these.
+
+    Of an artefact not what lies in its folders.
+    """
     for folder, subfolders, files in os.walk(results):
         at_top = Path(folder) == results
         if at_top:
             subfolders[:] = [name for name in subfolders if name not in _NO_OUTPUTS]
+        elif RUN_LOCK in files:
+            subfolders.clear()
+            continue
         elif MANIFEST in files:
             subfolders.clear()
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -214,6 +228,14 @@ def _text(parameters: list[str]) -> str:
             continue
         texts.extend(map(str, value) if isinstance(value, (list, tuple)) else [str(value)])
     return "\n".join(texts)
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of an artefact, or None where it is missing or damaged."""
+    try:
+        return artefacts.read(folder, artefacts.stage_of(folder), verify=False)
+    except (OSError, ArtefactError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
