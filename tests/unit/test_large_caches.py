@@ -209,7 +209,7 @@ def test_tasks_side_by_side_all_compute_products_in_one_thread_each(
 
         sums_of(np.ones((3, 2), np.float16))
         time.sleep(seconds)  # others begin and end meanwhile
-        # NumPy's own. faiss, which another test may have loaded, brings one on OpenMP, whose limit is each thread's own.
+        # NumPy's own. faiss, which another test may have loaded, brings one on OpenMP: its limit is each thread's own.
         libraries = ThreadpoolController().select(user_api="blas").lib_controllers
         return max(library.num_threads for library in libraries if library.threading_layer != "openmp")
 
