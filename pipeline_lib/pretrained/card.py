@@ -50,15 +50,10 @@ def _library(backbone: BackboneConfig) -> list[str]:
     return [] if backbone.options.get("kind") == "custom" else ["timm"]
 
 
-def _is_on_hub(backbone: BackboneConfig) -> bool:
-    """Return whether timm gets the weights from a hub, so that `load` finds a backbone that isn't included."""
-    return backbone.options.get("kind") == "timm" and not backbone.options.get("checkpoint")
-
-
 def _base_model(backbone: BackboneConfig) -> str | None:
     """Return the repository of timm that the backbone comes from, where its name says which weights these are."""
     model = backbone.options.get("model")
-    return f"timm/{model}" if _is_on_hub(backbone) and "." in model and ":" not in model else None
+    return f"timm/{model}" if backbone.is_on_hub and "." in model and ":" not in model else None
 
 
 def _results(
@@ -96,7 +91,7 @@ def _value(
 
 def _introduction(backbone: BackboneConfig, heads: HeadsConfig) -> str:
     _, height, width = backbone.data_config.input_size
-    finds_backbone = backbone.included or _is_on_hub(backbone)
+    finds_backbone = backbone.included or backbone.is_on_hub
     needed = "" if finds_backbone and backbone.options.get("kind") != "custom" else ", backbone=..."
     seeds = ", ".join(map(str, heads.seeds))
     several = (

@@ -56,6 +56,11 @@ class BackboneConfig(Section):
     weights_sha256: str = Field(description="SHA-256 of the weights that the heads were trained on.")
     included: bool = Field(description="Whether model.safetensors holds them.")
 
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether timm gets the weights from a hub, so that `load` finds a backbone that isn't included."""
+        return self.options.get("kind") == "timm" and not self.options.get("checkpoint")
+
 
 class HeadsConfig(Section):
     """The uncertainty heads, one per seed."""

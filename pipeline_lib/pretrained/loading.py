@@ -184,7 +184,7 @@ def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> En
         raise PipelineError(f"{directory}: backbone.options: {describe(error, kind.Options)}") from None
     if has_weights:
         return kind.build(options, config.backbone.num_classes)
-    if section["kind"] != "timm" or options.checkpoint is not None:
+    if not config.backbone.is_on_hub:
         raise PipelineError(
             f"{directory}: holds heads alone, and their backbone '{config.backbone.name}' is on no hub (its weights "
             f"have the SHA-256 {config.backbone.weights_sha256[:16]}...); pass it as load(..., backbone=...) "

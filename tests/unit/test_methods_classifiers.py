@@ -60,13 +60,7 @@ def cross_entropy_literally(logits: list[float], label: int) -> float:
     return math.log(sum(math.exp(logit - largest) for logit in logits)) + largest - logits[label]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other cost more than these small networks take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Every method

@@ -27,13 +27,7 @@ NETWORKS = {"test_resnet": {}, "test_vit": {"img_size": 32}}
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    # Everything here is tiny: threads would only wait for one another.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(*shape: int, seed: int = 0) -> torch.Tensor:

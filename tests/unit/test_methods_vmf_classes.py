@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from types import ModuleType
 
 import mpmath
@@ -21,13 +20,7 @@ from pipeline_lib.methods.von_mises_fisher import log_normaliser, sample
 CLASSES = 5
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The tensors are so small that threads would only wait for each other, the longer the busier the machine is."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def log_normaliser_by_definition(dim: int, kappa: mpmath.mpf) -> mpmath.mpf:

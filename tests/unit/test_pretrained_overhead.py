@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,6 @@ from pipeline_lib.pretrained.checkpoint import CARD
 from pipeline_lib.pretrained.model import TimmRepresentation
 from pipeline_lib.pretrained.overhead import measure, write_into_card
 from tests.unit import pretrained_world
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine would be timed too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_papers_head_adds_less_than_two_percent_to_vit_small_at_224_px(one_thread: None) -> None:
