@@ -62,7 +62,7 @@ class TrainingRun:
         heads = [UncertaintyHead(dim, training.hidden, seed, training.initialisation) for seed in seeds]
         self._stack = HeadStack(heads, training.batch_size, getattr(torch, training.precision), device)
         self._optimizer = _optimizer(training, self._stack.parameters)
-        self._loss_function = loss_of(training)
+        self._loss = loss_of(training)
         self._on_episode = on_episode
         self._curve: list[EpisodeRecord] = []
         self._loss_sum, self._accuracy_sum = torch.zeros((2, len(seeds)), device=device)
@@ -78,14 +78,13 @@ class TrainingRun:
         rate = learning_rate(episode, self._episodes, self._training)
         self._optimizer.param_groups[0]["lr"] = rate
 
-        logits = self._stack.forward(embedding).requires_grad_()
+        logits = self._stack.forward(embedding)
         uncertainty = functional.softplus(logits)
-        loss = self._loss_function(uncertainty, task_loss)
-        (gradient,) = torch.autograd.grad(loss.sum(), logits)
-        self._stack.backward(gradient)
+        gradient = self._loss.gradient(uncertainty, task_loss)
+        self._stack.backward(gradient * torch.sigmoid(logits))  # the softplus has the slope sigmoid(z)
         self._optimizer.step()
 
-        self._loss_sum += loss.detach()
+        self._loss_sum += self._loss.value(uncertainty, task_loss)
         self._accuracy_sum += order_accuracy(uncertainty, task_loss)
         self._steps_in_episode += 1
         self._images += embedding.shape[1]

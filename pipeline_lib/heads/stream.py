@@ -42,9 +42,9 @@ class FeatureRows(Protocol):
 
 @dataclass(frozen=True)
 class ShuffledBuffer:
-    """A whole number of batches in memory; overwritten when the one after the next is asked for."""
+    """A whole number of batches in memory."""
 
-    embedding: np.ndarray  # [n, dim], as stored
+    segments: list[np.ndarray]  # of the embeddings, as they were read: [n_i, dim] each, n rows together
     task_loss: np.ndarray  # [n] float32
     orders: np.ndarray  # [S, n] int64: for each head, the rows of the buffer in the order of its batches
 
@@ -68,7 +68,8 @@ def shuffled_buffers(
 ) -> Iterator[ShuffledBuffer]:
     """Yield buffers of shuffled rows; a background thread fills the next while one is used.
 
-    Two buffers of `shuffle_buffer` rows, rounded down to whole batches (at least one), are held at a time.
+    A buffer has `shuffle_buffer` rows, rounded down to whole batches (at least one). Who uses a buffer copies its
+    segments and clears the list, so that the rows of no more than two buffers are in memory.
     Training epoch e reads cached epoch `e % rows.epochs`. Close the iterator to stop the thread early.
 
     Raises `PipelineError` when there are fewer rows than a batch, `NotFiniteError` for a value that is not finite;
@@ -78,27 +79,22 @@ def shuffled_buffers(
     capacity = min(max(1, shuffle_buffer // batch_size) * batch_size, usable)
     segments = _segments(rows.rows, epochs, shuffle_rows)
     stopping = threading.Event()
-    dtype = rows.read("embedding", 0, 0, 1).dtype
-    storage = [
-        (np.empty((capacity, rows.dim), dtype), np.empty(capacity, np.float32))
-        for _ in range(min(2, -(-usable // capacity)))
-    ]
     waiting: list[tuple[int, int, int]] = []  # the rest of a segment that the last buffer had no room for
 
     def fill(number: int, count: int) -> ShuffledBuffer:
-        embedding, task_loss = (array[:count] for array in storage[number % 2])
+        embeddings: list[np.ndarray] = []
+        task_losses: list[np.ndarray] = []
         filled = 0
         while filled < count and not stopping.is_set():
             epoch, start, stop = waiting.pop() if waiting else next(segments)
             taken = min(stop - start, count - filled)
             if start + taken < stop:
                 waiting.append((epoch, start + taken, stop))
-            place = slice(filled, filled + taken)
-            embedding[place] = _read_finite(rows, "embedding", epoch % rows.epochs, start, start + taken)
-            task_loss[place] = _read_finite(rows, "task_loss", epoch % rows.epochs, start, start + taken)
+            embeddings.append(_read_finite(rows, "embedding", epoch % rows.epochs, start, start + taken))
+            task_losses.append(_read_finite(rows, "task_loss", epoch % rows.epochs, start, start + taken))
             filled += taken
         orders = np.stack([np.random.default_rng([_HEAD_STREAM, seed, number]).permutation(count) for seed in seeds])
-        return ShuffledBuffer(embedding, task_loss, orders)
+        return ShuffledBuffer(embeddings, np.concatenate(task_losses), orders)
 
     counts = [min(capacity, usable - start) for start in range(0, usable, capacity)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feature-reader") as reader:

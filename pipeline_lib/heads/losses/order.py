@@ -36,6 +36,18 @@ def order_loss(uncertainty: Tensor, task_loss: Tensor, margin: float = 0.1, leew
     return functional.margin_ranking_loss(first, second, order, margin=margin, reduction="none").mean(-1)
 
 
+def order_loss_gradient(uncertainty: Tensor, task_loss: Tensor, margin: float = 0.1, leeway: float = 0.0) -> Tensor:
+    """Return dL/du of `order_loss`, in the shape of `uncertainty`: -s / pairs for u1, s / pairs for u2, or 0.
+
+    Zero for both images of a pair that is ordered by at least the margin: they have nothing to teach. Parameters as
+    in `order_loss`. Written out, because autograd takes 0.3 ms for it, a tenth of a step of one head in bfloat16.
+    """
+    first, second = _pairs(uncertainty)
+    order = pair_order(*_pairs(task_loss), leeway)
+    slope = (order * (first - second) <= margin) * order / first.shape[-1]
+    return torch.stack([-slope, slope], -1).flatten(-2)
+
+
 def pair_order(first: Tensor, second: Tensor, leeway: float = 0.0) -> Tensor:
     """Return +1 where the first task loss is larger, else -1, also where both are equal (eq. 4).
 

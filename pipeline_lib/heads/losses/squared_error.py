@@ -20,3 +20,8 @@ def squared_error_loss(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
     [S] (or a scalar): a pure function that gradients flow through to `uncertainty`.
     """
     return (uncertainty - task_loss).square().mean(-1)
+
+
+def squared_error_gradient(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
+    """Return dL/du = 2 (u - l) / B of `squared_error_loss`, in the shape of `uncertainty`."""
+    return (uncertainty - task_loss) * (2 / uncertainty.shape[-1])
