@@ -93,7 +93,10 @@ class Products:
                 hidden = torch.matmul(below, weight.mT, out=self._hidden[layer])
                 functional.leaky_relu_(hidden.add_(bias.unsqueeze(-2)), NEGATIVE_SLOPE)
             self._inputs.append(hidden)
-        torch.matmul(self._inputs[-1], last_weight.mT, out=output)
+        if self._alone:
+            torch.mv(self._inputs[-1], last_weight[0], out=output[:, 0])  # twice as fast as a product with one column
+        else:
+            torch.matmul(self._inputs[-1], last_weight.mT, out=output)
         output.add_(last_bias.unsqueeze(-2))
 
     def backward(self, gradient: Tensor) -> None:
@@ -115,14 +118,16 @@ class Products:
                 gradient = below
 
     def _rows_with_gradient(self, gradient: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the rows of dL/dz [B, 1] that are not zero, filled up with zeros to a whole number of steps, and
-        those rows of the layers' inputs; all rows, where most are not zero."""
+        """Return the rows of dL/dz [B, 1] that are not zero, and those of the layers' inputs.
+
+        Zeros fill up the last step. All rows are returned where most have a gradient.
+        """
         rows = gradient.squeeze(-1).nonzero().squeeze(-1)
         step = max(1, int(len(gradient) * _STEP))
         count = -(-len(rows) // step) * step
         if count > len(gradient) * _LIMIT:
             return gradient, self._inputs
-        picked = functional.pad(rows, (0, count - len(rows)))
+        picked = torch.cat([rows, rows[:1].expand(count - len(rows))])
         some = gradient.index_select(0, picked)
         some[len(rows) :] = 0
         pairs = zip(self._inputs, self._workspace.inputs, strict=True)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pipeline_lib.errors import PipelineError
 from pipeline_lib.heads import numpy_head
+from pipeline_lib.heads import products as products_module
 from pipeline_lib.heads import stack as stack_module
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.heads.stack import HeadStack
@@ -81,6 +82,55 @@ def test_the_stacks_products_are_those_of_its_heads_by_autograd(hidden, shared, 
             ]
         )
         torch.testing.assert_close(stack.parameters.grad, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("with_gradient", [0, 1, 20, 39, 64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_rows_without_gradient_take_no_part_in_the_backward_pass(with_gradient, dtype):
+    """What a row without gradient holds makes no difference, and the others' gradient is that of them alone."""
+    head = UncertaintyHead(8, (6, 5), seed=2).double()
+    generator = torch.Generator().manual_seed(with_gradient)
+    embedding = torch.randn(64, 8, generator=generator).to(dtype)
+    rows = torch.randperm(64, generator=generator)[:with_gradient]
+    gradient = torch.zeros(1, 64, dtype=torch.float64)
+    gradient[0, rows] = torch.randn(with_gradient, dtype=torch.float64, generator=generator)
+
+    stack = HeadStack([head], 64, dtype, CPU)
+    logits = stack.forward(embedding)
+    stack.backward(gradient)
+    found = stack.parameters.grad.clone()
+    alone = head(embedding[rows].double()).expm1().log()  # undoes the softplus
+    alone.backward(gradient[0, rows])
+    expected = torch.cat([parameter.grad.flatten() for parameter in head.parameters()])
+    exact = {"rtol": 1e-6, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 0.1, "atol": 0.05}
+    torch.testing.assert_close(logits[0, rows], alone.detach(), **exact)
+    torch.testing.assert_close(found, expected, **exact)
+
+    if with_gradient < 64 * 7 / 8:  # else all rows are multiplied, by zero
+        others = torch.ones(64, dtype=torch.bool).index_fill(0, rows, False)
+        stack.forward(embedding.masked_fill(others[:, None], torch.nan))
+        stack.backward(gradient)
+        torch.testing.assert_close(stack.parameters.grad, found, rtol=0, atol=0)
+
+
+def test_the_fused_product_is_product_bias_and_leaky_relu(monkeypatch):
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no product in bfloat16")
+    generator = torch.Generator().manual_seed(3)
+    embedding = torch.randn(2, 32, 40, generator=generator).bfloat16()
+    gradient = torch.randn(2, 32, generator=generator)
+    passes = []
+    for fused in (True, False):
+        if not fused:
+            monkeypatch.setattr(products_module, "_has_fused_product", lambda weight: False)
+        stack = HeadStack([UncertaintyHead(40, (24, 16), seed) for seed in (1, 2)], 32, torch.bfloat16, CPU)
+        logits = stack.forward(embedding)
+        stack.backward(gradient)
+        passes.append((logits, stack.parameters.grad))
+    (logits, found), (expected_logits, expected) = passes
+    assert not torch.equal(logits, expected_logits)  # one rounding per layer instead of three
+    torch.testing.assert_close(logits, expected_logits, rtol=0.02, atol=0.02)
+    assert functional.cosine_similarity(found, expected, dim=0) > 0.999
 
 
 def test_the_stacks_gradient_passes_gradcheck():

@@ -18,7 +18,8 @@ def batches_of(rows, seeds, epochs=1, batch_size=4, shuffle_rows=3, shuffle_buff
     """Return the task losses (numbers of the rows) of every batch, [batches, S, B]."""
     batches = []
     for buffer in shuffled_buffers(rows, epochs, batch_size, shuffle_rows, shuffle_buffer, seeds):
-        assert buffer.embedding.shape[1] == rows.dim
+        assert sum(len(segment) for segment in buffer.segments) == len(buffer.task_loss)
+        assert {segment.shape[1] for segment in buffer.segments} == {rows.dim}
         shuffled = buffer.task_loss[buffer.orders]
         batches += np.split(shuffled, shuffled.shape[1] // batch_size, axis=1)
     return np.stack(batches)
@@ -52,7 +53,8 @@ def test_each_row_of_each_epoch_is_used_once_but_for_the_last_batch(
 def test_embedding_and_task_loss_stay_together():
     cached = numbered_rows(30, 2)
     for buffer in shuffled_buffers(cached, 2, 4, 7, 16, [1]):
-        np.testing.assert_array_equal(buffer.embedding[:, 0] * 30 + buffer.embedding[:, 1], buffer.task_loss)
+        embedding = np.concatenate(buffer.segments)
+        np.testing.assert_array_equal(embedding[:, 0] * 30 + embedding[:, 1], buffer.task_loss)
 
 
 @given(st.lists(st.integers(1, 20), max_size=5))

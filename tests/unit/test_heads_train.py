@@ -38,12 +38,13 @@ def train_plainly(rows: CachedRows, training, seed: int) -> dict[str, np.ndarray
     for buffer in shuffled_buffers(
         rows, rows.epochs, training.batch_size, training.shuffle_rows, training.shuffle_buffer, [seed]
     ):
+        embedding = torch.from_numpy(np.concatenate(buffer.segments)).float()
         for batch in np.split(buffer.orders[0], len(buffer.orders[0]) // training.batch_size):
             cosine = (1 + math.cos(math.pi * (images // training.episode_samples) / episodes)) / 2
             final = training.final_learning_rate
             optimizer.param_groups[0]["lr"] = final + (peak_learning_rate(training) - final) * cosine
             optimizer.zero_grad()
-            uncertainty = head(torch.from_numpy(buffer.embedding[batch]).float())
+            uncertainty = head(embedding[batch])
             order_loss(uncertainty, torch.from_numpy(buffer.task_loss[batch])).backward()
             optimizer.step()
             images += training.batch_size

@@ -44,7 +44,7 @@ def order_loss_gradient(uncertainty: Tensor, task_loss: Tensor, margin: float = 
     """
     first, second = _pairs(uncertainty)
     order = pair_order(*_pairs(task_loss), leeway)
-    slope = (order * (first - second) <= margin) * order / first.shape[-1]
+    slope = (order * (first - second) < margin) * order / first.shape[-1]
     return torch.stack([-slope, slope], -1).flatten(-2)
 
 

@@ -22,9 +22,9 @@ class Loss(NamedTuple):
 
 def loss_of(training: Training) -> Loss:
     """Return the loss that a recipe names."""
-    match training.loss:
-        case "order":
-            options = {"margin": training.margin, "leeway": training.leeway}
-            return Loss(functools.partial(order_loss, **options), functools.partial(order_loss_gradient, **options))
-        case "squared_error":
-            return Loss(squared_error_loss, squared_error_gradient)
+    if training.loss == "squared_error":
+        return Loss(squared_error_loss, squared_error_gradient)
+    return Loss(
+        functools.partial(order_loss, margin=training.margin, leeway=training.leeway),
+        functools.partial(order_loss_gradient, margin=training.margin, leeway=training.leeway),
+    )
