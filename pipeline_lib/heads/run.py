@@ -80,11 +80,11 @@ class TrainingRun:
 
         logits = self._stack.forward(embedding)
         uncertainty = functional.softplus(logits)
-        gradient = self._loss.gradient(uncertainty, task_loss)
+        loss, gradient = self._loss(uncertainty, task_loss)
         self._stack.backward(gradient * torch.sigmoid(logits))  # the softplus has the slope sigmoid(z)
         self._optimizer.step()
 
-        self._loss_sum += self._loss.value(uncertainty, task_loss)
+        self._loss_sum += loss
         self._accuracy_sum += order_accuracy(uncertainty, task_loss)
         self._steps_in_episode += 1
         self._images += embedding.shape[1]

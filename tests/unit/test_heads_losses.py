@@ -73,11 +73,11 @@ def test_squared_error_by_hand():
 def test_every_loss_takes_shared_task_losses_and_keeps_heads_apart(name):
     loss = loss_of(Training(loss=name))
     uncertainty, task_loss = torch.rand(3, 10), torch.rand(10)
-    for function in loss:
-        together = function(uncertainty, task_loss)
-        assert len(together) == 3
-        for head in range(3):
-            torch.testing.assert_close(together[head], function(uncertainty[head], task_loss))
+    together = loss(uncertainty, task_loss)
+    for head in range(3):
+        for value, alone in zip(together, loss(uncertainty[head], task_loss), strict=True):
+            assert len(value) == 3
+            torch.testing.assert_close(value[head], alone)
 
 
 @pytest.mark.parametrize("name", LOSS_NAMES)
@@ -87,25 +87,26 @@ def test_gradients_are_those_of_autograd_and_of_finite_differences(name, leeway)
     uncertainty = torch.rand(2, 200, dtype=torch.float64, generator=generator).requires_grad_()
     task_loss = torch.rand(2, 200, dtype=torch.float64, generator=generator)
     loss = loss_of(Training(loss=name, leeway=leeway))
-    assert torch.autograd.gradcheck(lambda u: loss.value(u, task_loss), (uncertainty,))
-    (expected,) = torch.autograd.grad(loss.value(uncertainty, task_loss).sum(), uncertainty)
-    torch.testing.assert_close(loss.gradient(uncertainty.detach(), task_loss), expected)
+    assert torch.autograd.gradcheck(lambda u: loss(u, task_loss)[0], (uncertainty,))
+    value, gradient = loss(uncertainty, task_loss)
+    (expected,) = torch.autograd.grad(value.sum(), uncertainty)
+    torch.testing.assert_close(gradient.detach(), expected)
 
 
 def test_a_pair_at_exactly_its_margin_has_autograds_gradient_which_is_none():
     uncertainty, task_loss = torch.tensor([0.5, 0.5], requires_grad=True), torch.tensor([2.0, 1.0])
     loss = loss_of(Training(margin=0))
-    (expected,) = torch.autograd.grad(loss.value(uncertainty, task_loss), uncertainty)
-    assert expected.tolist() == [0, 0]
-    assert torch.equal(loss.gradient(uncertainty.detach(), task_loss), expected)
+    value, gradient = loss(uncertainty, task_loss)
+    (expected,) = torch.autograd.grad(value, uncertainty)
+    assert expected.tolist() == gradient.tolist() == [0, 0]
 
 
 def test_margin_and_leeway_come_from_the_recipe():
     uncertainty, task_loss = torch.tensor([0.5, 0.5]), torch.tensor([2.0, 1.0])
-    assert loss_of(Training(margin=0.4)).value(uncertainty, task_loss).item() == pytest.approx(0.4)
+    assert loss_of(Training(margin=0.4))(uncertainty, task_loss)[0].item() == pytest.approx(0.4)
     uncertainty = torch.tensor([1.0, 0.0])
-    assert loss_of(Training(leeway=0.5)).value(uncertainty, task_loss).item() == 0
-    assert loss_of(Training(leeway=2)).value(uncertainty, task_loss).item() == pytest.approx(0.1)
+    assert loss_of(Training(leeway=0.5))(uncertainty, task_loss)[0].item() == 0
+    assert loss_of(Training(leeway=2))(uncertainty, task_loss)[0].item() == pytest.approx(0.1)
 
 
 def test_order_accuracy_leaves_out_ties_of_the_task_loss():

@@ -19,9 +19,10 @@ def squared_error_loss(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
     -------
     [S] (or a scalar): a pure function that gradients flow through to `uncertainty`.
     """
-    return (uncertainty - task_loss).square().mean(-1)
+    return squared_error_and_gradient(uncertainty, task_loss)[0]
 
 
-def squared_error_gradient(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
-    """Return dL/du = 2 (u - l) / B of `squared_error_loss`, in the shape of `uncertainty`."""
-    return (uncertainty - task_loss) * (2 / uncertainty.shape[-1])
+def squared_error_and_gradient(uncertainty: Tensor, task_loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `squared_error_loss` and its gradient dL/du = 2 (u - l) / B, in the shape of `uncertainty`."""
+    error = uncertainty - task_loss
+    return error.square().mean(-1), error * (2 / uncertainty.shape[-1])
