@@ -136,7 +136,9 @@ class _Block:
         self.epochs = range(*spec["epochs"])
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras
         self._arrays = _allocate(spec, backbone, extras)
-        self._pixels: list[Tensor] = []
+        # Made once: a new batch of photographs would be thousands of new pages each time.
+        shape = (spec["batch_size"], *backbone.data_config["input_size"])
+        self._pixels = torch.empty(shape, dtype=torch.uint8)
         self._rows: list[tuple[int, int, int]] = []
 
     def add(self, draws: Draws, row: int, position: int) -> None:
@@ -144,7 +146,7 @@ class _Block:
         for column, name in enumerate(self.view.extras):
             self._arrays[name][:, row] = draws.extras[:, column]
         for epoch, pixels in enumerate(draws.pixels):
-            self._pixels.append(pixels)
+            self._pixels[len(self._rows)] = pixels
             self._rows.append((epoch, row, position))
             if len(self._rows) == self._spec["batch_size"]:
                 self.run()
@@ -154,8 +156,8 @@ class _Block:
         if not self._rows:
             return
         spec, images, count = self._spec, self._images, len(self._rows)
-        padding = [self._pixels[-1]] * (spec["batch_size"] - count)
-        encoded = self._backbone.encode(torch.stack(self._pixels + padding))
+        self._pixels[count:] = self._pixels[count - 1]
+        encoded = self._backbone.encode(self._pixels)
         epoch, row, position = (list(column) for column in zip(*self._rows, strict=True))
         stored = encoded.embedding[:count].float().cpu().numpy().astype(spec["dtype"])
         values = {"embedding": stored, **self._scalars(encoded.logits[:count], epoch, row, position)}
@@ -171,7 +173,7 @@ class _Block:
                     "float32"
                 )
             self._arrays[name][epoch, row] = batch
-        self._pixels, self._rows = [], []
+        self._rows = []
         self._on_images(count)
 
     def _scalars(self, logits: Tensor, epoch: list[int], row: list[int], position: list[int]) -> dict[str, np.ndarray]:
