@@ -44,9 +44,8 @@ class Workspace:
     """
 
     def __init__(self, shape: tuple[int, ...], widths: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
-        self.inputs, self.gradients = (
-            [torch.empty((*shape, width), dtype=dtype, device=device) for width in widths] for _ in range(2)
-        )
+        self.inputs = [torch.empty((*shape, width), dtype=dtype, device=device) for width in widths]
+        self.gradients = [torch.empty_like(values) for values in self.inputs[1:]]
 
 
 class Products:
@@ -74,10 +73,10 @@ class Products:
         self._parameters, self._gradients, self._workspace = parameters, gradients, workspace
         self._alone = parameters.weights[0].ndim == 2
         self._fused = self._alone and _has_fused_product(parameters.weights[0])
+        # What other heads may not overwrite before the backward pass.
+        self._hidden = [torch.empty_like(values) for values in workspace.inputs[1:] if not self._fused]
         if self._fused:
             _keep_freed_memory()
-        hidden = [] if self._fused else workspace.inputs[1:]
-        self._hidden = [torch.empty_like(values) for values in hidden]  # must last until the backward pass
         self._inputs: list[Tensor] = []  # A_0, ..., A_{k-1} of the last forward pass
 
     def forward(self, embedding: Tensor, output: Tensor) -> None:
@@ -109,7 +108,7 @@ class Products:
             torch.matmul(gradient.mT, inputs[layer], out=self._gradients.weights[layer])
             torch.sum(gradient, -2, out=self._gradients.biases[layer])
             if layer > 0:
-                below = self._workspace.gradients[layer][..., :rows, :]
+                below = self._workspace.gradients[layer - 1][..., :rows, :]
                 torch.matmul(gradient, self._parameters.weights[layer], out=below)
                 # In place; a leaky ReLU's result has the sign of its input, which is all that its slope needs.
                 torch.ops.aten.leaky_relu_backward.grad_input(
