@@ -19,9 +19,21 @@ def loaded(loader: DataLoader[Any], advice: str = _ADVICE) -> Iterator[Any]:
     """
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        if not _tells_of_a_dead_worker(error, loader):
             raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise PipelineError(
-            f"a process that decodes images died ({str(error).splitlines()[0]}); if it ran out of memory, {advice}"
+            f"a process that decodes images died ({reason}); if it ran out of memory, {advice}"
         ) from None
+
+
+def _tells_of_a_dead_worker(error: Exception, loader: DataLoader[Any]) -> bool:
+    """Return whether an error is of a worker's end, and not one that a worker met and passed on.
+
+    A worker that dies while a tensor of it is being fetched leaves a broken socket, or none.
+    """
+    passed_on = "in DataLoader worker process" in str(error)
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error) and not passed_on
+    return loader.num_workers > 0 and not passed_on
