@@ -73,10 +73,10 @@ class Products:
         self._parameters, self._gradients, self._workspace = parameters, gradients, workspace
         self._alone = parameters.weights[0].ndim == 2
         self._fused = self._alone and _has_fused_product(parameters.weights[0])
-        # What other heads may not overwrite before the backward pass.
-        self._hidden = [torch.empty_like(values) for values in workspace.inputs[1:] if not self._fused]
         if self._fused:
             _keep_freed_memory()
+        # Not the workspace's: the other heads' forward passes come before this one's backward pass.
+        self._hidden = [] if self._fused else [torch.empty_like(values) for values in workspace.inputs[1:]]
         self._inputs: list[Tensor] = []  # A_0, ..., A_{k-1} of the last forward pass
 
     def forward(self, embedding: Tensor, output: Tensor) -> None:

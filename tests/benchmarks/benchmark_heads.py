@@ -142,19 +142,17 @@ def main() -> int:
         speeds = " / ".join(f"{statistics.median(speeds):,.0f}" for speeds in measured)
         print(f"heads {name}: {ratio:.2f} ({verdict}{speeds} of the bare products a second)", flush=True)
 
+    def run(precision: str, rows: MemoryRows, seeds: tuple[int, ...], bare: Callable[[], None]) -> Measured:
+        return measure(rows, precision, seeds, bare, arguments.bursts // len(seeds), arguments.threads)
+
     for precision in ("float32", "bfloat16"):
         dtype = getattr(torch, precision)
         bare, bare_from_float16 = bare_products(dtype, dtype), bare_products(dtype, torch.float16)
-
-        def run(rows: MemoryRows, seeds: tuple[int, ...], bare: Callable[[], None]) -> Measured:
-            bursts = arguments.bursts // len(seeds)
-            return measure(rows, precision, seeds, bare, bursts, arguments.threads)  # noqa: B023
-
-        one, stacked = run(learnable, SEEDS[:1], bare), run(learnable, SEEDS, bare)
+        one, stacked = run(precision, learnable, SEEDS[:1], bare), run(precision, learnable, SEEDS, bare)
         report(f"{precision}, one head / products", one, one.ratio, MINIMUM_TRAINER_SHARE)
-        worst = run(random, SEEDS[:1], bare)
+        worst = run(precision, random, SEEDS[:1], bare)
         report(f"{precision}, one head that can learn nothing / products", worst, worst.ratio, None)
-        same_input = run(learnable, SEEDS[:1], bare_from_float16)
+        same_input = run(precision, learnable, SEEDS[:1], bare_from_float16)
         report(f"{precision}, one head / products on float16 input", same_input, same_input.ratio, None)
         report(
             f"{precision}, five stacked / one by one", stacked, stacked.ratio / one.ratio, MINIMUM_STACK_GAIN[precision]

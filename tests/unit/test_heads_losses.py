@@ -73,11 +73,13 @@ def test_squared_error_by_hand():
 def test_every_loss_takes_shared_task_losses_and_keeps_heads_apart(name):
     loss = loss_of(Training(loss=name))
     uncertainty, task_loss = torch.rand(3, 10), torch.rand(10)
-    together = loss(uncertainty, task_loss)
+    value, gradient = loss(uncertainty, task_loss)
+    assert value.shape == (3,)
+    assert gradient.shape == (3, 10)
     for head in range(3):
-        for value, alone in zip(together, loss(uncertainty[head], task_loss), strict=True):
-            assert len(value) == 3
-            torch.testing.assert_close(value[head], alone)
+        alone, gradient_alone = loss(uncertainty[head], task_loss)
+        torch.testing.assert_close(value[head], alone)
+        torch.testing.assert_close(gradient[head], gradient_alone)
 
 
 @pytest.mark.parametrize("name", LOSS_NAMES)
