@@ -11,8 +11,8 @@ import importlib
 import os
 import sys
 
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.runner import end_with_runner
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.runner import end_with_runner
 
 # In the order of the data. A stage's module is imported only when it runs: torch alone takes seconds.
 STAGES = {

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 # A line of progress: "vit on birds, eval: 5,794 of 5,794 images, 312 images/s", or "... images (900 before), ...".
 _IMAGES = re.compile(r"(?P<what>.*?)(?P<done>[\d,]+) of [\d,]+ images(?: \((?P<before>[\d,]+) before\))?, ")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline_lib.arrays.neighbours import nearest_neighbours
 from pipeline_lib.arrays.read import Array, read_array
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
 
 _BLOCK_VALUES = 1 << 23

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.progress import Progress
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 
 _QUERY_ROWS = 2048
 _GALLERY_ROWS = 8192

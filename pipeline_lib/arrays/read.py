@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.errors import PipelineError, did_you_mean
+from pipeline_lib.core.errors import PipelineError, did_you_mean
 
 FORMATS = (".npy", ".npz", ".csv", ".parquet", ".hdf5")
 

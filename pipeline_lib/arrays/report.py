@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline_lib import __version__, artefacts
+from pipeline_lib import __version__
 from pipeline_lib.arrays.evaluation import evaluate, tidy_rows
 from pipeline_lib.arrays.figures import draw_figures
 from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.arrays.page import build_page
 from pipeline_lib.arrays.tables import build_tables
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
 from pipeline_lib.plots import style
 from pipeline_lib.tables import render

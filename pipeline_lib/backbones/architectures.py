@@ -11,7 +11,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from pipeline_lib.errors import did_you_mean, one_of
+from pipeline_lib.core.errors import did_you_mean, one_of
 
 _REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 _WEIGHTS = re.compile(r"""^\s*['"](\w+\.\w+)['"]\s*:""", re.MULTILINE)  # the keys of `generate_default_cfgs({...})`

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
 from pipeline_lib.backbones.base import Backbone, Encoder
 from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.weights import file_sha256, load_into
 from pipeline_lib.config import kinds
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.datasets.images import ImageDataset
 
 STAGE = "backbone"

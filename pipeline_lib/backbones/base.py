@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.methods.base import Method, require_linear_classifier
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

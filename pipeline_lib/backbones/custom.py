@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline_lib.config.section import Section
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config.section import Section
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import TimmEncoder

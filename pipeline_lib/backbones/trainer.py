@@ -16,11 +16,11 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView
-from pipeline_lib.device import choose_device
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.progress import Progress
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.trained import Options

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError
 
 _STATE = "state.pt"
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 # Where training scripts commonly put the weights inside a checkpoint.
 _NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")

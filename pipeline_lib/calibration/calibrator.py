@@ -14,9 +14,9 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from pipeline_lib.artefacts import writing_file
 from pipeline_lib.calibration.reliability import CalibrationScores, calibration_scores
-from pipeline_lib.errors import PipelineError, one_of
+from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.metrics.checks import require_no_nan
 
 Kind = Literal["isotonic", "logistic"]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.artefacts import Draft
 from pipeline_lib.calibration.calibrator import Calibrator
 from pipeline_lib.calibration.reliability import ReliabilityBins, calibration_scores, reliability_bins
 from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
 from pipeline_lib.calibration.simulation import simulate
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import Draft
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.scores import Scores
 

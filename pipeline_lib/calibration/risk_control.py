@@ -21,7 +21,7 @@ import math
 import numpy as np
 from scipy.stats import binom
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.metrics.checks import require_no_nan
 
 _STARTS = 5

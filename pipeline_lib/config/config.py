@@ -21,7 +21,7 @@ from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.section import Name, Section, Seeds
 from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
-from pipeline_lib.errors import did_you_mean, one_of
+from pipeline_lib.core.errors import did_you_mean, one_of
 
 
 class Upstream(Section):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline_lib.errors import did_you_mean, one_of
+from pipeline_lib.core.errors import did_you_mean, one_of
 
 _MOST_SHOWN = 80
 # What pydantic calls by the names of Python's types.

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import Section
-from pipeline_lib.errors import PipelineError, did_you_mean, one_of
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
 Family = Literal["datasets", "backbones", "methods"]
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]

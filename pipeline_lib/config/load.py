@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.faults import describe
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 
 def load_config(path: Path) -> Config:

@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.archive_members import Member, MemberOpener, check_format, list_members
 from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, digest_of_entries, index_class_folders
-from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 # macOS puts a folder of this name, without images, into the archives that it makes.
 _IGNORED_FOLDER = "__MACOSX"

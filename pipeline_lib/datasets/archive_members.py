@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name
-from pipeline_lib.errors import PipelineError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError, decode
-from pipeline_lib.errors import PipelineError
 
 if TYPE_CHECKING:
     import datasets

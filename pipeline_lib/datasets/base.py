@@ -25,7 +25,7 @@ from pydantic import Field
 
 from pipeline_lib.config.download import Download
 from pipeline_lib.config.section import Section
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

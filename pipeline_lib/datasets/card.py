@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import STAGE, ImageDataset
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.progress import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image

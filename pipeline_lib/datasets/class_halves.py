@@ -16,11 +16,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import split_rules
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import FolderName, index_class_folders
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
-from pipeline_lib.errors import PipelineError
 
 _NUMBERED = re.compile(r"(\d+)\.")
 

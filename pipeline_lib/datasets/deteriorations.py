@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.plain_views import EvaluationView, centre_crop, draw_generator
-from pipeline_lib.errors import PipelineError
 
 GREY = (128, 128, 128)
 

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib import artefacts
 from pipeline_lib.config.download import Download
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.downloads_fetch import Fetched, fetch, file_sha256, partial_of
 from pipeline_lib.datasets.unpacking import BrokenArchiveError, move_into, unpack
-from pipeline_lib.errors import PipelineError
 
 STAGE = "download"
 FOUND = "found on disk"

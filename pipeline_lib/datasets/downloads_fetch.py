@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from pipeline_lib.artefacts import writing_file
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.progress import Progress
+from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 
 _PIECE_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 60.0

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.datasets.base import ImageOpener, Index, decode, is_image_name, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, digest_of_entries, index_class_folders
-from pipeline_lib.errors import PipelineError, did_you_mean
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,11 +20,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import imagenet
 from pipeline_lib.datasets.base import ImageOpener, Index, read_json, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import digest_of_files
-from pipeline_lib.errors import PipelineError
 
 _YES = 2  # the answers are no, maybe, yes
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import xxhash
 from PIL.Image import Image
 
-from pipeline_lib import artefacts
 from pipeline_lib.config import kinds
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.base import Index
-from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 STAGE = "dataset"
 INDEX = "index.parquet"

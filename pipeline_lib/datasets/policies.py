@@ -17,9 +17,9 @@ import torch
 from PIL.Image import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.deteriorations import blur, cover
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
-from pipeline_lib.errors import PipelineError
 
 
 class PolicyView:

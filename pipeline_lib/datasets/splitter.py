@@ -21,7 +21,7 @@ from fractions import Fraction
 import xxhash
 
 from pipeline_lib.config.splitter import Splitter
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 
 def assign(label: Sequence[str], names: Sequence[str], splitter: Splitter, source: str = "split_by") -> list[str]:

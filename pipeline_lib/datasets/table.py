@@ -16,13 +16,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets import archive
 from pipeline_lib.datasets.archive_members import MemberOpener, list_members, safe_name
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
 from pipeline_lib.datasets.splitter import assign
-from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 if TYPE_CHECKING:
     import pandas as pd

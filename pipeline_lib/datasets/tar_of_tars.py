@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import (
     Member,
     MemberOpener,
@@ -24,7 +25,6 @@ from pipeline_lib.datasets.archive_members import (
     tar_members,
 )
 from pipeline_lib.datasets.base import is_image_name
-from pipeline_lib.errors import PipelineError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -19,9 +19,9 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline_lib.config.section import Name
+from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, UnreadableImageError, decode, resolve
 from pipeline_lib.datasets.tfds_reading import check_feature, find_parts, one_line, open_builder, read
-from pipeline_lib.errors import PipelineError, one_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,8 +7,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.tfds_records import read_record
-from pipeline_lib.errors import PipelineError, did_you_mean, one_of
 
 
 @functools.lru_cache(maxsize=8)

@@ -15,9 +15,9 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.archive_members import check_tar_end, safe_name
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.progress import Progress
 
 _PIECE_BYTES = 1 << 20
 

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline_lib.config.policies import MIXING_POLICIES
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.deteriorations import DeteriorationsView
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.mixing import MixedView
 from pipeline_lib.datasets.plain_views import AugmentedView, CentreCropView, EvaluationView, View, draw_seed
 from pipeline_lib.datasets.policies import PolicyView
-from pipeline_lib.errors import PipelineError
 
 __all__ = ["AugmentedView", "CentreCropView", "EvaluationView", "View", "draw_seed", "make_view"]
 

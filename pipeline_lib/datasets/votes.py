@@ -21,11 +21,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import safe_name
 from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, read_json, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
-from pipeline_lib.errors import PipelineError
 
 _SPLIT_OF_FOLD = {"fold1": "validation", "fold2": "test", "fold3": "train", "fold4": "train", "fold5": "train"}
 _FOLD_FIRST_OR_SECOND = re.compile(r"(?:[^/]+/)??((?:" + "|".join(_SPLIT_OF_FOLD) + r")/.+)", re.DOTALL)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS
 

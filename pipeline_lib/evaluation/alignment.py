@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError
 
 
 def positions(wanted: np.ndarray, available: np.ndarray, artefact: Path) -> np.ndarray:

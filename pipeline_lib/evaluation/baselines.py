@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.artefacts import Manifest
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import ArtefactError
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
 from pipeline_lib.evaluation.mixed import Mix, mix_of

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, SCORES, read_scores

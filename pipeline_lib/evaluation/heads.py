@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.artefacts import Manifest
+from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
 from pipeline_lib.evaluation.metric_rows import metric_rows

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 COLUMNS = ["backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n"]
 

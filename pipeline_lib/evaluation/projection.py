@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError, did_you_mean
 from pipeline_lib.features.cache import FeatureCache
 
 STAGE = "projection"

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, read_scores

@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
 
 STAGE = "evaluation"

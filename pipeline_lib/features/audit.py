@@ -14,10 +14,10 @@ import dask
 import numpy as np
 import xxhash
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.drafts import is_draft
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.drafts import is_draft
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE
 from pipeline_lib.features.dask_cache import computing
 from pipeline_lib.features.store import BlockArrays

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError, NotFiniteError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.features.store import BlockArrays
 

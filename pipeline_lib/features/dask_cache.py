@@ -24,7 +24,7 @@ from dask.system import CPU_COUNT
 from threadpoolctl import threadpool_limits
 
 from pipeline_lib.config.dask import SCHEDULER_PATTERN
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.blocks import block_ranges
 from pipeline_lib.features.cache import IMAGE_ARRAYS, FeatureCache, read_block
 from pipeline_lib.features.store import BlockArrays

@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline_lib import artefacts
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
-from pipeline_lib.device import choose_device
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.features import store
 from pipeline_lib.features.cache import BLOCK_STAGE
 from pipeline_lib.features.decoding import Draws, decoded_images

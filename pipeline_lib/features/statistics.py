@@ -17,7 +17,7 @@ import dask
 import numpy as np
 import pandas as pd
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.features.dask_cache import Scheduler, computing, feature_array
 

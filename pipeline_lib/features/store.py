@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError
 
 FILE_NAMES = {"zarr": "arrays.zarr", "hdf5": "arrays.h5"}
 _HDF5_OVERHEAD_BYTES = 64 << 10

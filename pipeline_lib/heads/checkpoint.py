@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
 from pipeline_lib.config.training import Training
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError
 
 STAGE = "head"
 

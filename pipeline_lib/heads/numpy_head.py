@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 NEGATIVE_SLOPE = 0.01
 _SOFTPLUS_THRESHOLD = 20.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline_lib.config.training import Training
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.curve import EpisodeRecord
 from pipeline_lib.heads.losses.order import order_accuracy

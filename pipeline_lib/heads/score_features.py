@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.features.dask_cache import Chunk, chunks, computing, read_chunk
 from pipeline_lib.heads.checkpoint import read_head

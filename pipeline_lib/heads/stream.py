@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline_lib.errors import NotFiniteError, PipelineError
+from pipeline_lib.core.errors import NotFiniteError, PipelineError
 
 # Keep the random numbers of segments and of heads apart.
 _SEGMENT_STREAM, _HEAD_STREAM = 1, 2

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Training
-from pipeline_lib.device import choose_device
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.curve import EpisodeRecord
 from pipeline_lib.heads.run import TrainingRun
 from pipeline_lib.heads.stream import FeatureRows, ShuffledBuffer, shuffled_buffers, usable_rows
-from pipeline_lib.progress import Progress
 
 _CAST_ROWS = 256
 

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 import xxhash
 
-from pipeline_lib import artefacts
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.backbones.training_state import read_state, resume_folder, write_state
 from pipeline_lib.config.joint_training import JointOptions
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
-from pipeline_lib.device import choose_device
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.joint.evaluate import evaluate
 from pipeline_lib.joint.train import JointTrainer
-from pipeline_lib.progress import Progress
 
 STAGE = "joint_training"
 RESUME_STAGE = "joint_training_resume"

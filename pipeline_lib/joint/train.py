@@ -26,8 +26,8 @@ from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.backbones.trainer import relative_rate
 from pipeline_lib.backbones.training_images import Batch
 from pipeline_lib.config.joint_training import JointOptions
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.plain_views import draw_seed
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.heads.losses.order import order_loss
 from pipeline_lib.heads.losses.squared_error import squared_error_loss
 from pipeline_lib.heads.model import UncertaintyHead

@@ -19,14 +19,14 @@ from pipeline_lib.backbones.base import MethodEncoder
 from pipeline_lib.backbones.method import Options, create, data_config
 from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.backbones.training_state import read_state, resume_folder, write_state
+from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView, View
-from pipeline_lib.device import choose_device
 from pipeline_lib.joint.evaluate import evaluate
 from pipeline_lib.method_training.curves import CurveSinks
 from pipeline_lib.method_training.processes import process_count, process_group, process_number, union, wait_for_all
 from pipeline_lib.method_training.train import MethodTrainer
-from pipeline_lib.progress import Progress
 
 RESUME_STAGE = "method_resume"
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol, Self
 
 import xxhash
 
-from pipeline_lib.artefacts import canonical_json
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.errors import PipelineError
 
 
 class _Sink(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.utils import parametrize
 
-from pipeline_lib.errors import PipelineError, did_you_mean
+from pipeline_lib.core.errors import PipelineError, did_you_mean
 
 
 def freeze(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:

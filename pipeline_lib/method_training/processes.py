@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 # The others wait while the first one evaluates.
 _LONGEST_WAIT = datetime.timedelta(hours=12)

@@ -26,8 +26,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from pipeline_lib.backbones.training_images import Batch
 from pipeline_lib.config.method_training import MethodTraining
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.plain_views import draw_seed
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.method_training.frozen import freeze
 from pipeline_lib.method_training.processes import process_count
 from pipeline_lib.methods.base import Method

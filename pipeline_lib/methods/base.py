@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline_lib.config.section import Section
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.methods.whole_batch import gathered
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.errors import PipelineError, did_you_mean
+from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.methods.uncertainty import NEGATIVE_SLOPE, UncertaintyModule
 
 

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from pipeline_lib.artefacts import Manifest, canonical_json
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.section import Section
+from pipeline_lib.core.artefacts import Manifest, canonical_json
+from pipeline_lib.core.device import choose_device
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
 from pipeline_lib.datasets.views import make_view
-from pipeline_lib.device import choose_device
 from pipeline_lib.planning.split_sizes import DRAWN_KINDS
 
 _PHOTOS, _PHOTO_SIZE, _UNKNOWN_CLASSES = 16, (500, 375), 1_000

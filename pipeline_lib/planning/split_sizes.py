@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline_lib import artefacts
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.config import Config
-from pipeline_lib.errors import ArtefactError, PipelineError, did_you_mean, one_of
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean, one_of
 from pipeline_lib.planning.published_sizes import published_size
 
 # Kinds whose images are made from their options, so that they can be counted without any file.

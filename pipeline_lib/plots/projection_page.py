@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.artefacts import writing_file
+from pipeline_lib.core.artefacts import writing_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from pipeline_lib.artefacts import writing_file
+from pipeline_lib.core.artefacts import writing_file
 
 TITLE_SIZE = 9
 TEXT_SIZE = 7

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import Section, Widths
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)

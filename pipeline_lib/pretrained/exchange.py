@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from pipeline_lib.artefacts import writing_file
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained.model import PretrainedModel
 
 _INPUTS, _OUTPUTS = ["images"], ["representation", "uncertainty"]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.scores import read_scores
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.pretrained.card import model_card

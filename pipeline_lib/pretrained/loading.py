@@ -19,8 +19,8 @@ from pipeline_lib.backbones.likeness import TOLERANCE, distance, fixed_image
 from pipeline_lib.backbones.weights import load_into
 from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
-from pipeline_lib.device import find_device
-from pipeline_lib.errors import PipelineError, one_of
+from pipeline_lib.core.device import find_device
+from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.pretrained.checkpoint import (
     BACKBONE_PREFIX,

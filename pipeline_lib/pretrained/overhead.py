@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.pretrained.card import COST_HEADING
 from pipeline_lib.pretrained.checkpoint import CARD
 

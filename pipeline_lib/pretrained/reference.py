@@ -21,12 +21,12 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
-from pipeline_lib import artefacts
 from pipeline_lib.backbones import timm as timm_kind
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.weights import file_sha256, load_into, read_state_dict
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained.card import model_card
 from pipeline_lib.pretrained.checkpoint import (
     BACKBONE_PREFIX,

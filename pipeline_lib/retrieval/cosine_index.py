@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 _SPARE = 16
 _PIECE_VALUES = 1 << 22  # float64 values of candidates held at a time: 32 MB

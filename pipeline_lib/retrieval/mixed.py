@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.errors import ArtefactError, NotFiniteError, PipelineError
+from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.retrieval.neighbours import Backend, ReadRows, nearest_neighbours
 from pipeline_lib.retrieval.store import MixedTable

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 import xxhash
 
-from pipeline_lib.device import choose_device
-from pipeline_lib.errors import NotFiniteError, PipelineError
+from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.errors import NotFiniteError, PipelineError
 from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch, UnitRows
 
 Backend = Literal["torch", "faiss"]

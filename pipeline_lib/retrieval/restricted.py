@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 ReadRows = Callable[[int, int], np.ndarray]
 _TIE = 1e-12

@@ -25,8 +25,8 @@ from typing import Self
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.retrieval.cosine_index import CosineIndex, faiss_index
 
 STAGE = "safe_index"

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.features.cache import FeatureCache
 
 if TYPE_CHECKING:

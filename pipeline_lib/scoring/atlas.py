@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.artefacts import writing_file
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.plots.projection_page import fill, json_for_script
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.archive_members import MemberOpener, check_format, list_members
 from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, report_no_images
 from pipeline_lib.datasets.class_folders import digest_of_entries
-from pipeline_lib.errors import PipelineError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

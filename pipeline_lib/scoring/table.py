@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline_lib.artefacts import writing_file
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.scoring.images import ImageList
 
 _MARK = b"pretrained_visual_uncertainties"

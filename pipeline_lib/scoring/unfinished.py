@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.artefacts import writing_file
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.errors import PipelineError
 
 _SPEC = "spec.json"
 

@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train and write the heads."""
     from pipeline_lib.config.training import Training
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import naming_images
     from pipeline_lib.heads.checkpoint import write_head
     from pipeline_lib.heads.curve import EpisodeRecord, live_curve
     from pipeline_lib.heads.stream import usable_rows
     from pipeline_lib.heads.train import train_recipes
-    from pipeline_lib.progress import Progress
     from pipeline_lib.stages.training_rows import training_rows
 
     specs, output = arguments.spec["heads"], arguments.output

@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Calibrate, draw and write."""
-    from pipeline_lib import artefacts
     from pipeline_lib.calibration.evaluate import STAGE, calibrate_heads, write_calibration
+    from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.plots import reliability, style
 

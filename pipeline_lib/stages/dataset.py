@@ -11,7 +11,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path, read_spec
 
 

@@ -89,7 +89,7 @@ def write_card(
 
     import pyarrow.parquet as pq
 
-    from pipeline_lib import artefacts
+    from pipeline_lib.core import artefacts
     from pipeline_lib.datasets.card import build_card, measure_datasets, name_of, open_splits
     from pipeline_lib.plots import contact_sheet
     from pipeline_lib.tables import dataset_cards
@@ -156,9 +156,9 @@ def _read_pixels(directory: Path, splits: Splits, max_images: int | None, seed: 
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from pipeline_lib import artefacts
+    from pipeline_lib.core import artefacts
+    from pipeline_lib.core.errors import ArtefactError
     from pipeline_lib.datasets.card import Measured, digest_of, name_of
-    from pipeline_lib.errors import ArtefactError
 
     name = name_of(splits)
     try:
@@ -198,8 +198,8 @@ def _page(card: Mapping[str, Any]) -> str:
 
 def _require_free(output: Path) -> None:
     """Raise `PipelineError` unless a folder is new, empty, or an earlier card with nothing added to it."""
-    from pipeline_lib import artefacts
-    from pipeline_lib.errors import ArtefactError, PipelineError
+    from pipeline_lib.core import artefacts
+    from pipeline_lib.core.errors import ArtefactError, PipelineError
 
     if not output.exists():
         return

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib import artefacts
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import load_config
-from pipeline_lib.errors import ArtefactError, PipelineError, did_you_mean, one_of
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean, one_of
 from pipeline_lib.stages.dataset_card import write_card
 
 if TYPE_CHECKING:

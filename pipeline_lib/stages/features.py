@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path, read_spec
 
 
@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     if len(set(outputs)) != len(outputs):
         raise PipelineError(f"--output names a folder twice: {', '.join(map(str, outputs))}; give each block its own")
 
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.extract import extract_blocks
-    from pipeline_lib.progress import Progress
 
     total = sum((spec["samples"][1] - spec["samples"][0]) * (spec["epochs"][1] - spec["epochs"][0]) for spec in specs)
     views = ", ".join(dict.fromkeys(spec["view"]["kind"] for spec in specs))

@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train and write the head."""
     from pipeline_lib.config.training import Training
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import naming_images
     from pipeline_lib.heads.checkpoint import write_head
     from pipeline_lib.heads.curve import live_curve
     from pipeline_lib.heads.stream import usable_rows
     from pipeline_lib.heads.train import train_heads
-    from pipeline_lib.progress import Progress
     from pipeline_lib.stages.training_rows import training_rows
 
     spec, output = arguments.spec, arguments.output

@@ -69,8 +69,8 @@ def _check_gpus(spec: Mapping[str, Any], processes: int) -> None:
     """Raise `PipelineError` where processes would wait for each other's GPUs for ever."""
     import torch
 
-    from pipeline_lib.device import find_device
-    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.core.device import find_device
+    from pipeline_lib.core.errors import PipelineError
 
     if find_device(spec["options"]["training"]["device"]).type == "cuda" and processes > torch.cuda.device_count():
         raise PipelineError(

@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Search and write."""
     import torch
 
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import FeatureCache, naming_images
-    from pipeline_lib.progress import Progress
     from pipeline_lib.retrieval.mixed import mixed_neighbours, mixed_rows
     from pipeline_lib.retrieval.neighbours import nearest_neighbours
     from pipeline_lib.retrieval.store import write_neighbours

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
-    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.pretrained.overhead import measure, to_markdown, write_into_card
 
     if arguments.write and not (arguments.checkpoint and Path(arguments.checkpoint).is_dir()):
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _of_checkpoint(arguments: argparse.Namespace) -> tuple:
-    from pipeline_lib.device import choose_device
+    from pipeline_lib.core.device import choose_device
 
     device = choose_device(arguments.device)
     model = load_with_backbone(arguments.checkpoint, arguments.backbone, device=device)
@@ -58,8 +58,8 @@ def _of_architecture(arguments: argparse.Namespace) -> tuple:
     from timm.data import resolve_model_data_config
 
     from pipeline_lib.backbones.architectures import check_architecture
-    from pipeline_lib.device import choose_device
-    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.core.device import choose_device
+    from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.heads.model import UncertaintyHead
     from pipeline_lib.pretrained.model import TimmRepresentation
 

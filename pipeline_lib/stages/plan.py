@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

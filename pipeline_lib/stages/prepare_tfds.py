@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     Its facts are the set's folder (relative to `tfds_dir`), its version and the number of records per TFDS split.
     """
-    from pipeline_lib import artefacts
+    from pipeline_lib.core import artefacts
+    from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.datasets import tfds
     from pipeline_lib.datasets.base import resolve
-    from pipeline_lib.errors import PipelineError
 
     spec = arguments.spec
     options, data_dir = tfds.Options.model_validate(spec["options"]), Path(spec["data_dir"])
@@ -56,9 +56,9 @@ def _prepare(options: Options, root: Path) -> None:
     Raises `PipelineError` where TensorFlow or files to be placed by hand are missing, TFDS has no such set, or fetching
     or preparing it fails; what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
     """
+    from pipeline_lib.core.errors import PipelineError, one_of
     from pipeline_lib.datasets.tfds import by_hand, set_name
     from pipeline_lib.datasets.tfds_reading import one_line
-    from pipeline_lib.errors import PipelineError, one_of
 
     name = set_name(options)
     if first := by_hand(options, root):
@@ -92,7 +92,7 @@ def _prepare(options: Options, root: Path) -> None:
 
 
 def _import_libraries(name: str) -> Any:
-    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.core.errors import PipelineError
 
     try:
         import tensorflow  # noqa: F401 (TFDS would ask for it after hours of fetching)

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the page."""
     import pandas as pd
 
-    from pipeline_lib import artefacts
+    from pipeline_lib.core import artefacts
     from pipeline_lib.datasets.images import ImageDataset
     from pipeline_lib.evaluation.projection import COORDINATES, STAGE
     from pipeline_lib.evaluation.scores import read_scores

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Gather and write."""
-    from pipeline_lib.artefacts import writing_file
+    from pipeline_lib.core.artefacts import writing_file
     from pipeline_lib.tables.lineage import artefacts_behind, software
 
     contents = {

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path
 from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_backbone
 
@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score, write the table and what else was asked for, and list the unreadable images."""
-    from pipeline_lib.device import choose_device
-    from pipeline_lib.progress import Progress
+    from pipeline_lib.core.device import choose_device
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.scoring.images import ImageList
     from pipeline_lib.scoring.run import chunks_of, digest_of, score_images
     from pipeline_lib.scoring.table import require_replaceable, score_table, write_scores
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _write_atlas(arguments: argparse.Namespace, table: pa.Table, images: ImageList, model: PretrainedModel) -> None:
-    from pipeline_lib.progress import Progress
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.scoring.atlas import write_atlas
 
     scored = table["error"].null_count

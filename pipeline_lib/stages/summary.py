@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the benchmarks and print."""
-    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.summary import finished_jobs, summarise
 
     jobs = finished_jobs(arguments.results, arguments.since.timestamp() if arguments.since else 0.0)

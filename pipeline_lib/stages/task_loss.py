@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from pipeline_lib.device import choose_device
+    from pipeline_lib.core.device import choose_device
+    from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import FeatureCache, naming_images
-    from pipeline_lib.progress import Progress
     from pipeline_lib.task_losses.losses import Comparison, images_without_partner, losses_of
     from pipeline_lib.task_losses.store import write_task_loss
 

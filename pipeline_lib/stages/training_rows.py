@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path
 
 if TYPE_CHECKING:
-    from pipeline_lib.artefacts import Manifest
+    from pipeline_lib.core.artefacts import Manifest
     from pipeline_lib.heads.stream import FeatureRows
 
 

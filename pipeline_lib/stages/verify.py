@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, report, and remove when asked to."""
-    from pipeline_lib.drafts import abandoned_drafts, remove_draft
-    from pipeline_lib.errors import PipelineError
+    from pipeline_lib.core.drafts import abandoned_drafts, remove_draft
+    from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.features.audit import audit
 
     if not arguments.results.is_dir():

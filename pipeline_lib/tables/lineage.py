@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
 
 SOFTWARE = (
     "torch",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline_lib.artefacts import writing_file
+from pipeline_lib.core.artefacts import writing_file
 
 NOTHING = "–"
 _MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]<>|#"}

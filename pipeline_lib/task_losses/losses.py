@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline_lib.errors import NotFiniteError, PipelineError
+from pipeline_lib.core.errors import NotFiniteError, PipelineError
 from pipeline_lib.heads.stream import FeatureRows
 
 _PIECE_PRODUCTS = 1 << 23  # similarities held at a time: 32 MB

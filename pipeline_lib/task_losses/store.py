@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import Manifest
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
 
 STAGE = "task_loss"

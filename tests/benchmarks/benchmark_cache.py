@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
 from pipeline_lib.features import store
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache

@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib import artefacts
 from pipeline_lib.config.training import Training
+from pipeline_lib.core import artefacts
 from pipeline_lib.features import store
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE

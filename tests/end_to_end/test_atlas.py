@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.scoring.atlas import ATLAS_IMAGES, THUMBNAIL_BYTES, thumbnail, write_atlas
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -24,13 +24,13 @@ from scipy.stats import entropy, spearmanr
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
-from pipeline_lib.artefacts import MANIFEST, canonical_json
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.config import Config
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import MANIFEST, canonical_json
 from pipeline_lib.datasets import blend, glyphs, imagenet
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.scripts import CHARACTERS

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
 from pipeline_lib.arrays.evaluation import evaluate
 from pipeline_lib.arrays.inputs import read_inputs
+from pipeline_lib.core import artefacts
 from pipeline_lib.evaluation.metric_rows import read_metric_rows
 
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ from pipeline_lib.arrays.neighbours import nearest_neighbours
 from pipeline_lib.arrays.page import build_page
 from pipeline_lib.arrays.read import read_array
 from pipeline_lib.arrays.tables import build_tables
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.retrieval.neighbours import nearest_neighbours as torch_neighbours
 from pipeline_lib.tables.render import to_markdown, to_tex
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError
 
 
 def write(directory: Path, text: str = "hello", spec: dict | None = None) -> None:
@@ -129,7 +129,7 @@ def test_a_killed_writer_leaves_no_artefact_and_its_draft_is_removed_by_the_next
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from pipeline_lib import artefacts\n"
+        "from pipeline_lib.core import artefacts\n"
         "with artefacts.writing(Path(sys.argv[1]), 'stage', {}) as draft:\n"
         "    (draft.path / 'half').write_text('x')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

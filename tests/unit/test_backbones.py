@@ -18,8 +18,8 @@ from pipeline_lib.backbones.artefact import open_backbone, write_backbone
 from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
 from pipeline_lib.backbones.weights import load_into, read_state_dict
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import ArtefactError, PipelineError
 from tests.unit import worlds
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

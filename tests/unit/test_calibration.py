@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from pipeline_lib import __main__ as cli
-from pipeline_lib.artefacts import canonical_json, read
 from pipeline_lib.calibration.calibrator import Calibrator
 from pipeline_lib.calibration.reliability import calibration_scores, reliability_bins
 from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
 from pipeline_lib.calibration.simulation import simulate
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import canonical_json, read
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
 from pipeline_lib.evaluation.scores import write_evaluation
 

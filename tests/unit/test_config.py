@@ -12,11 +12,11 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.config.schema import schema_text
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.errors import PipelineError
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

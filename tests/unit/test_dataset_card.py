@@ -23,17 +23,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import load_config
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.code import imported_modules
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import card as cards
 from pipeline_lib.datasets import images as images_module
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import write_dataset
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.plots import contact_sheet
-from pipeline_lib.provenance import imported_modules
 from pipeline_lib.stages import dataset_card, dataset_check
 from pipeline_lib.tables import dataset_cards
 from pipeline_lib.tables.render import to_markdown, to_tex

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import ValidationError
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import archive
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import (
     content_digest,
     grey_value,

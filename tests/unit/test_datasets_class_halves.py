@@ -5,9 +5,9 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import class_halves
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, open_split, png, write_artefact
 
 CUB = {"kind": "class_halves", "path": "CUB_200_2011"}

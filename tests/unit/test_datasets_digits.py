@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import digits
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import open_split
 
 

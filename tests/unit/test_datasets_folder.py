@@ -10,9 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from pydantic import ValidationError
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.base import UnreadableImageError, decode, to_rgb
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, encoded, grey_value, make_folder, open_split, png, truncated_jpeg
 
 WHOLE = {"kind": "folder", "path": "pets"}

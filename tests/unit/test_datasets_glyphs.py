@@ -9,11 +9,11 @@ import pytest
 from fontTools.ttLib import TTFont
 from pydantic import ValidationError
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import glyphs
 from pipeline_lib.datasets.glyph_renderer import FACES, font_folder
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.scripts import CHARACTERS
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, open_split, write_artefact
 
 

@@ -11,9 +11,9 @@ import pytest
 import torchvision.datasets.imagenet as torchvision_imagenet
 from scipy.io import savemat
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import imagenet
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, make_tar, open_split, png, write_artefact
 
 OPTIONS = {"kind": "imagenet", "path": "imagenet", "missing_classes": 996}

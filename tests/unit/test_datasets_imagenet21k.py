@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import imagenet21k
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, make_tar, open_split, png, write_artefact
 from tests.unit.test_datasets_imagenet import tar_of
 

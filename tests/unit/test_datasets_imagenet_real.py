@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import imagenet, imagenet_real
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, grey_value, open_split
 from tests.unit.test_datasets_imagenet import POSITION, TRUTH, make_archives, make_flat, make_folders
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import sop
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, open_split, png, write_artefact
 
 HEADER = "image_id class_id super_class_id path"

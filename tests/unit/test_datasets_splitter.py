@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.splitter import Splitter
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.splitter import assign
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import grey_value, make_folder, make_tar, make_zip, open_split, png
 
 THREE = {"train": 0.6, "validation": 0.2, "test": 0.2}

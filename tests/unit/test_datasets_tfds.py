@@ -21,10 +21,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import tfds, tfds_records
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.stages import prepare_tfds
 from tests.unit.dataset_worlds import content_digest, grey_value, open_split, png
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import votes
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, open_split, png, write_artefact
 
 OPTIONS = {"kind": "votes", "path": "CIFAR10H"}

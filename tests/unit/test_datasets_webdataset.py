@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline_lib.config import kinds
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import webdataset
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import (
     content_digest,
     encoded,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib import artefacts
 from pipeline_lib.config.training import Training
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.deteriorations import deterioration_metrics, evaluate_deteriorations
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import write_evaluation

@@ -22,12 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_lib.artefacts import read
 from pipeline_lib.config.download import Download
+from pipeline_lib.core.artefacts import read
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import downloads, downloads_fetch
 from pipeline_lib.datasets.downloads import BY_HAND, FOUND, STAGE, check_record, write_downloads
 from pipeline_lib.datasets.unpacking import move_into, unpack
-from pipeline_lib.errors import PipelineError
 from tests.unit.dataset_worlds import make_folder, make_tar, make_zip
 
 CONTENT = bytes(range(256)) * 1000

@@ -15,10 +15,10 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from pipeline_lib import artefacts
 from pipeline_lib.config.training import Training
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
-from pipeline_lib.errors import ArtefactError
 from pipeline_lib.evaluation.aggregate import aggregate
 from pipeline_lib.evaluation.baselines import evaluate_baselines
 from pipeline_lib.evaluation.heads import evaluate_heads

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
-from pipeline_lib.artefacts import MANIFEST, canonical_json
 from pipeline_lib.backbones.artefact import open_backbone, write_backbone
 from pipeline_lib.config.deteriorations import Deteriorations, draws
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import MANIFEST, canonical_json
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
-from pipeline_lib.errors import ArtefactError, PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.features.cache import FeatureCache, write_cache
 from pipeline_lib.features.extract import extract_block, extract_blocks

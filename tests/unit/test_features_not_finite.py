@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.artefacts import canonical_json
+from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache
 from tests.unit import worlds

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # Takes one of several pretended GPUs, says which, and keeps it until its input ends.
 JOB = """
 import os, sys
-from pipeline_lib.gpu_slots import take_gpu
+from pipeline_lib.core.gpu_slots import take_gpu
 {first}
 gpu = take_gpu({count})
 assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu == take_gpu({count})
@@ -164,10 +164,11 @@ def test_a_stage_computes_on_the_gpu_that_it_took(tmp_path: Path) -> None:
 import os, subprocess, sys
 import torch
 torch.cuda.device_count = lambda: 2
-from pipeline_lib.device import choose_device
+from pipeline_lib.core.device import choose_device
 assert choose_device("cpu").type == "cpu" and "CUDA_VISIBLE_DEVICES" not in os.environ
 other = subprocess.Popen(
-    [sys.executable, "-c", "import sys; from pipeline_lib.gpu_slots import take_gpu; print(take_gpu(2), flush=True); "
+    [sys.executable, "-c", "import sys; from pipeline_lib.core.gpu_slots import take_gpu; "
+     "print(take_gpu(2), flush=True); "
      "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 assert other.stdout.readline() == b"0\\n"
 assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
@@ -183,7 +184,7 @@ def test_a_model_that_a_user_loads_goes_where_it_was_sent_and_takes_no_gpu_from_
 import os
 import torch
 torch.cuda.device_count = lambda: 2
-from pipeline_lib.device import find_device
+from pipeline_lib.core.device import find_device
 assert find_device("auto") == torch.device("cuda") and find_device("cuda:1") == torch.device("cuda:1")
 assert "CUDA_VISIBLE_DEVICES" not in os.environ and not os.listdir(os.environ["PIPELINE_GPU_LOCKS"])
 """

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads import products as products_module
 from pipeline_lib.heads import stack as stack_module

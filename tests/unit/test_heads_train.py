@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads.checkpoint import read_head, write_head
 from pipeline_lib.heads.curve import live_curve

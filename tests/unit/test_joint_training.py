@@ -26,16 +26,16 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 from torch.nn import functional
 
-from pipeline_lib import artefacts
 from pipeline_lib.backbones.artefact import open_backbone, write_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
 from pipeline_lib.backbones.trainer import relative_rate
 from pipeline_lib.backbones.training_images import Batch, ImageBatches
 from pipeline_lib.config.joint_training import JointOptions
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.joint import artefact as joint
 from pipeline_lib.joint.evaluate import evaluate
 from pipeline_lib.joint.train import JointTrainer

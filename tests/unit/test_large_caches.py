@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.features import dask_cache, store
 from pipeline_lib.features.audit import audit
 from pipeline_lib.features.blocks import block_name, block_ranges

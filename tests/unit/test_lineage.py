@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import MANIFEST
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.tables.lineage import artefacts_behind
 
 

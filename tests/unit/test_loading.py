@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.loading import loaded
-from pipeline_lib.errors import PipelineError
 
 
 class Images(Dataset):

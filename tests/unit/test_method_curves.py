@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.method_training.artefact import write_method
 from pipeline_lib.method_training.curves import CurveSinks
 from tests.unit import worlds

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from pipeline_lib.__main__ import main
 from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import EvaluationView
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.method_training import processes, train
 from pipeline_lib.method_training.artefact import write_method
 from tests.unit import worlds

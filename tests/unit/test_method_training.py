@@ -18,7 +18,7 @@ from pipeline_lib.backbones.method import Options
 from pipeline_lib.backbones.training_images import Batch
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.extract import extract_block
 from pipeline_lib.method_training import artefact as method_artefact
 from pipeline_lib.method_training.artefact import write_method

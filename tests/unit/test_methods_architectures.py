@@ -13,7 +13,7 @@ import zarr
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.config import kinds
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.extract import extract_block
 from pipeline_lib.method_training.artefact import write_method
 from pipeline_lib.methods.base import Method

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from pipeline_lib.config import kinds
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.methods import von_mises_fisher
 from pipeline_lib.methods.base import Method
 from pipeline_lib.methods.het_xl import log_determinant, log_variances

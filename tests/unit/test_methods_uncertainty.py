@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.methods import scores
 from pipeline_lib.methods.hooked_layers import HookedUncertainty, hooked, pool, pooled_widths
 from pipeline_lib.methods.uncertainty import FLOOR, UncertaintyModule, inverse_softplus

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.metrics.selective import aurc, coverage_at_accuracy, excess_aurc, risk_coverage_curve
 
 Rows = list[tuple[int, bool]]

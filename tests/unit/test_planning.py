@@ -13,7 +13,7 @@ import yaml
 from pipeline_lib.__main__ import main
 from pipeline_lib.config import specs
 from pipeline_lib.config.load import load_config, parse_config
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.extract import extract_block
 from pipeline_lib.planning.jobs import block_bytes, extractions
 from pipeline_lib.planning.plan import job_times, make_plan

@@ -19,7 +19,7 @@ from torch import nn
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.pretrained import load
 from pipeline_lib.pretrained.card import model_card
 from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS, read_config

@@ -14,7 +14,7 @@ import timm
 import torch
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained import exchange, load
 from pipeline_lib.pretrained.model import PretrainedModel
 from tests.unit import pretrained_world

@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained import load
 from pipeline_lib.pretrained.checkpoint import FILES
 from pipeline_lib.pretrained.hub import local_folder, push

@@ -11,9 +11,9 @@ import pytest
 import timm
 import torch
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.pretrained import load
 from pipeline_lib.pretrained.checkpoint import CARD

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained import load
 from pipeline_lib.pretrained.reference import convert_reference
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from pipeline_lib import progress
-from pipeline_lib.progress import Progress
+from pipeline_lib.core import progress
+from pipeline_lib.core.progress import Progress
 
 
 class Terminal(io.StringIO):

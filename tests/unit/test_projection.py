@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 from sklearn.manifold import trustworthiness
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.images import write_dataset
-from pipeline_lib.errors import PipelineError
 from pipeline_lib.evaluation import projection
 from pipeline_lib.evaluation.projection import chosen_classes, project, reduced, tsne_coordinates
 from pipeline_lib.plots.projection_page import json_for_script, thumbnail, write_page

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib import provenance
+from pipeline_lib.core import code as provenance
 
 CACHED = (
     provenance.code_digest,

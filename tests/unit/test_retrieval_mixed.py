@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.retrieval import mixed as mixed_module
 from pipeline_lib.retrieval.mixed import choose_mix, concatenation, mixed_neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from pipeline_lib import runner
+from pipeline_lib.core import runner
 
-JOB = "from pipeline_lib.runner import end_with_runner; end_with_runner('features'); print(flush=True); input()"
+JOB = "from pipeline_lib.core.runner import end_with_runner; end_with_runner('features'); print(flush=True); input()"
 
 
 def start_job(runner_name: str) -> subprocess.Popen[str]:

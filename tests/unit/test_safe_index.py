@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.safe_retrieval import error_grid, removal_level
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
 from pipeline_lib.retrieval.restricted import nearest_kept

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from pipeline_lib import artefacts
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation import safe_retrieval
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.plots import safe_retrieval_curves, safe_retrieval_surface

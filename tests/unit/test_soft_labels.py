@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline_lib import artefacts
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.core import artefacts
 from pipeline_lib.datasets.images import INDEX, STAGE, ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
 from pipeline_lib.datasets.views import make_view

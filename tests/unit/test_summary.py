@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.energy import EnergyMeter
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.progress import Progress
 from pipeline_lib.summary import finished_jobs, summarise
 
 COLUMNS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
@@ -65,7 +65,7 @@ def test_all_that_a_job_counts_is_summed_however_long_its_log_is(
 ) -> None:
     """As when neighbours are found within a set, and then in a mixture."""
     leave(tmp_path, "neighbours/vit/birds/test", 10, "100")
-    monkeypatch.setattr("pipeline_lib.progress._LOG_INTERVAL_SECONDS", 0)  # a line for each piece of work
+    monkeypatch.setattr("pipeline_lib.core.progress._LOG_INTERVAL_SECONDS", 0)  # a line for each piece of work
     with open(tmp_path / "logs/neighbours/vit/birds/test.log", "w") as log:
         for total, what in ((3000, "neighbours of vit"), (500, "neighbours of vit mixed with upstream")):
             with Progress(total, "images", what, stream=log) as progress:

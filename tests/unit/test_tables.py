@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.evaluation.metric_rows import COLUMNS
 from pipeline_lib.tables import all_metrics, render, zero_shot
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names, read_metrics

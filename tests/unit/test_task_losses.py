@@ -13,11 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib import artefacts
 from pipeline_lib.__main__ import main
-from pipeline_lib.artefacts import canonical_json
 from pipeline_lib.config.load import parse_config
-from pipeline_lib.errors import ArtefactError, PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache, write_cache
 from pipeline_lib.features.extract import extract_block

@@ -18,11 +18,11 @@ from timm.data import create_transform
 
 from pipeline_lib.config.deteriorations import KINDS, Deteriorations, draws
 from pipeline_lib.config.policies import Policy
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.deteriorations import blur, cover
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import draw_seed, make_view
-from pipeline_lib.errors import PipelineError
 from tests.unit import worlds
 
 POLICIES = ("augmix", "cutmix", "mixup", "blur", "small_crops", "box_overlay")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline_lib.artefacts import MANIFEST, file_digest, read, stage_of
+from pipeline_lib.core.artefacts import MANIFEST, file_digest, read, stage_of
 from pipeline_lib.features.store import BlockArrays
 from tests.namespace import in_namespace
 from tests.workflow.conftest import TINY_WORLD, Workflow

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import MANIFEST, file_digest
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import MANIFEST, file_digest
 from tests.workflow.conftest import TINY_WORLD, Workflow
 from tests.workflow.test_reruns import EVERY_HEAD, edited
 

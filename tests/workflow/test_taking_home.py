@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.scores import read_scores
 from tests.unit.test_docs import ROOT, blocks

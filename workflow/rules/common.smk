@@ -14,13 +14,13 @@ if not Path(ROOT, "pipeline_lib").is_dir():
     )
 sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
-from pipeline_lib import artefacts, runner
-from pipeline_lib.artefacts import canonical_json
+from pipeline_lib.core import artefacts, runner
+from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.config import kinds, specs
 from pipeline_lib.config.load import load_config, parse_config
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.blocks import block_name, block_ranges
-from pipeline_lib.provenance import code_digest
+from pipeline_lib.core.code import code_digest
 from killed_runs import begin_run, check_writable, heal_killed_run
 
 try:

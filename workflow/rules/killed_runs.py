@@ -17,8 +17,8 @@ from pathlib import Path
 
 from records import forget_the_future, is_linked, link_read_only, link_records, mark_replaced, named_output
 
-from pipeline_lib.artefacts import RUN_LOCK
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.artefacts import RUN_LOCK
+from pipeline_lib.core.errors import PipelineError
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 

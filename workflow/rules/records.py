@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib import artefacts
-from pipeline_lib.artefacts import MANIFEST, RUN_LOCK, Manifest, canonical_json, file_digest
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import MANIFEST, RUN_LOCK, Manifest, canonical_json, file_digest
+from pipeline_lib.core.errors import ArtefactError
 
 RECORDS = "records"
 UNKNOWN = "unknown: no record says how this was made"

@@ -3,7 +3,7 @@
 
 import time
 
-from pipeline_lib.artefacts import writing_file
+from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.energy import EnergyMeter
 from pipeline_lib.summary import finished_jobs, summarise
 

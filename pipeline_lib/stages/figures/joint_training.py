@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipeline_lib import artefacts
+from pipeline_lib.core import artefacts
 from pipeline_lib.plots import joint_training
 
 FOLDERS = {False: "no_stop_gradient", True: "stop_gradient"}

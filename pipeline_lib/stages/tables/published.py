@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline_lib.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.tables import published as beside_published
 from pipeline_lib.tables.render import Table
 

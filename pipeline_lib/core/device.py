@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline_lib.errors import PipelineError
-from pipeline_lib.gpu_slots import take_gpu
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.gpu_slots import take_gpu
 
 
 def choose_device(name: str) -> torch.device:

@@ -25,8 +25,8 @@ from typing import IO, Any
 
 import xxhash
 
-from pipeline_lib.drafts import draft_path, remove_abandoned_drafts
-from pipeline_lib.errors import ArtefactError
+from pipeline_lib.core.drafts import draft_path, remove_abandoned_drafts
+from pipeline_lib.core.errors import ArtefactError
 
 MANIFEST = "manifest.json"
 # A run leaves it in the results folder that it works on; one below another is a world of its own.

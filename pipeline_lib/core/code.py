@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "pipeline_lib"
-_ROOT = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 class _Facts(NamedTuple):
