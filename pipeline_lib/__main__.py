@@ -13,6 +13,7 @@ import sys
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.runner import end_with_runner
+from pipeline_lib.stages import command
 
 # In the order of the data. A stage's module is imported only when it runs: torch alone takes seconds.
 STAGES = {
@@ -70,11 +71,17 @@ def main(arguments: list[str] | None = None) -> int:
             module = importlib.import_module(f"pipeline_lib.stages.{name}")
             stage.description = module.__doc__
             stage.formatter_class = argparse.RawDescriptionHelpFormatter
-            module.add_arguments(stage)
+            if hasattr(module, "INPUTS"):
+                command.add_arguments(stage, module)
+            else:
+                module.add_arguments(stage)
     parsed = parser.parse_args(arguments)
     end_with_runner(parsed.stage)
     try:
-        module.run(parsed)
+        if hasattr(module, "INPUTS"):
+            command.run(parsed.stage, module, parsed)
+        else:
+            module.run(parsed)
     except PipelineError as error:
         return _fail(parsed.stage, str(error))
     except KeyboardInterrupt:

@@ -193,6 +193,10 @@ class Config(Section):
         """Return a backbone, or a model of the benchmark, by its name."""
         return self.backbones[name] if name in self.backbones else self.benchmark_backbones[name]
 
+    def is_upstream_set(self, dataset: str, split: str) -> bool:
+        """Return whether a set is the upstream evaluation set."""
+        return (dataset, split) == (self.upstream.dataset, self.upstream.eval_split)
+
     def has_classifier(self, backbone: str) -> bool:
         """Return whether a backbone has a classifier."""
         return getattr(self.backbone(backbone), "classifier", True) not in (None, False)

@@ -18,7 +18,7 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +31,8 @@ from pipeline_lib.core.errors import ArtefactError
 MANIFEST = "manifest.json"
 # A run leaves it in the results folder that it works on; one below another is a world of its own.
 RUN_LOCK = ".running.lock"
-FORMAT = 2
+FORMAT = 3
+_FIELDS = ("stage", "spec", "facts", "code", "inputs", "files", "derivation", "content")
 _OWN_CHECKSUM = "manifest_xxh3_128"
 _HASH_PIECE_BYTES = 32 << 20
 
@@ -40,16 +41,21 @@ _HASH_PIECE_BYTES = 32 << 20
 class Manifest:
     """What an artefact is: which stage made it, from which spec and inputs, and which files it has.
 
-    `facts` are what later stages need to know (row counts, classes, dimensions), `inputs` the digests of
-    the manifests that were read, `files` the size in bytes and XXH3-128 checksum per relative path.
+    `facts` are what later stages need to know (row counts, classes, dimensions), `code` the version of each component
+    of the code, `inputs` the derivation and content of each artefact that was read, `files` the size in bytes and
+    XXH3-128 checksum per relative path. `derivation` is the digest of what decided the content (`core.jobs`),
+    `content` that of what a reader finds.
     """
 
     directory: Path
     stage: str
     spec: Mapping[str, Any]
     facts: Mapping[str, Any]
-    inputs: Mapping[str, str]
+    code: Mapping[str, str]
+    inputs: Mapping[str, Sequence[Mapping[str, str]]]
     files: Mapping[str, Mapping[str, Any]]
+    derivation: str
+    content: str
 
     @property
     def digest(self) -> str:
@@ -59,15 +65,18 @@ class Manifest:
 
 @dataclass
 class Draft:
-    """An artefact being written: put files below `path`, what readers need into `facts`."""
+    """An artefact being written: put files below `path`, what readers need into `facts`.
+
+    content: the digest of what a reader finds, where that is less than all files and facts: None = all of them.
+    """
 
     path: Path
     facts: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, str] = field(default_factory=dict)
+    content: str | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)  # TRANSITION: goes with the last stage that isn't typed
 
-    def add_input(self, name: str, manifest: Manifest) -> None:
-        """Record that this artefact was made from that one."""
-        self.inputs[name] = manifest.digest
+    def add_input(self, name: str, manifest: Manifest) -> None:  # TRANSITION
+        self.inputs[name] = [{"derivation": manifest.derivation, "content": manifest.content}]
 
 
 def canonical_json(value: Any) -> str:
@@ -97,10 +106,18 @@ def software_versions(*packages: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Draft]:
+def writing(
+    directory: Path,
+    stage: str,
+    spec: Mapping[str, Any],
+    inputs: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+    code: Mapping[str, str] | None = None,
+    derivation: str = "",
+) -> Iterator[Draft]:
     """Write an artefact: yields a `Draft`, publishes it as `directory` when the block ends without error.
 
-    After an error nothing is left behind and an older artefact at `directory` is untouched.
+    After an error nothing is left behind and an older artefact at `directory` is untouched. A stage calls it through
+    `core.jobs.Job.writing`, which knows the rest.
     """
     directory = Path(directory)
     partial = draft_path(directory)
@@ -119,8 +136,11 @@ def writing(directory: Path, stage: str, spec: Mapping[str, Any]) -> Iterator[Dr
             "stage": stage,
             "spec": dict(spec),
             "facts": draft.facts,
-            "inputs": draft.inputs,
+            "code": dict(code or {}),
+            "inputs": {name: list(records) for name, records in (inputs or draft.inputs).items()},
             "files": files,
+            "derivation": derivation,
+            "content": draft.content or _content_digest(draft.facts, files),
         }
         with open(partial / MANIFEST, "w", encoding="utf-8") as file:
             file.write(_manifest_text(content))
@@ -160,7 +180,7 @@ def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 def read(
     directory: Path,
-    stage: str,
+    stage: str | None = None,
     expected: Mapping[str, Any] | None = None,
     verify: bool = True,
     remedy: str | None = None,
@@ -170,7 +190,7 @@ def read(
     Parameters
     ----------
     directory: the artefact's folder.
-    stage: the stage that must have made it.
+    stage: the stage that must have made it; None = any.
     expected: keys of the spec that must have these values; others may be anything.
     verify: also read each file and compare its checksum.
     remedy: what a user can do about a fault; None = delete the folder and run again.
@@ -180,7 +200,7 @@ def read(
     directory = Path(directory)
     remedy = remedy or f"delete {directory} and run snakemake again"
     content = _read_manifest(directory, remedy)
-    if content["stage"] != stage:
+    if stage is not None and content["stage"] != stage:
         raise ArtefactError(f"{directory}: made by stage '{content['stage']}', but '{stage}' was asked for")
     for key, value in (expected or {}).items():
         found = content["spec"].get(key)
@@ -189,16 +209,15 @@ def read(
                 f"{directory / MANIFEST}: '{key}' is {canonical_json(found)}, but {canonical_json(value)} was "
                 f"asked for; {remedy}"
             )
-    manifest = Manifest(directory, stage, content["spec"], content["facts"], content["inputs"], content["files"])
+    manifest = Manifest(directory, **{name: content[name] for name in _FIELDS})
     if verify:
         for problem in problems(manifest):
             raise ArtefactError(f"{problem}; {remedy}")
     return manifest
 
 
-def stage_of(directory: Path) -> str:
-    """Return the stage that made an artefact; raises `ArtefactError` when its manifest is missing or damaged."""
-    return _read_manifest(Path(directory), f"delete {directory} and run snakemake again")["stage"]
+def stage_of(directory: Path) -> str:  # TRANSITION: read(directory).stage
+    return read(directory, verify=False).stage
 
 
 def folders(results: Path) -> Iterator[Path]:
@@ -252,6 +271,12 @@ def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     if not is_whole:
         raise ArtefactError(f"{path}: damaged (its checksum differs from what it holds); {remedy}")
     return content
+
+
+def _content_digest(facts: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the digest of what an artefact's readers find: its facts, and the checksum of each file."""
+    content = {"facts": facts, "files": {name: file["xxh3_128"] for name, file in files.items()}}
+    return xxhash.xxh3_128_hexdigest(canonical_json(content).encode())
 
 
 def _fsync(path: Path) -> None:

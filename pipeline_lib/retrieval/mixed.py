@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipeline_lib.config.evaluation import Mix
 from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.retrieval.neighbours import Backend, ReadRows, nearest_neighbours
@@ -18,7 +18,7 @@ _PIECE_ROWS = 8192
 def mixed_neighbours(
     upstream: FeatureCache,
     downstream: FeatureCache,
-    mix: Mapping[str, Any],
+    mix: Mix,
     *,
     backend: Backend,
     device: str,
@@ -36,11 +36,11 @@ def mixed_neighbours(
             "delete the older one and run snakemake again"
         )
     caches = (upstream, downstream)
-    chosen = choose_mix(upstream.rows, downstream.rows, mix["images"], mix["seed"])
+    chosen = choose_mix(upstream.rows, downstream.rows, mix.images, mix.seed)
     try:
         found = nearest_neighbours(
             concatenation(caches, chosen),
-            mixed_rows(upstream.rows, downstream.rows, mix["images"]),
+            mixed_rows(upstream.rows, downstream.rows, mix.images),
             backend=backend,
             device=device,
             block_rows=block_rows,

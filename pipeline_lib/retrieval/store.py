@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.cache import FeatureCache
 
 if TYPE_CHECKING:
@@ -55,21 +56,14 @@ class NeighbourTable:
     mixed: MixedTable | None
 
 
-def write_neighbours(
-    directory: Path,
-    spec: Mapping[str, Any],
-    found: Neighbours,
-    cache: FeatureCache,
-    mixed: MixedTable | None = None,
-    upstream: FeatureCache | None = None,
-) -> None:
-    """Write the neighbours of the images of a cache and, where there is one, the mix with those of `upstream`.
+def write_neighbours(job: Job[Any], found: Neighbours, cache: FeatureCache, mixed: MixedTable | None = None) -> None:
+    """Write the neighbours of the images of a cache and, where there is one, the mix with upstream images.
 
     The manifest's facts say how many `rows` there are and how many images are alone in their class
     (`lone_class_images`): their neighbour can't be right.
     """
     sample_id = cache.read_all("sample_id")
-    with artefacts.writing(directory, STAGE, spec) as draft:
+    with job.writing() as draft:
         table = {
             "sample_id": sample_id,
             "neighbour_sample_id": sample_id[found.index],
@@ -78,9 +72,6 @@ def write_neighbours(
         pq.write_table(pa.table(table), draft.path / TABLE)
         if mixed is not None:
             pq.write_table(pa.table(vars(mixed)), draft.path / MIXED_TABLE)
-        if upstream is not None:
-            draft.add_input("upstream_features", upstream.manifest)
-        draft.add_input("features", cache.manifest)
         draft.facts.update(rows=len(sample_id), lone_class_images=lone_class_images(cache.read_all("label")))
 
 

@@ -5,25 +5,48 @@ With the upstream evaluation images at hand also in a mix of equally many of bot
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.config.config import Config
+from pipeline_lib.config.evaluation import Mix, Neighbours
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+INPUTS = (
+    Input("features", "the eval view's cache of the split"),
+    Input("upstream_features", "that of the upstream evaluation split, to mix with (any other set)", required=False),
+)
+OUTPUT = "neighbours/{backbone}/{dataset}/{split}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, split, backend, device, threads, block_rows, mix")
-    add_path(parser, "--features", "the eval view of the split, which holds blocks/ and cache/")
-    add_path(
-        parser,
-        "--upstream-features",
-        "the eval view of the upstream evaluation split, to mix with (for any other set)",
-        required=False,
+class Spec(BaseSpec):
+    """Which set, how its similarities are computed, and how it is mixed with the upstream set (None: it is that)."""
+
+    backbone: str
+    dataset: str
+    split: str
+    search: Neighbours
+    mix: Mix | None = None
+
+    @classmethod
+    def of(cls, config: Config, backbone: str, dataset: str, split: str) -> Spec:
+        """Return the spec of a job."""
+        mix = None if config.is_upstream_set(dataset, split) else config.evaluation.mix
+        return cls(backbone=backbone, dataset=dataset, split=split, search=config.evaluation.neighbours, mix=mix)
+
+
+def inputs(config: Config, backbone: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    cache = Ref.to("cache", backbone=backbone, dataset=dataset, split=split, view="eval")
+    upstream = config.upstream
+    upstream_cache = Ref.to(
+        "cache", backbone=backbone, dataset=upstream.dataset, split=upstream.eval_split, view="eval"
     )
-    add_path(parser, "--output", "folder of the neighbours")
+    return {
+        "features": cache,
+        "upstream_features": None if config.is_upstream_set(dataset, split) else upstream_cache,
+    }
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(job: Job[Spec]) -> None:
     """Search and write."""
     import torch
 
@@ -33,21 +56,23 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline_lib.retrieval.neighbours import nearest_neighbours
     from pipeline_lib.retrieval.store import write_neighbours
 
-    spec = arguments.spec
-    torch.set_num_threads(spec["threads"])
-    cache, search = FeatureCache(arguments.features), {key: spec[key] for key in ("backend", "device", "block_rows")}
-    title = f"neighbours of {spec['backbone']} on {spec['dataset']}"
-    with naming_images(arguments.features), Progress(cache.rows, "images", title) as progress:
+    spec, features = job.spec, job.input("features").parent
+    torch.set_num_threads(spec.search.threads)
+    cache = FeatureCache(features)
+    search = {"backend": spec.search.backend, "device": spec.search.device, "block_rows": spec.search.block_rows}
+    title = f"neighbours of {spec.backbone} on {spec.dataset}"
+    with naming_images(features), Progress(cache.rows, "images", title) as progress:
         found = nearest_neighbours(
             lambda start, stop: cache.read("embedding", 0, start, stop),
             cache.rows,
             **search,
             progress=progress.advance,
         )
-    upstream, mixed = None, None
-    if arguments.upstream_features is not None and spec["mix"] is not None:
-        upstream = FeatureCache(arguments.upstream_features)
-        rows = mixed_rows(upstream.rows, cache.rows, spec["mix"]["images"])
+    mixed = None
+    upstream_features = job.optional_input("upstream_features")
+    if upstream_features is not None and spec.mix is not None:
+        upstream = FeatureCache(upstream_features.parent)
+        rows = mixed_rows(upstream.rows, cache.rows, spec.mix.images)
         with Progress(rows, "images", f"{title} mixed with upstream") as progress:
-            mixed = mixed_neighbours(upstream, cache, spec["mix"], **search, progress=progress.advance)
-    write_neighbours(arguments.output, spec, found, cache, mixed, upstream)
+            mixed = mixed_neighbours(upstream, cache, spec.mix, **search, progress=progress.advance)
+    write_neighbours(job, found, cache, mixed)
