@@ -28,7 +28,7 @@ def planned_bundles(graph: Graph, name: str, refs: Iterable[Ref], plan: bool) ->
     refs : iterable of Ref
         The artefacts of a stage that the config asks for.
     plan : bool
-        Whether this process plans the run; otherwise what was planned is read.
+        Whether this process plans the run; otherwise what was planned is read, if anything.
     """
     path = graph.results / FOLDER / f"{name}.json"
     if plan:

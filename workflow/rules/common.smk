@@ -19,6 +19,7 @@ from pipeline_lib.core import runner
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.stages.graph import Graph
+import engine
 from bundles import planned_bundles
 from runs import begin_run, check_writable
 
@@ -29,11 +30,16 @@ except PipelineError as error:
     sys.exit(f"config error: {error}")
 
 RESULTS = CONFIG.results_dir
-if workflow.is_main_process:
+# Whether this process plans a run of this workflow itself: not a single job of it, nor a module of another workflow.
+PLANS = engine.plans(workflow) and ROOT == workflow.basedir
+if engine.plans(workflow):
     try:
-        begin_run(Path.cwd(), Path(RESULTS), dry_run=workflow.output_settings.dryrun)
+        begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
     except (PipelineError, OSError) as error:  # of a full disk, say
         sys.exit(f"error: {error}")
+
+if ROOT == workflow.basedir:
+    engine.let_times_decide(workflow)
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
 os.environ.update(
@@ -101,8 +107,7 @@ def larger_each_attempt(amount):
 
     Amounts suit the paper's world, rounded up; a profile's `set-resources` changes them. No job becomes stale by them.
     """
-    execution = workflow.execution_settings
-    if execution is None or (execution.attempt, execution.retries) == (1, 0):
+    if engine.tries_once(workflow):
         return amount  # A number: calling functions is what planning thousands of jobs waits for.
     return lambda wildcards, attempt: amount * attempt
 

@@ -42,9 +42,7 @@ rule baselines:
 
 
 # Ablations are evaluated together, each set at once.
-EVALUATION_BUNDLES = planned_bundles(
-    GRAPH, "evaluations", evaluate_heads.wanted_ablations(CONFIG), workflow.is_main_process
-)
+EVALUATION_BUNDLES = planned_bundles(GRAPH, "evaluations", evaluate_heads.wanted_ablations(CONFIG), plan=PLANS)
 
 
 rule evaluate_heads:

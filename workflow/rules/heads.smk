@@ -23,7 +23,7 @@ rule task_loss:
         command("task_loss")
 
 
-HEAD_BUNDLES = planned_bundles(GRAPH, "heads", head.wanted(CONFIG), workflow.is_main_process)
+HEAD_BUNDLES = planned_bundles(GRAPH, "heads", head.wanted(CONFIG), plan=PLANS)
 
 
 rule head:

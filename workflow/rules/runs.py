@@ -1,8 +1,6 @@
 """One run at a time, and going on after one that was killed, so that the same command just works.
 
-A `kill -9` leaves two things in `.snakemake`: lock files, which would refuse the next run, and markers of outputs whose
-jobs had not finished, which would stop it. Outputs here are whole or not there at all, so neither means anything once
-the process is gone. A run also holds locks of the operating system, which end with its process: whoever gets the one
+A `kill -9` leaves lock files in `.snakemake`, which would refuse the next run. A run also holds locks of the operating system, which end with its process: whoever gets the one
 of the working directory knows that what lies there belongs to the dead. The one of the results keeps a second run away
 from them, wherever it was started.
 """
@@ -12,9 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import socket
 from pathlib import Path
+
+from engine import remove_locks
 
 from pipeline_lib.core.artefacts import RUN_LOCK
 from pipeline_lib.core.errors import PipelineError
@@ -30,9 +29,7 @@ def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
     if _hold(state / "running.lock") is not False:
-        for path in (state / "locks").glob("*.lock"):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(state / "incomplete", ignore_errors=True)
+        remove_locks(directory)
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError:
