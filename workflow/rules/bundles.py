@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.jobs import Ref

@@ -30,8 +30,6 @@ except PipelineError as error:
     sys.exit(f"config error: {error}")
 
 RESULTS = CONFIG.results_dir
-# Whether this process plans a run of this workflow itself: not a single job of it, nor a module of another workflow.
-PLANS = engine.plans(workflow) and ROOT == workflow.basedir
 if engine.plans(workflow):
     try:
         begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
@@ -90,6 +88,11 @@ def several_jobs(refs):
         for name, files in GRAPH.inputs(ref).items():
             merged.setdefault(name, []).extend(file for file in files if file not in merged[name])
     return merged
+
+
+def together(name, refs):
+    """Return the artefacts that one process each makes together, by rule; none in a module of another workflow."""
+    return planned_bundles(GRAPH, name, refs, engine.plans(workflow)) if ROOT == workflow.basedir else {}
 
 
 def command(stage, more=""):

@@ -42,8 +42,7 @@ rule baselines:
 
 
 # Ablations are evaluated together, each set at once.
-EVALUATION_BUNDLES = planned_bundles(GRAPH, "evaluations", evaluate_heads.wanted_ablations(CONFIG), plan=PLANS)
-
+EVALUATION_BUNDLES = together("evaluations", evaluate_heads.wanted_ablations(CONFIG))
 
 rule evaluate_heads:
     input:

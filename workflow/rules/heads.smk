@@ -23,7 +23,7 @@ rule task_loss:
         command("task_loss")
 
 
-HEAD_BUNDLES = planned_bundles(GRAPH, "heads", head.wanted(CONFIG), plan=PLANS)
+HEAD_BUNDLES = together("heads", head.wanted(CONFIG))
 
 
 rule head:

@@ -1,8 +1,8 @@
 """One run at a time, and going on after one that was killed, so that the same command just works.
 
-A `kill -9` leaves lock files in `.snakemake`, which would refuse the next run. A run also holds locks of the operating system, which end with its process: whoever gets the one
-of the working directory knows that what lies there belongs to the dead. The one of the results keeps a second run away
-from them, wherever it was started.
+A `kill -9` leaves lock files in `.snakemake`, which would refuse the next run. A run also holds locks of the operating
+system, which end with its process: whoever gets the one of the working directory knows that the lock files there belong
+to the dead. The one of the results keeps a second run away from them, wherever it was started.
 """
 
 from __future__ import annotations
