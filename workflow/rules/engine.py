@@ -1,4 +1,4 @@
-"""What this workflow needs of Snakemake beyond its documented interface; tests/workflow/test_engine.py has a test each."""
+"""What this workflow needs of Snakemake beyond its documented interface; tests/workflow/test_engine.py tests each."""
 
 from __future__ import annotations
 
