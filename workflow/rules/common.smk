@@ -36,9 +36,6 @@ if engine.plans(workflow):
     except (PipelineError, OSError) as error:  # of a full disk, say
         sys.exit(f"error: {error}")
 
-if ROOT == workflow.basedir:
-    engine.let_times_decide(workflow)
-
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -73,19 +70,26 @@ wildcard_constraints:
     last=r"\d+",
 
 
+def inputs_of(ref):
+    """Return the file that describes the job of an artefact, and what that job reads, by name."""
+    if ROOT == workflow.basedir:
+        engine.let_times_decide(workflow)
+    return GRAPH.inputs(ref)
+
+
 def job(stage, **fixed):
     """Return the input function of a rule: the file that describes a job of a stage, and what that job reads.
 
     Times of files decide what Snakemake runs, and the graph sets them: see pipeline_lib/stages/graph.py.
     """
-    return lambda wildcards: GRAPH.inputs(Ref.to(stage, **{**wildcards, **fixed}))
+    return lambda wildcards: inputs_of(Ref.to(stage, **{**dict(wildcards), **fixed}))
 
 
 def several_jobs(refs):
     """Return the inputs of a rule that does several jobs: one list per name."""
     merged = {}
     for ref in refs:
-        for name, files in GRAPH.inputs(ref).items():
+        for name, files in inputs_of(ref).items():
             merged.setdefault(name, []).extend(file for file in files if file not in merged[name])
     return merged
 

@@ -13,7 +13,8 @@ def let_times_decide(workflow: Any) -> None:
 
     The graph sets these times by what was made (pipeline_lib/stages/graph.py). Records of parameters, code and inputs
     would make jobs run again after a move, a release, or when they were made together with others; and an output that
-    is there is whole, so what a killed run left is either right or stale.
+    is there is whole, so what a killed run left is either right or stale. To be called by input functions: the settings
+    are not there yet when the Snakefile is read.
     """
     workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
     workflow.dag_settings.force_incomplete = True
