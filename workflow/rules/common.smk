@@ -114,8 +114,6 @@ def larger_each_attempt(amount):
 
     Amounts suit the paper's world, rounded up; a profile's `set-resources` changes them. No job becomes stale by them.
     """
-    if engine.tries_once(workflow):
-        return amount  # A number: calling functions is what planning thousands of jobs waits for.
     return lambda wildcards, attempt: amount * attempt
 
 

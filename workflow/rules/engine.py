@@ -39,9 +39,3 @@ def is_dry_run(workflow: Any) -> bool:
 def is_touching(workflow: Any) -> bool:
     """Return whether --touch only gives outputs the time of now."""
     return workflow.touch
-
-
-def tries_once(workflow: Any) -> bool:
-    """Return whether a job that fails is not tried again."""
-    execution = workflow.execution_settings
-    return execution is None or (execution.attempt, execution.retries) == (1, 0)
