@@ -12,14 +12,14 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.download import Download
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection, Section
 from pipeline_lib.core.spec import Spec
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
 
 
-class DatasetOptions(Section):
+class DatasetOptions(KindSection):
     """Options that every dataset kind has."""
 
     kind: str = Field(description="The module of `pipeline_lib/datasets/` that reads the dataset.")
