@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline_lib.config import kinds, views
+from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import backbone_name
 from pipeline_lib.config.config import Config, Downstream
 from pipeline_lib.config.deteriorations import draws
 from pipeline_lib.config.section import Section
-from pipeline_lib.features.spec import block_epochs, joint_views
 
-__all__ = ["block_epochs", "joint_views"]  # of features.spec, for those that know them by this module
 Spec = dict[str, Any]
 
 
@@ -87,13 +85,38 @@ def method_module(config: Config, backbone: str) -> str:
 
 def view_spec(config: Config, view: str) -> Spec:
     """Spec of what is done to the images; the number of epochs is not part of it, so more only add blocks."""
-    spec = dump(views.view_spec(config.features, view))
-    return {key: value for key, value in spec.items() if (key, value) != ("policy", None)}
+    if view == "eval":
+        return {"kind": "eval"}
+    if view == "centre_crop":
+        return {"kind": "centre_crop", **dump(config.features.centre_crop)}
+    if view == "deteriorations":
+        section = config.features.deteriorations
+        return {"kind": "deteriorations", "seed": section.seed, "draws": [dump(draw) for draw in draws(section)]}
+    options = dump(config.features.views[view])
+    del options["epochs"]
+    if options["policy"] is None:
+        del options["policy"]
+    return {"kind": "augmented", **options}
 
 
 def view_epochs(config: Config, view: str) -> int:
     """Return how many epochs of a view are cached; a deterioration's draws count as epochs."""
-    return views.view_epochs(config.features, view)
+    if view == "deteriorations":
+        return len(draws(config.features.deteriorations))
+    return config.features.views[view].epochs if view in config.features.views else 1
+
+
+def joint_views(config: Config) -> list[str]:
+    """Return the views that only ablations learn from: they are extracted together, from images decoded once."""
+    views = {variant.view for variant in config.variants.values()}
+    return [view for view in config.ablation_views() if view not in views]
+
+
+def block_epochs(config: Config, view: str) -> int:
+    """Return how many epochs of a view one block holds: all of those that are few or are extracted together."""
+    if view == "deteriorations" or view in joint_views(config):
+        return view_epochs(config, view)
+    return config.features.block_epochs
 
 
 def features_spec(config: Config, backbone: str, dataset: str, split: str, view: str) -> Spec:

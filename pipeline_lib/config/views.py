@@ -55,9 +55,3 @@ def view_spec(features: Features, view: str) -> ViewSpec:
             return DrawnDeteriorations(seed=section.seed, draws=draws(section))
     return Augmented(**features.views[view].model_dump(exclude={"epochs"}))
 
-
-def view_epochs(features: Features, view: str) -> int:
-    """Return how many epochs of a view are cached; a deterioration's draws count as epochs."""
-    if view == "deteriorations":
-        return len(draws(features.deteriorations))
-    return features.views[view].epochs if view in features.views else 1

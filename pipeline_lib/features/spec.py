@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.features import Device, Precision
-from pipeline_lib.config.views import ViewSpec, view_epochs, view_spec
+from pipeline_lib.config.views import ViewSpec, view_spec
 from pipeline_lib.core.spec import Spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 Range = tuple[int, int]
 
@@ -70,8 +72,7 @@ class CacheSpec(RowsSpec):
     @classmethod
     def of(cls, config: Config, backbone: str, dataset: str, split: str, view: str) -> CacheSpec:
         """Return the spec of a job."""
-        epochs = view_epochs(config.features, view)
-        return cls(**_rows_of(config, backbone, dataset, split, view), epochs=epochs)
+        return cls(**_rows_of(config, backbone, dataset, split, view), epochs=config.view_epochs(view))
 
 
 def _rows_of(config: Config, backbone: str, dataset: str, split: str, view: str) -> dict[str, Any]:
@@ -89,15 +90,3 @@ def _rows_of(config: Config, backbone: str, dataset: str, split: str, view: str)
         "threads": features.threads,
     }
 
-
-def joint_views(config: Config) -> list[str]:
-    """Return the views that only ablations learn from: they are extracted together, from images decoded once."""
-    views = {variant.view for variant in config.variants.values()}
-    return [view for view in config.ablation_views() if view not in views]
-
-
-def block_epochs(config: Config, view: str) -> int:
-    """Return how many epochs of a view one block holds: all of those that are few or are extracted together."""
-    if view == "deteriorations" or view in joint_views(config):
-        return view_epochs(config.features, view)
-    return config.features.block_epochs

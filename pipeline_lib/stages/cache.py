@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config.config import Config
+from typing import TYPE_CHECKING
+
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.features.blocks import block_ranges, block_wildcards
 from pipeline_lib.features.spec import CacheSpec as Spec
-from pipeline_lib.features.spec import block_epochs
 from pipeline_lib.stages import features
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("dataset", "the dataset"),
@@ -27,14 +30,14 @@ def parts(config: Config, samples: int, backbone: str, dataset: str, split: str,
     wildcards = {"backbone": backbone, "dataset": dataset, "split": split, "view": view}
     return tuple(
         Ref.to("features", **wildcards, **block_wildcards(sample_range, epoch_range))
-        for epoch_range in block_ranges(Spec.of(config, **wildcards).epochs, block_epochs(config, view))
+        for epoch_range in block_ranges(config.view_epochs(view), config.block_epochs(view))
         for sample_range in block_ranges(samples, config.features.block_samples)
     )
 
 
 def plugins(config: Config, backbone: str, dataset: str, **view: str) -> list[str]:
-    """Return the modules whose code decides the rows: those that extract the blocks."""
-    return ["pipeline_lib.stages.features", *features.plugins(config, backbone, dataset)]
+    """Return the components whose code decides the rows: those that extract the blocks."""
+    return ["stages.features", *features.plugins(config, backbone, dataset)]
 
 
 def run(job: Job[Spec]) -> None:

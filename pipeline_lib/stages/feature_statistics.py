@@ -5,9 +5,13 @@ Works chunk by chunk on a dask scheduler, so that the cache may be larger than m
 
 from __future__ import annotations
 
-from pipeline_lib.config.config import Config
+from typing import TYPE_CHECKING
+
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (Input("features", "the view's cache"),)
 OUTPUT = "feature_statistics/{backbone}/{dataset}/{split}/{view}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pipeline_lib.config import kinds
-from pipeline_lib.config.config import Config
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.features.spec import BlockSpec as Spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (Input("dataset", "the dataset"), Input("backbone", "the backbone"))
 OUTPUT = "features/{backbone}/{dataset}/{split}/{view}/blocks/samples-{start}-{stop}_epochs-{first}-{last}"
@@ -21,13 +23,8 @@ def inputs(config: Config, backbone: str, dataset: str, **block: str) -> Refs:
 
 
 def plugins(config: Config, backbone: str, dataset: str, **block: str) -> list[str]:
-    """Return the modules that are chosen by name: the kinds of the dataset and the backbone, and its method."""
-    options = config.backbone(backbone)
-    modules = [
-        kinds.module_name("datasets", config.datasets[dataset].kind),
-        kinds.module_name("backbones", options.kind),
-    ]
-    return [*modules, kinds.module_name("methods", options.method.kind)] if options.kind == "method" else modules
+    """Return the components that are chosen by name: the kinds of the dataset and the backbone, and its method."""
+    return [f"datasets.{config.datasets[dataset].kind}", *components(config.backbone(backbone))]
 
 
 def together(spec: Spec) -> tuple[object, ...]:
