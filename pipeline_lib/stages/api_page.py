@@ -14,14 +14,14 @@ import pipeline_lib
 # What a practitioner calls; a module's public functions and classes in its own order, or those that are named.
 CONTENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "Load a checkpoint": {
-        "pipeline_lib.pretrained.loading": ("load",),
-        "pipeline_lib.pretrained.model": ("PretrainedModel", "Transform", "rank"),
+        "pipeline_lib.checkpoints.loading": ("load",),
+        "pipeline_lib.checkpoints.model": ("PretrainedModel", "Transform", "rank"),
     },
     "Pass a checkpoint on": {
-        "pipeline_lib.pretrained.hub": ("push",),
-        "pipeline_lib.pretrained.exchange": ("write_onnx", "write_program"),
-        "pipeline_lib.pretrained.reference": ("convert_reference",),
-        "pipeline_lib.pretrained.overhead": None,
+        "pipeline_lib.checkpoints.hub": ("push",),
+        "pipeline_lib.checkpoints.exchange": ("write_onnx", "write_program"),
+        "pipeline_lib.checkpoints.reference": ("convert_reference",),
+        "pipeline_lib.checkpoints.overhead": None,
     },
     "Score images": {
         "pipeline_lib.scoring.images": ("ImageList",),

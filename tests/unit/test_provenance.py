@@ -121,7 +121,7 @@ def test_imports_for_type_checking_are_no_logic(package: Path) -> None:
 def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_imported_by_earlier_ones() -> None:
     """The order of the rooms is the order of the data; evaluation, tables and plots run without torch."""
     rooms = ["config", "datasets", "methods", "backbones", "features", "heads", "task_losses", "retrieval", "metrics"]
-    rooms += ["joint", "method_training", "evaluation", "calibration", "tables", "plots", "arrays", "pretrained"]
+    rooms += ["joint", "method_training", "evaluation", "calibration", "tables", "plots", "arrays", "checkpoints"]
     rooms += ["scoring", "planning", "stages"]
     root = Path(provenance.__file__).parent
     for path in root.rglob("*.py"):

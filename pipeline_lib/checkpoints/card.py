@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
-from pipeline_lib.pretrained.checkpoint import BackboneConfig, HeadsConfig
+from pipeline_lib.checkpoints.checkpoint import BackboneConfig, HeadsConfig
 from pipeline_lib.tables.render import count, number
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names
 
