@@ -220,8 +220,10 @@ class SafeIndex:
             "query_share": self._query_share,
             "item_share": self._item_share,
         }
-        arrays = {"ids": self._ids, "representation": self._values, "uncertainty": self._uncertainty}
-        arrays |= {} if self._reference is None else {"reference": self._reference}
+        arrays: dict[str, np.ndarray] = {"ids": self._ids, "representation": self._values}
+        arrays["uncertainty"] = self._uncertainty
+        if self._reference is not None:
+            arrays["reference"] = self._reference
         with artefacts.writing(directory, STAGE, spec) as draft:
             save_file(arrays, draft.path / ITEMS)
             draft.facts.update(items=len(self), software=artefacts.software_versions("faiss-cpu"))
