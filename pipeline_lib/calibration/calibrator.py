@@ -80,9 +80,9 @@ class Calibrator:
             for name, fit in _FITS.items():
                 unseen[name][others] = _MAPS[name](fit(uncertainty[rows], wrong[rows]), uncertainty[others])
         scores = {name: calibration_scores(each, wrong, bins) for name, each in unseen.items()}
-        if kind is None:
-            kind = min(_FITS, key=lambda name: scores[name].log_loss)
-        return cls(kind, _FITS[kind](uncertainty, wrong), len(wrong), int(wrong.sum()), scores)
+        best = min(_FITS, key=lambda name: scores[name].log_loss)
+        chosen = kind or best
+        return cls(chosen, _FITS[chosen](uncertainty, wrong), len(wrong), int(wrong.sum()), scores)
 
     def predict(self, uncertainty: np.ndarray) -> np.ndarray:
         """Return the probability that the nearest neighbour is wrong, float64 [n], for u, float [n]."""
