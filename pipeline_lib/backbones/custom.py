@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Deviation = Annotated[float, Field(gt=0)]
 
 
-class Options(Section):
+class Options(KindSection):
     """A network from your own Python module."""
 
     kind: Literal["custom"]

@@ -10,14 +10,14 @@ from pydantic import Field, field_validator
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config import kinds
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.config.section import Section, Seed
+from pipeline_lib.config.section import KindSection, Seed
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import MethodEncoder
     from pipeline_lib.methods.base import Method
 
 
-class Options(Section):
+class Options(KindSection):
     """An architecture, the method that trains it, and the recipe."""
 
     kind: Literal["method"]
@@ -37,7 +37,7 @@ class Options(Section):
 
     @field_validator("method", mode="after")
     @classmethod
-    def _dispatch_on_kind(cls, section: Any) -> Section:
+    def _dispatch_on_kind(cls, section: Any) -> KindSection:
         return kinds.validated("methods", section, "method")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline_lib.datasets.images import ImageDataset
 
 
-class Options(Section):
+class Options(KindSection):
     """A pretrained timm model."""
 
     kind: Literal["timm"]

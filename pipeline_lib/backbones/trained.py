@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config.features import Device, Precision
-from pipeline_lib.config.section import RangeOfShares, Section, Seed
+from pipeline_lib.config.section import KindSection, RangeOfShares, Seed
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline_lib.datasets.images import ImageDataset
 
 
-class Options(Section):
+class Options(KindSection):
     """A timm architecture and the recipe to train it as a classifier of the upstream classes."""
 
     kind: Literal["trained"]

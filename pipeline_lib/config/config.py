@@ -19,7 +19,7 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.config.section import Name, Section, Seeds
+from pipeline_lib.config.section import KindSection, Name, Section, Seeds
 from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.core.errors import did_you_mean, one_of
@@ -83,7 +83,7 @@ class Config(Section):
 
     @field_validator("datasets", "backbones", mode="after")
     @classmethod
-    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, Section]:
+    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, KindSection]:
         return {
             name: kinds.validated(info.field_name, section, f"{info.field_name}.{name}")
             for name, section in sections.items()
@@ -186,7 +186,7 @@ class Config(Section):
         return self
 
     @functools.cached_property
-    def benchmark_backbones(self) -> dict[str, Section]:
+    def benchmark_backbones(self) -> dict[str, KindSection]:
         """The backbone of every model of the benchmark, by name."""
         return self.benchmark.backbones() if self.benchmark else {}
 
@@ -246,7 +246,7 @@ class Config(Section):
             return self.view_epochs(view)
         return self.features.block_epochs
 
-    def backbone(self, name: str) -> Section:
+    def backbone(self, name: str) -> KindSection:
         """Return a backbone, or a model of the benchmark, by its name."""
         return self.backbones[name] if name in self.backbones else self.benchmark_backbones[name]
 

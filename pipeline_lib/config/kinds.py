@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from pipeline_lib.config.faults import describe
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection, Section
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
 Family = Literal["datasets", "backbones", "methods"]
@@ -47,14 +47,14 @@ def load(family: Family, kind: str) -> ModuleType:
     return importlib.import_module(module_name(family, kind))
 
 
-def options_class(family: Family, kind: str) -> type[Section]:
+def options_class(family: Family, kind: str) -> type[KindSection]:
     """Return the class that validates the config section of a kind."""
     return load(family, kind).Options
 
 
-def validated(family: Family, section: Any, where: str) -> Section:
+def validated(family: Family, section: Any, where: str) -> KindSection:
     """Return a config section, validated with the class of its kind; raises `ValueError` of one line about `where`."""
-    if isinstance(section, Section):
+    if isinstance(section, KindSection):
         return section
     if not isinstance(section, Mapping) or "kind" not in section:
         raise ValueError(f"{where}: needs a 'kind'; allowed: {one_of(kinds(family))}")

@@ -29,6 +29,12 @@ class Section(BaseModel):
         return section
 
 
+class KindSection(Section):
+    """A section of one of several kinds, each of which has fields of its own."""
+
+    kind: str
+
+
 def _types_inside(annotation: Any) -> list[Any]:
     """Return the plain types inside an annotation such as `dict[Name, int] | None`."""
     return [annotation, *(inner for argument in get_args(annotation) for inner in _types_inside(argument))]

@@ -6,20 +6,35 @@ the record in the artefact's manifest. A value that can't change the result (a n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_jsonable_python
 
 
 class Spec(BaseModel):
     """Base of every stage's spec.
 
-    A field that is None is left out of the canonical JSON: an option that is added later, with None for "as before",
-    makes nothing stale.
+    A field that is None by default is left out of the canonical JSON where it is None, also in the sections below: an
+    option that is added later, with None for "as before", makes nothing stale.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     def plain(self) -> dict[str, Any]:
-        """Return the spec as plain JSON values."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Return the spec as plain JSON values, from which `model_validate` makes an equal one."""
+        return _plain(self)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        # None that isn't the default has to be said: read back, the field would become its default.
+        said = {name: item for name, item in value if item is not None or fields[name].default is not None}
+        return {name: _plain(item) for name, item in said.items()}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return to_jsonable_python(value)

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.config.download import Download
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _SUFFIXES_SHOWN = 5
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
-class DatasetOptions(Section):
+class DatasetOptions(KindSection):
     """Options that every dataset kind has."""
 
     skip_unreadable: int = Field(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import xxhash
@@ -15,59 +12,53 @@ import xxhash
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.backbones.training_images import ImageBatches
-from pipeline_lib.backbones.training_state import read_state, resume_folder, write_state
-from pipeline_lib.config.joint_training import JointOptions
+from pipeline_lib.backbones.training_state import SavedState
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
 from pipeline_lib.joint.evaluate import evaluate
 from pipeline_lib.joint.train import JointTrainer
 
-STAGE = "joint_training"
-RESUME_STAGE = "joint_training_resume"
+if TYPE_CHECKING:
+    from pipeline_lib.stages.joint_training import Spec
+
 CURVE = "curve.jsonl"
 
 Record = dict[str, float | None]
 
 
-def write_joint_training(
-    spec: Mapping[str, Any], dataset_dir: Path, backbone_dir: Path, directory: Path, workers: int = 0
-) -> None:
-    """Train classifier and head together and write the curve into `directory` (`curve.jsonl`, `manifest.json`).
+def write_joint_training(job: Job[Spec]) -> None:
+    """Train classifier and head together and write the curve (`curve.jsonl`, `manifest.json`).
 
     A line of the curve is the state after `epoch` epochs, from 0 = the pretrained backbone with a fresh head: the
     metrics of `joint.evaluate` on the evaluation split, and the epoch's mean training losses (None before the first).
 
-    spec: `backbone`, `dataset`, `train_split`, `eval_split`, `stop_gradient`, `seed` and `options` (a `JointOptions`).
-    workers: processes that decode and augment; the result doesn't depend on it.
-
     Raises `PipelineError` when the backbone classifies other classes, for images that can't be decoded (more than the
     dataset allows), and when a loss is not finite.
     """
-    recipe = JointOptions.model_validate(spec["options"])
-    seed = spec["seed"]
+    spec, recipe, seed, workers = job.spec, job.spec.options, job.spec.seed, job.settings.workers
     torch.set_num_threads(recipe.threads)
-    images = ImageDataset(dataset_dir, spec["train_split"])
-    evaluated = ImageDataset(dataset_dir, spec["eval_split"])
-    backbone = open_backbone(backbone_dir, choose_device(recipe.device))
-    _check_classes(spec, backbone, images)
-    inputs = {"dataset": images.manifest, "backbone": backbone.manifest}
+    images = ImageDataset(job.input("dataset"), spec.train_split)
+    evaluated = ImageDataset(job.input("dataset"), spec.eval_split)
+    backbone = open_backbone(job.input("backbone"), choose_device(recipe.device))
+    _check_classes(spec.backbone, backbone, images)
     augmentation = {**recipe.model_dump(), "seed": seed}
     training = ImageBatches(images, AugmentedView(augmentation, backbone.data_config), recipe.batch_size, workers)
     evaluation = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
     steps = math.ceil(len(images) / recipe.batch_size)
-    trainer = JointTrainer(backbone, recipe, spec["stop_gradient"], seed, steps)
+    trainer = JointTrainer(backbone, recipe, spec.stop_gradient, seed, steps)
 
-    resume = resume_folder(directory)
-    saved = read_state(resume, RESUME_STAGE, spec, inputs)
+    state = SavedState(job)
+    saved = state.read()
     if saved is not None:
         trainer.load_state(saved["trainer"])
         training.skipped = saved["skipped"]
     curve: list[Record] = saved["curve"] if saved is not None else []
-    label = f"joint training of {spec['backbone']}, seed {seed}, {'with' if spec['stop_gradient'] else 'no'} stopgrad"
+    label = f"joint training of {spec.backbone}, seed {seed}, {'with' if spec.stop_gradient else 'no'} stopgrad"
     total, done = len(images) * recipe.epochs, len(images) * max(len(curve) - 1, 0)
     with Progress(total, "images", label, done) as progress:
         for epoch in range(len(curve), recipe.epochs + 1):
@@ -76,12 +67,9 @@ def write_joint_training(
                 losses |= trainer.train_epoch(epoch - 1, training.shuffled(seed, epoch - 1), progress.advance)
             curve.append({"epoch": epoch, **losses, **evaluate(trainer.predict, backbone.dim, evaluation)})
             if epoch < recipe.epochs:
-                state = {"trainer": trainer.state(), "curve": curve, "skipped": dict(training.skipped)}
-                write_state(resume, RESUME_STAGE, spec, inputs, state)
+                state.write({"trainer": trainer.state(), "curve": curve, "skipped": dict(training.skipped)})
 
-    with artefacts.writing(directory, STAGE, spec) as draft:
-        for name, manifest in inputs.items():
-            draft.add_input(name, manifest)
+    with job.writing() as draft:
         (draft.path / CURVE).write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
         skipped = sorted((training.skipped | evaluation.skipped).items())
         draft.facts.update(
@@ -92,13 +80,13 @@ def write_joint_training(
             network_xxh3_128=_weights_digest(backbone),
             software=artefacts.software_versions("torch", "timm"),
         )
-    shutil.rmtree(resume, ignore_errors=True)
+    state.remove()
 
 
-def _check_classes(spec: Mapping[str, Any], backbone: Backbone, images: ImageDataset) -> None:
+def _check_classes(name: str, backbone: Backbone, images: ImageDataset) -> None:
     if backbone.num_classes != len(images.classes):
         raise PipelineError(
-            f"backbone '{spec['backbone']}' classifies {backbone.num_classes} classes, but the upstream dataset "
+            f"backbone '{name}' classifies {backbone.num_classes} classes, but the upstream dataset "
             f"'{images.name}' has {len(images.classes)}; choose a backbone trained on it, or another upstream"
         )
 

@@ -23,6 +23,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from pipeline_lib.backbones.base import Backbone
+from pipeline_lib.backbones.spec import BackboneSpec
 from pipeline_lib.backbones.trainer import relative_rate
 from pipeline_lib.backbones.training_images import Batch
 from pipeline_lib.config.joint_training import JointOptions
@@ -98,7 +99,7 @@ class JointTrainer:
         task, head = (sums / max(seen, 1)).tolist()
         if not (math.isfinite(task) and math.isfinite(head)):
             raise PipelineError(
-                f"joint training of backbone '{self.backbone.manifest.spec['name']}': the task loss is {task} and the "
+                f"joint training of backbone '{BackboneSpec.model_validate(self.backbone.manifest.spec).name}': the task loss is {task} and the "
                 f"head's loss {head} in epoch {epoch + 1}; lower learning_rate (it is {self._recipe.learning_rate}), "
                 f"head_learning_rate ({self._recipe.head_learning_rate}) or loss_weight ({self._recipe.loss_weight})"
             )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -16,10 +13,11 @@ from torch import Tensor
 
 from pipeline_lib.backbones.artefact import write_weights
 from pipeline_lib.backbones.base import MethodEncoder
-from pipeline_lib.backbones.method import Options, create, data_config
+from pipeline_lib.backbones.method import create, data_config
 from pipeline_lib.backbones.training_images import ImageBatches
-from pipeline_lib.backbones.training_state import read_state, resume_folder, write_state
+from pipeline_lib.backbones.training_state import SavedState
 from pipeline_lib.core.device import choose_device
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView, View
@@ -28,7 +26,8 @@ from pipeline_lib.method_training.curves import CurveSinks
 from pipeline_lib.method_training.processes import process_count, process_group, process_number, union, wait_for_all
 from pipeline_lib.method_training.train import MethodTrainer
 
-RESUME_STAGE = "method_resume"
+if TYPE_CHECKING:
+    from pipeline_lib.stages.method import Spec
 
 Record = dict[str, float | None]
 
@@ -45,58 +44,44 @@ class TwoCrops:
         return torch.stack([pixels for pixels, _ in draws]), draws[0][1]
 
 
-def write_method(
-    spec: Mapping[str, Any], dataset_dir: Path, directory: Path, workers: int = 0, sinks: Sequence[str] = ()
-) -> None:
-    """Train a method and write the backbone artefact into `directory`; its curve has a line per epoch.
+def write_method(job: Job[Spec]) -> None:
+    """Train a method and write the backbone artefact; its curve has a line per epoch.
 
     The first line of the curve, epoch 0, is the model before training. The epoch of training that is best by
     `training.selection` on the evaluation split is kept (the first of equals); where the metric is never defined, the
     last one. A learning rate of 0 only evaluates: the model is kept as it starts.
-
-    spec: `name`, `options` (a backbone of kind `method`), `train_split`, `eval_split`.
-    workers: processes that decode and augment; the result doesn't depend on it.
-    sinks: where else the curve goes while training runs, see `curves.CurveSinks`.
 
     Of several processes that torchrun started each trains on its part of every batch; one evaluates and writes.
 
     Raises `PipelineError` for images that can't be decoded (more than the dataset allows), when a loss is not finite,
     and for a sink whose package is not installed.
     """
-    options = Options.model_validate(spec["options"])
-    torch.set_num_threads(options.training.threads)
-    device = choose_device(options.training.device)
+    recipe = job.spec.options.training
+    torch.set_num_threads(recipe.threads)
+    device = choose_device(recipe.device)
     with process_group(device):
-        is_first = process_number() == 0
-        with CurveSinks(sinks if is_first else (), directory, spec) as curves:
-            _train(spec, options, dataset_dir, directory, workers, device, curves)
+        sinks = [name for name in job.settings.curves if name != "jsonl"] if process_number() == 0 else []
+        with CurveSinks(sinks, job) as curves:
+            _train(job, device, curves)
 
 
-def _train(
-    spec: Mapping[str, Any],
-    options: Options,
-    dataset_dir: Path,
-    directory: Path,
-    workers: int,
-    device: torch.device,
-    curves: CurveSinks,
-) -> None:
-    recipe, is_first, processes = options.training, process_number() == 0, process_count()
-    images, evaluated = (ImageDataset(dataset_dir, spec[split]) for split in ("train_split", "eval_split"))
+def _train(job: Job[Spec], device: torch.device, curves: CurveSinks) -> None:
+    spec, options, recipe = job.spec, job.spec.options, job.spec.options.training
+    is_first, processes = process_number() == 0, process_count()
+    images, evaluated = (ImageDataset(job.input("dataset"), split) for split in (spec.train_split, spec.eval_split))
     model = create(options, len(images.classes), pretrained=True)
     encoder = MethodEncoder(model)
     config = data_config(options, encoder)
     augmented: View = AugmentedView({**recipe.model_dump(), "seed": options.seed}, config)
     view = TwoCrops(augmented) if model.two_crops else augmented
-    workers = math.ceil(workers / processes)
+    workers = math.ceil(job.settings.workers / processes)
     training = ImageBatches(images, view, recipe.batch_size, workers, process_number(), processes)
     validation = ImageBatches(evaluated, EvaluationView(config), recipe.batch_size, workers)
     steps = math.ceil(len(images) / (recipe.batch_size * recipe.accumulation_steps))
     trainer = MethodTrainer(model, recipe, config, options.seed, steps, device)
 
-    inputs = {"dataset": images.manifest}
-    resume = resume_folder(directory)
-    saved = read_state(resume, RESUME_STAGE, spec, inputs)
+    state = SavedState(job)
+    saved = state.read()
     curve: list[Record] = []
     best: dict[str, Tensor] | None = None
     if saved is not None:
@@ -106,7 +91,7 @@ def _train(
     for record in curve:
         curves.write(record)
     epochs = recipe.epochs if recipe.learning_rate > 0 else 0
-    label = f"training {spec['name']}"
+    label = f"training {spec.name}"
     done = len(images) * max(len(curve) - 1, 0)
     stream = sys.stderr if is_first else io.StringIO()
     with Progress(len(images) * epochs, "images", label, done, stream) as progress:
@@ -125,25 +110,23 @@ def _train(
             if best is None or _best_epoch(curve, recipe.selection) == epoch:
                 best = {name: value.cpu().clone() for name, value in trainer.evaluated.state_dict().items()}
             if epoch < epochs:
-                state = {"trainer": trainer.state(), "curve": curve, "best": best, "skipped": dict(training.skipped)}
-                write_state(resume, RESUME_STAGE, spec, inputs, state)
+                skipped = dict(training.skipped)
+                state.write({"trainer": trainer.state(), "curve": curve, "best": best, "skipped": skipped})
 
     if not is_first:
         return
     model.cpu().load_state_dict(best)
-    skipped = sorted((training.skipped | validation.skipped).items())
+    unreadable = sorted((training.skipped | validation.skipped).items())
     write_weights(
-        spec,
+        job,
         encoder,
         config,
         curve,
-        inputs,
-        directory,
         kept_epoch=_best_epoch(curve, recipe.selection),
         processes=processes,
-        skipped=[{"sample_id": sample_id, "error": error} for sample_id, error in skipped],
+        skipped=[{"sample_id": sample_id, "error": error} for sample_id, error in unreadable],
     )
-    shutil.rmtree(resume, ignore_errors=True)
+    state.remove()
 
 
 def _evaluate(trainer: MethodTrainer, validation: ImageBatches) -> dict[str, float | None]:

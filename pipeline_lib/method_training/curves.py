@@ -9,12 +9,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import xxhash
 
+from pipeline_lib.backbones.spec import BackboneSpec
 from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 
 
 class _Sink(Protocol):
@@ -31,17 +33,15 @@ class CurveSinks:
     names
         "tensorboard" writes event files into `<output>.curves/tensorboard`, for `tensorboard --logdir`; "wandb" makes a
         run of Weights & Biases, kept in `<output>.curves/wandb` where WANDB_MODE=offline.
-    output
-        The artefact that is trained.
-    spec
-        Of the training; its `name` names the run, all of it becomes the run's config.
+    job
+        The training: its spec's `name` names the run, all of the spec becomes the run's config.
 
     Raises `PipelineError` for a sink whose package is not installed.
     """
 
-    def __init__(self, names: Sequence[str], output: Path, spec: Mapping[str, Any]) -> None:
-        folder = output.with_name(f"{output.name}.curves")
-        self._sinks: list[_Sink] = [_SINKS[name](folder / name, spec) for name in names]
+    def __init__(self, names: Sequence[str], job: Job[BackboneSpec]) -> None:
+        folder = job.output.with_name(f"{job.output.name}.curves")
+        self._sinks: list[_Sink] = [_SINKS[name](folder / name, job.spec) for name in names]
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +60,7 @@ class CurveSinks:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, spec: BackboneSpec) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -79,18 +79,16 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, spec: BackboneSpec) -> None:
         try:
             import wandb
         except ImportError:
             raise _missing("wandb") from None
         folder.mkdir(parents=True, exist_ok=True)
         # The same training goes on in the same run, which ignores the epochs that it has already.
-        run = f"{spec['name']}-{xxhash.xxh3_64_hexdigest(canonical_json(spec).encode())}"
+        run = f"{spec.name}-{xxhash.xxh3_64_hexdigest(canonical_json(spec.plain()).encode())}"
         project = "pretrained-visual-uncertainties"
-        self._run = wandb.init(
-            project=project, name=spec["name"], id=run, resume="allow", dir=folder, config=dict(spec)
-        )
+        self._run = wandb.init(project=project, name=spec.name, id=run, resume="allow", dir=folder, config=spec.plain())
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=epoch)

@@ -16,12 +16,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.methods.whole_batch import gathered
 
 
-class MethodOptions(Section):
+class MethodOptions(KindSection):
     """The base of every method's options; each method adds its `kind` and its hyperparameters."""
 
 

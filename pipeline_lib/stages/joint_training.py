@@ -5,22 +5,65 @@ After a kill it goes on with the last epoch, whose state lies in <output>.resume
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.backbones.spec import components
+from pipeline_lib.config.config import Config
+from pipeline_lib.config.joint_training import JointOptions, JointTraining
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+INPUTS = (
+    Input("dataset", "upstream dataset artefact"),
+    Input("backbone", "backbone artefact, where training starts"),
+)
+OUTPUT = "joint_training/{backbone}/{mode}/seed{seed}"
+SETTINGS = ("workers",)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, train_split, eval_split, stop_gradient, seed, options (the recipe)")
-    add_path(parser, "--dataset", "upstream dataset artefact")
-    add_path(parser, "--backbone", "backbone artefact, where training starts")
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode and augment (default: none)")
-    add_path(parser, "--output", "folder of the training curve")
+class Spec(BaseSpec):
+    """Whether the head's gradients end before the backbone, and the recipe.
+
+    train_split, eval_split: of the upstream dataset.
+    """
+
+    backbone: str
+    dataset: str
+    train_split: str
+    eval_split: str
+    stop_gradient: bool
+    seed: int
+    options: JointOptions
+
+    @classmethod
+    def of(cls, config: Config, backbone: str, mode: str, seed: str) -> Spec:
+        """Return the spec of a job."""
+        joint, upstream = config.joint_training or JointTraining(backbone=backbone), config.upstream
+        return cls(
+            backbone=backbone,
+            dataset=upstream.dataset,
+            train_split=upstream.train_split,
+            eval_split=upstream.eval_split,
+            stop_gradient=mode == "stop_gradient",
+            seed=int(seed),
+            options=joint.options,
+        )
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config, backbone: str, mode: str, seed: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    return {
+        "dataset": Ref.to("dataset", dataset=config.upstream.dataset),
+        "backbone": Ref.to("backbone", backbone=backbone),
+    }
+
+
+def plugins(config: Config, backbone: str, mode: str, seed: str) -> list[str]:
+    """Return the components of the code that are chosen by name."""
+    dataset = f"datasets.{config.datasets[config.upstream.dataset].kind}"
+    return [dataset, *components(config.backbone(backbone))]
+
+
+def run(job: Job[Spec]) -> None:
     """Train and write the curve."""
     from pipeline_lib.joint.artefact import write_joint_training
 
-    write_joint_training(arguments.spec, arguments.dataset, arguments.backbone, arguments.output, arguments.workers)
+    write_joint_training(job)

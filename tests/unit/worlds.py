@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from pipeline_lib.backbones.artefact import write_backbone
 from pipeline_lib.datasets.images import write_dataset
+from tests import jobs
 
 FACTORY = """
 import timm
@@ -61,8 +61,7 @@ def custom_options(
 def backbone(directory: Path, name: str = "mine", **more: Any) -> Path:
     """Write a backbone of kind `custom` with random weights; returns its artefact's folder."""
     options = custom_options(directory, **more)
-    write_backbone({"name": name, "options": options}, None, directory / name)
-    return directory / name
+    return jobs.run("backbone", {"name": name, "options": options}, directory / name)
 
 
 def block_spec(**changes: Any) -> dict[str, Any]:
