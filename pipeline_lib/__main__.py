@@ -19,8 +19,9 @@ from pipeline_lib.stages import command
 STAGES = {
     "download": "fetch, check and unpack the files of a dataset",
     "prepare_tfds": "prepare a set of TensorFlow Datasets for reading at random",
-    "dataset": "list the images of a dataset, or (NAME --check) print what is in it",
+    "dataset": "list the images of a dataset",
     "dataset_card": "describe datasets: counts, sizes, repeated images, overlap with the upstream set",
+    "dataset_check": "describe a dataset of the config, by its name",
     "backbone": "load or train a frozen backbone",
     "method": "train a method of the URL benchmark from images",
     "features": "extract blocks of representations",

@@ -26,13 +26,12 @@ def dump(section: Section) -> dict[str, Any]:
 def dataset_spec(config: Config, dataset: str) -> Spec:
     """Spec of listing a dataset's images; where its files come from is no part of it."""
     options = dump(config.datasets[dataset])
-    del options["download"]
     return {"name": dataset, "options": options, "data_dir": config.data_dir}
 
 
 def download_spec(config: Config, dataset: str) -> Spec:
     """Spec of fetching a dataset's files."""
-    download = dump(config.datasets[dataset])["download"]
+    download = [dump(entry) for entry in config.datasets[dataset].download]
     return {"name": dataset, "download": download, "data_dir": config.data_dir}
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from pipeline_lib.datasets.images import write_dataset
-from tests import jobs
+from tests.jobs import run
 
 FACTORY = """
 import timm
@@ -30,8 +29,7 @@ def glyphs(directory: Path, name: str = "latin", per_class: dict[str, int] | Non
     """Write a small dataset of rendered characters; returns its artefact's folder."""
     settings = {"kind": "glyphs", "script": "latin", "image_size": 32, "seed": 0, **options}
     settings["per_class"] = per_class or {"train": 2, "test": 1}
-    write_dataset({"name": name, "options": settings, "data_dir": str(directory)}, directory / name)
-    return directory / name
+    return run("dataset", {"name": name, "options": settings, "data_dir": str(directory)}, directory / name)
 
 
 def custom_options(
@@ -61,7 +59,7 @@ def custom_options(
 def backbone(directory: Path, name: str = "mine", **more: Any) -> Path:
     """Write a backbone of kind `custom` with random weights; returns its artefact's folder."""
     options = custom_options(directory, **more)
-    return jobs.run("backbone", {"name": name, "options": options}, directory / name)
+    return run("backbone", {"name": name, "options": options}, directory / name)
 
 
 def block_spec(**changes: Any) -> dict[str, Any]:
