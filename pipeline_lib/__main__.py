@@ -56,7 +56,6 @@ STAGES = {
     "verify": "check artefacts against their manifests",
     "summary": "print what the jobs of a run took",
     "schema": "print the JSON Schema of the config",
-    "api_page": "print the page of the Python interface (docs/api.md)",
 }
 
 
