@@ -38,6 +38,18 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
     return refs
 
 
+def ablations(config: Config) -> list[Ref]:
+    """Return the evaluations of the ablations, on the sets that Table 3 averages over."""
+    if config.ablations is None:
+        return []
+    return [
+        Ref.to("evaluate_heads", backbone=backbone, variant=variant, dataset=entry.dataset, split=entry.split)
+        for backbone in config.ablations.backbones
+        for variant in config.ablations.variants
+        for entry in config.averaged_sets
+    ]
+
+
 def together(spec: Spec) -> Hashable:
     """Return what jobs have in common that one process does: the images."""
     return spec.backbone, spec.dataset, spec.split
