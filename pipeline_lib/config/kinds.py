@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from pipeline_lib.config.faults import describe
-from pipeline_lib.config.section import KindSection, Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
 Family = Literal["datasets", "backbones", "methods"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from pipeline_lib.pretrained.model import PretrainedModel
+    from pipeline_lib.checkpoints.model import PretrainedModel
 
 
 def add_backbone(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def load_with_backbone(
 ) -> PretrainedModel:
     """Load a checkpoint with what `--backbone` names, if anything."""
     from pipeline_lib.backbones.custom import import_factory
-    from pipeline_lib.pretrained import load
+    from pipeline_lib.checkpoints.loading import load
 
     is_function = backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:")
     given = import_factory(backbone, ".") if is_function else backbone

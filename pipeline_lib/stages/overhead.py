@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
+    from pipeline_lib.checkpoints.overhead import measure, to_markdown, write_into_card
     from pipeline_lib.core.errors import PipelineError
-    from pipeline_lib.pretrained.overhead import measure, to_markdown, write_into_card
 
     if arguments.write and not (arguments.checkpoint and Path(arguments.checkpoint).is_dir()):
         raise PipelineError("--write: needs a --checkpoint that is a folder, whose card it can change")
@@ -58,10 +58,10 @@ def _of_architecture(arguments: argparse.Namespace) -> tuple:
     from timm.data import resolve_model_data_config
 
     from pipeline_lib.backbones.architectures import check_architecture
+    from pipeline_lib.checkpoints.model import TimmRepresentation
     from pipeline_lib.core.device import choose_device
     from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.heads.model import UncertaintyHead
-    from pipeline_lib.pretrained.model import TimmRepresentation
 
     try:
         check_architecture(arguments.architecture)

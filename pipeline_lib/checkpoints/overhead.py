@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pipeline_lib.checkpoints.card import COST_HEADING
+from pipeline_lib.checkpoints.checkpoint import CARD
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.pretrained.card import COST_HEADING
-from pipeline_lib.pretrained.checkpoint import CARD
 
 _WARM_UP = 2
 _MINIMUM_RUNS = 5
@@ -125,7 +125,7 @@ def write_into_card(directory: Path, overhead: Overhead) -> None:
     manifest, or the card has lost the section on costs.
     """
     has_manifest = (directory / artefacts.MANIFEST).exists()
-    manifest = artefacts.read(directory, artefacts.stage_of(directory)) if has_manifest else None
+    manifest = artefacts.read(directory) if has_manifest else None
     card = (directory / CARD).read_text(encoding="utf-8")
     before, heading, rest = card.partition(f"{COST_HEADING}\n")
     if not heading:
@@ -136,8 +136,9 @@ def write_into_card(directory: Path, overhead: Overhead) -> None:
         with artefacts.writing_file(directory / CARD) as file:
             file.write(changed)
         return
-    with artefacts.writing(directory, manifest.stage, manifest.spec) as draft:
-        draft.facts, draft.inputs = dict(manifest.facts), dict(manifest.inputs)
+    same = (manifest.stage, manifest.spec, manifest.inputs, manifest.code, manifest.derivation)
+    with artefacts.writing(directory, *same) as draft:
+        draft.facts = dict(manifest.facts)
         for name in manifest.files:
             shutil.copyfile(directory / name, draft.path / name)
         (draft.path / CARD).write_text(changed, encoding="utf-8")

@@ -10,10 +10,10 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from pipeline_lib.backbones.base import DTYPES, Encoder, TimmEncoder, set_precision
+from pipeline_lib.checkpoints.checkpoint import CheckpointConfig, DataConfig
 from pipeline_lib.datasets.base import to_rgb
 from pipeline_lib.datasets.plain_views import EvaluationView
 from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.pretrained.checkpoint import CheckpointConfig, DataConfig
 
 
 class PretrainedModel(nn.Module):

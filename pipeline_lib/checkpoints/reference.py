@@ -25,10 +25,8 @@ from pipeline_lib.backbones import timm as timm_kind
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.weights import file_sha256, load_into, read_state_dict
-from pipeline_lib.core import artefacts
-from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained.card import model_card
-from pipeline_lib.pretrained.checkpoint import (
+from pipeline_lib.checkpoints.card import model_card
+from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
     BackboneConfig,
@@ -36,6 +34,8 @@ from pipeline_lib.pretrained.checkpoint import (
     head_prefix,
     write_checkpoint,
 )
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import PipelineError
 
 STAGE = "convert_reference"
 _MODEL, _HEAD = "model.", "unc_module."

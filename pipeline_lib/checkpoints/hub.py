@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pipeline_lib.checkpoints.checkpoint import FILES, read_config
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained.checkpoint import FILES, read_config
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

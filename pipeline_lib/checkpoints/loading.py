@@ -17,12 +17,7 @@ from torch import Tensor, nn
 from pipeline_lib.backbones.base import DTYPES, Encoder, HookedEncoder
 from pipeline_lib.backbones.likeness import TOLERANCE, distance, fixed_image
 from pipeline_lib.backbones.weights import load_into
-from pipeline_lib.config import kinds
-from pipeline_lib.config.faults import describe
-from pipeline_lib.core.device import find_device
-from pipeline_lib.core.errors import PipelineError, one_of
-from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.pretrained.checkpoint import (
+from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     CARD,
     FIXED_REPRESENTATION,
@@ -32,8 +27,13 @@ from pipeline_lib.pretrained.checkpoint import (
     quantiles_name,
     read_config,
 )
-from pipeline_lib.pretrained.hub import local_folder
-from pipeline_lib.pretrained.model import PretrainedModel, TimmRepresentation, representation_of
+from pipeline_lib.checkpoints.hub import local_folder
+from pipeline_lib.checkpoints.model import PretrainedModel, TimmRepresentation, representation_of
+from pipeline_lib.config import kinds
+from pipeline_lib.config.faults import describe
+from pipeline_lib.core.device import find_device
+from pipeline_lib.core.errors import PipelineError, one_of
+from pipeline_lib.heads.model import UncertaintyHead
 
 Backbone = str | nn.Module | Callable[..., nn.Module]
 

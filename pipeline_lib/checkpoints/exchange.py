@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained.model import PretrainedModel
 
 _INPUTS, _OUTPUTS = ["images"], ["representation", "uncertainty"]
 # What another order of float32 sums may change, as a share of the largest value of a representation.

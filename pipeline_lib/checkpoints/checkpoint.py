@@ -57,6 +57,11 @@ class BackboneConfig(Section):
     included: bool = Field(description="Whether model.safetensors holds them.")
 
     @property
+    def is_custom(self) -> bool:
+        """Whether the network comes from the user's own code."""
+        return self.options.get("kind") == "custom"
+
+    @property
     def is_on_hub(self) -> bool:
         """Whether timm gets the weights from a hub, so that `load` finds a backbone that isn't included."""
         return self.options.get("kind") == "timm" and not self.options.get("checkpoint")
