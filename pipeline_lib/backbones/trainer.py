@@ -16,6 +16,7 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.config.features import Augmentation
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
@@ -38,7 +39,8 @@ def train_classifier(
     device = choose_device(options.device)
     network.to(device, memory_format=torch.channels_last).train()
     optimizer = create_optimizer_v2(network, opt="adamw", lr=options.learning_rate, weight_decay=options.weight_decay)
-    batches = ImageBatches(images, AugmentedView(_augmentation(options), data_config), options.batch_size)
+    view = AugmentedView(_augmentation(options), options.seed, data_config)
+    batches = ImageBatches(images, view, options.batch_size)
     mean = torch.tensor(data_config["mean"], device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(data_config["std"], device=device).view(1, 3, 1, 1) * 255
     steps_per_epoch = math.ceil(len(images) / options.batch_size)
@@ -83,13 +85,5 @@ def relative_rate(epoch: float, warmup_epochs: float, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _augmentation(options: Options) -> dict[str, Any]:
-    return {
-        "seed": options.seed,
-        "scale": options.scale,
-        "ratio": (3 / 4, 4 / 3),
-        "horizontal_flip": options.horizontal_flip,
-        "color_jitter": options.color_jitter,
-        "color_jitter_probability": None,
-        "interpolation": "random",
-    }
+def _augmentation(options: Options) -> Augmentation:
+    return Augmentation(scale=options.scale, horizontal_flip=options.horizontal_flip, color_jitter=options.color_jitter)

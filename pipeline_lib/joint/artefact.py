@@ -46,8 +46,8 @@ def write_joint_training(job: Job[Spec]) -> None:
     evaluated = ImageDataset(job.input("dataset"), spec.eval_split)
     backbone = open_backbone(job.input("backbone"), choose_device(recipe.device))
     _check_classes(spec.backbone, backbone, images)
-    augmentation = {**recipe.model_dump(), "seed": seed}
-    training = ImageBatches(images, AugmentedView(augmentation, backbone.data_config), recipe.batch_size, workers)
+    view = AugmentedView(recipe, seed, backbone.data_config)
+    training = ImageBatches(images, view, recipe.batch_size, workers)
     evaluation = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
     steps = math.ceil(len(images) / recipe.batch_size)
     trainer = JointTrainer(backbone, recipe, spec.stop_gradient, seed, steps)

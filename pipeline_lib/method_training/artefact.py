@@ -72,7 +72,7 @@ def _train(job: Job[Spec], device: torch.device, curves: CurveSinks) -> None:
     model = create(options, len(images.classes), pretrained=True)
     encoder = MethodEncoder(model)
     config = data_config(options, encoder)
-    augmented: View = AugmentedView({**recipe.model_dump(), "seed": options.seed}, config)
+    augmented: View = AugmentedView(recipe, options.seed, config)
     view = TwoCrops(augmented) if model.two_crops else augmented
     workers = math.ceil(job.settings.workers / processes)
     training = ImageBatches(images, view, recipe.batch_size, workers, process_number(), processes)
