@@ -54,4 +54,3 @@ def view_spec(features: Features, view: str) -> ViewSpec:
             section = features.deteriorations
             return DrawnDeteriorations(seed=section.seed, draws=draws(section))
     return Augmented(**features.views[view].model_dump(exclude={"epochs"}))
-

@@ -89,4 +89,3 @@ def _rows_of(config: Config, backbone: str, dataset: str, split: str, view: str)
         "batch_size": features.batch_size,
         "threads": features.threads,
     }
-
