@@ -35,7 +35,6 @@ STAGES = {
     "joint_training": "train classifier and uncertainty head together",
     "baselines": "evaluate the baselines on one dataset",
     "evaluate_heads": "evaluate the heads of a variant on one dataset",
-    "evaluate_ablations": "evaluate the heads of several variants on one dataset",
     "safe_retrieval": "leave out uncertain queries and database images",
     "calibrate": "map uncertainties to error probabilities, find thresholds",
     "deteriorations": "evaluate heads on deteriorated images",

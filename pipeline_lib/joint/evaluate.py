@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline_lib.backbones.training_images import ImageBatches
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
@@ -49,9 +50,7 @@ def evaluate(predict: Predict, dim: int, batches: ImageBatches) -> dict[str, flo
     neighbours = nearest_neighbours(
         lambda start, stop: embedding[start:stop],
         seen,
-        backend="torch",
-        device=features.device.type,
-        block_rows=_NEIGHBOUR_ROWS,
+        Neighbours(device=features.device.type, block_rows=_NEIGHBOUR_ROWS),
     )
     is_right = predicted == label
     neighbour_right = neighbour_is_correct(label, neighbours.index)

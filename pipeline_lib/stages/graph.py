@@ -288,7 +288,7 @@ class Graph:
         stage, wildcards = node.stage, dict(ref.wildcards)
         job = {
             "stage": ref.stage,
-            "spec": node.spec.plain(),
+            "spec": node.spec.complete(),
             "code": node.code,
             "inputs": {name: [self._input_path(found) for found in refs] for name, refs in node.inputs.items()},
             "output": str(stage.OUTPUT).format(**wildcards),
@@ -318,7 +318,7 @@ class Graph:
 
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
-    return importlib.importload_stage(f"pipeline_lib.stages.{stage}")
+    return importlib.importlib.import_module(f"pipeline_lib.stages.{stage}")
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:

@@ -1,4 +1,4 @@
-"""The recorded versions are those of the code; a component is known by its version only while its code is the recorded."""
+"""The recorded versions are those of the code, and a component is known by its version only while that is so."""
 
 from __future__ import annotations
 

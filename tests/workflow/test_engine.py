@@ -1,4 +1,4 @@
-"""What this workflow takes for granted of Snakemake, on a workflow of one rule: run these against a new version first."""
+"""What this workflow takes for granted of Snakemake, on a workflow of one rule: run these first on a new version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import sys
 sys.path.insert(0, {str(RULES)!r})
 import engine
 engine.remove_locks(__import__("pathlib").Path.cwd())
-print("plans" if engine.plans(workflow) else "single", "dry" if engine.is_dry_run(workflow) else "real", file=sys.stderr)
+said = ["plans" if engine.plans(workflow) else "single", "dry" if engine.is_dry_run(workflow) else "real"]
+print(*said, file=sys.stderr)
 
 onsuccess:
     print("touched" if engine.is_touching(workflow) else "ran", file=sys.stderr)
