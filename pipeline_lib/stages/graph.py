@@ -318,7 +318,7 @@ class Graph:
 
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
-    return importlib.importlib.import_module(f"pipeline_lib.stages.{stage}")
+    return importlib.import_module(f"pipeline_lib.stages.{stage}")
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:
