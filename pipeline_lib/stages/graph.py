@@ -155,6 +155,10 @@ class Graph:
 
     def samples(self, dataset: str, split: str) -> int | None:
         """Return the number of images in a split; None while the dataset is yet to be indexed, or has no such split."""
+        self._forget_what_datasets_decided()
+        return self._samples(dataset, split)
+
+    def _samples(self, dataset: str, split: str) -> int | None:
         state, manifest = self._known(Ref.to("dataset", dataset=dataset))
         return manifest.facts["splits"].get(split) if state == "fresh" and manifest is not None else None
 
@@ -177,7 +181,7 @@ class Graph:
         parts = frozenset(name for name, found in refs.items() if isinstance(found, Parts))
         complete = True
         if hasattr(stage, "parts"):
-            samples = self.samples(wildcards["dataset"], wildcards["split"])
+            samples = self._samples(wildcards["dataset"], wildcards["split"])
             complete = samples is not None
             if samples is not None:
                 inputs["blocks"] = stage.parts(self.config, samples, **wildcards)
