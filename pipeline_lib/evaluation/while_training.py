@@ -1,25 +1,20 @@
-"""How good classifier, representation and uncertainty are at one moment of joint training."""
+"""How good classifier, representation and uncertainty are at one moment of their training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.training.images import ImageBatches
+from pipeline_lib.training.run import Predict
 
 _NEIGHBOUR_ROWS = 8192
-
-
-# Maps uint8 pixels [n, 3, H, W] to (embedding [n, d], logits [n, classes], uncertainty [n]).
-Predict = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def evaluate(predict: Predict, dim: int, batches: ImageBatches) -> dict[str, float | None]:
