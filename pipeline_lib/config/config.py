@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.dask import Dask
+from pipeline_lib.config.deteriorations import draws
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
@@ -188,6 +189,62 @@ class Config(Section):
     def benchmark_backbones(self) -> dict[str, KindSection]:
         """The backbone of every model of the benchmark, by name."""
         return self.benchmark.backbones() if self.benchmark else {}
+
+    @functools.cached_property
+    def evaluation_sets(self) -> list[Downstream]:
+        """Every set that is evaluated: the upstream evaluation split first, then downstream in order."""
+        return [Downstream(dataset=self.upstream.dataset, split=self.upstream.eval_split), *self.downstream]
+
+    @property
+    def averaged_sets(self) -> list[Downstream]:
+        """The downstream sets that Table 3 and Figure 4 average over."""
+        names = self.evaluation.averaged
+        return [entry for entry in self.downstream if not names or entry.dataset in names]
+
+    @property
+    def deteriorated_sets(self) -> list[Downstream]:
+        """The downstream sets whose images are also deteriorated."""
+        return [entry for entry in self.downstream if entry.dataset in self.evaluation.deteriorated]
+
+    @property
+    def projected_set(self) -> Downstream:
+        """The downstream set that is mapped."""
+        wanted = self.evaluation.projection.dataset
+        return next(entry for entry in self.downstream if wanted in (None, entry.dataset))
+
+    @property
+    def downloaded_datasets(self) -> list[str]:
+        """The datasets whose files are fetched."""
+        return [name for name, options in self.datasets.items() if options.download]
+
+    @property
+    def tfds_datasets(self) -> list[str]:
+        """The datasets that TensorFlow Datasets fetches and prepares."""
+        return [name for name, options in self.datasets.items() if options.kind == "tfds"]
+
+    @property
+    def method_backbones(self) -> list[str]:
+        """The backbones that a method trains: those of kind `method`, and the models of the benchmark."""
+        own = [name for name, options in self.backbones.items() if options.kind == "method"]
+        return [*own, *self.benchmark_backbones]
+
+    @functools.cached_property
+    def joint_views(self) -> list[str]:
+        """The views that only ablations learn from: they are extracted together, from images decoded once."""
+        views = {variant.view for variant in self.variants.values()}
+        return [view for view in self.ablation_views() if view not in views]
+
+    def view_epochs(self, view: str) -> int:
+        """Return how many epochs of a view are cached; a deterioration's draws count as epochs."""
+        if view == "deteriorations":
+            return len(draws(self.features.deteriorations))
+        return self.features.views[view].epochs if view in self.features.views else 1
+
+    def block_epochs(self, view: str) -> int:
+        """Return how many epochs of a view one block holds: all of those that are few or are extracted together."""
+        if view == "deteriorations" or view in self.joint_views:
+            return self.view_epochs(view)
+        return self.features.block_epochs
 
     def backbone(self, name: str) -> KindSection:
         """Return a backbone, or a model of the benchmark, by its name."""

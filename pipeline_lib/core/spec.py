@@ -1,7 +1,8 @@
 """The spec of a job: exactly the values that its stage reads, typed.
 
 Each stage owns a subclass. Its canonical JSON is part of the job's derivation, the argument of the stage's command and
-the record in the artefact's manifest. A value that can't change the result (a number of workers) is no part of it.
+the record in the artefact's manifest. A value that can't change the result (a number of workers) is no part of it; a
+field that the job needs all the same (an address to download from) is declared with `exclude=True`.
 """
 
 from __future__ import annotations
@@ -24,17 +25,25 @@ class Spec(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, from which `model_validate` makes an equal one."""
-        return _plain(self)
+        return _plain(self, everything=False)
+
+    def complete(self) -> dict[str, Any]:
+        """Return all fields as plain JSON values, the excluded ones too: a job's process makes its spec of them."""
+        return _plain(self, everything=True)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, everything: bool) -> Any:
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         # None that isn't the default has to be said: read back, the field would become its default.
-        said = {name: item for name, item in value if item is not None or fields[name].default is not None}
-        return {name: _plain(item) for name, item in said.items()}
+        said = {
+            name: item
+            for name, item in value
+            if (item is not None or fields[name].default is not None) and (everything or not fields[name].exclude)
+        }
+        return {name: _plain(item, everything) for name, item in said.items()}
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _plain(item, everything) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, everything) for item in value]
     return to_jsonable_python(value)

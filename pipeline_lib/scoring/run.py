@@ -16,8 +16,8 @@ import pyarrow as pa
 import torch
 import xxhash
 
+from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained.model import PretrainedModel
 from pipeline_lib.scoring.batches import DecodedGroup, decoded_groups
 from pipeline_lib.scoring.images import ImageList
 from pipeline_lib.scoring.unfinished import Unfinished

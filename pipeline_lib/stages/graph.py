@@ -28,7 +28,7 @@ from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, Manifest
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.core.jobs import Parts, Ref, Refs, derivation_digest
+from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
@@ -79,7 +79,7 @@ class Graph:
         ref = self._resolved(ref)
         if ref.stage == PUBLISHED:
             return (self._published / f"{dict(ref.wildcards)['name']}.csv",)
-        stage = _module(ref.stage)
+        stage = load_stage(ref.stage)
         patterns = getattr(stage, "FILES", None) or (f"{stage.OUTPUT}/{MANIFEST}",)
         return tuple(self.results / pattern.format(**dict(ref.wildcards)) for pattern in patterns)
 
@@ -111,6 +111,39 @@ class Graph:
                 self._derivations[ref] = derivation_digest(ref.stage, node.spec.plain(), node.code, inputs)
         return self._derivations[ref]
 
+    def behind(self, refs: Iterable[Ref]) -> list[Ref]:
+        """Return artefacts and all that they are made from, inputs first."""
+        ordered: dict[Ref, None] = {}
+
+        def add(ref: Ref) -> None:
+            ref = self._resolved(ref)
+            if ref.stage != PUBLISHED and ref not in ordered:
+                for found in self._node(ref).inputs.values():
+                    for source in found:
+                        add(source)
+                ordered[ref] = None
+
+        for ref in refs:
+            add(ref)
+        return list(ordered)
+
+    def code(self, ref: Ref) -> dict[str, str]:
+        """Return the version of each component of the code that makes an artefact."""
+        return self._node(self._resolved(ref)).code
+
+    def folder(self, ref: Ref) -> Path:
+        """Return the folder of an artefact's manifest."""
+        ref = self._resolved(ref)
+        return self.results / str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
+
+    def job(self, ref: Ref, output: Path) -> Job[Spec]:
+        """Return the job of an artefact, for a run by hand that writes it elsewhere."""
+        ref = self._resolved(ref)
+        node = self._node(ref)
+        inputs = {name: tuple(self._read_at(found) for found in refs) for name, refs in node.inputs.items()}
+        names = [Path(pattern.format(**dict(ref.wildcards))).name for pattern in getattr(node.stage, "FILES", ())]
+        return Job(ref.stage, node.spec, inputs, output, tuple(output / name for name in names), node.code)
+
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[Any, list[Ref]]]:
         """Yield (key, artefacts) of those that are not fresh and can be made by one process, at least two each."""
         groups: dict[Any, list[Ref]] = {}
@@ -122,20 +155,24 @@ class Graph:
 
     def samples(self, dataset: str, split: str) -> int | None:
         """Return the number of images in a split; None while the dataset is yet to be indexed, or has no such split."""
+        self._forget_what_datasets_decided()
+        return self._samples(dataset, split)
+
+    def _samples(self, dataset: str, split: str) -> int | None:
         state, manifest = self._known(Ref.to("dataset", dataset=dataset))
         return manifest.facts["splits"].get(split) if state == "fresh" and manifest is not None else None
 
     def _resolved(self, ref: Ref) -> Ref:
         if ref.stage == PUBLISHED:
             return ref
-        resolve: Callable[..., Ref] | None = getattr(_module(ref.stage), "resolve", None)
+        resolve: Callable[..., Ref] | None = getattr(load_stage(ref.stage), "resolve", None)
         return ref if resolve is None else resolve(self.config, **dict(ref.wildcards))
 
     def _node(self, ref: Ref) -> _Node:
         known = self._nodes.get(ref)
         if known is not None:
             return known
-        stage, wildcards = _module(ref.stage), dict(ref.wildcards)
+        stage, wildcards = load_stage(ref.stage), dict(ref.wildcards)
         spec = stage.Spec.of(self.config, **wildcards)
         plugins = stage.plugins(self.config, **wildcards) if hasattr(stage, "plugins") else ()
         code = {component: version_of(component) for component in (f"stages.{ref.stage}", *plugins)}
@@ -144,7 +181,7 @@ class Graph:
         parts = frozenset(name for name, found in refs.items() if isinstance(found, Parts))
         complete = True
         if hasattr(stage, "parts"):
-            samples = self.samples(wildcards["dataset"], wildcards["split"])
+            samples = self._samples(wildcards["dataset"], wildcards["split"])
             complete = samples is not None
             if samples is not None:
                 inputs["blocks"] = stage.parts(self.config, samples, **wildcards)
@@ -170,7 +207,7 @@ class Graph:
             name: [(found, *self._known(self._resolved(found))) for found in refs] for name, refs in node.inputs.items()
         }
         try:
-            made = artefacts.read(self._folder(ref, node), ref.stage, verify=False)
+            made = artefacts.read(self.folder(ref), ref.stage, verify=False)
         except ArtefactError:
             made = None
         if (
@@ -201,7 +238,7 @@ class Graph:
         source = self._resolved(source)
         path = self.outputs(source)[0]
         if state == "fresh":
-            is_file = source.stage == PUBLISHED or hasattr(_module(source.stage), "FILES")
+            is_file = source.stage == PUBLISHED or hasattr(load_stage(source.stage), "FILES")
             content = _digest_of(path) if is_file or manifest is None else manifest.content
             return "fresh" if content == recorded["content"] else "stale"
         if not path.exists() and recorded["derivation"] == self.derivation(source):
@@ -220,11 +257,8 @@ class Graph:
             self._unknown_datasets.clear()
             self._states.clear()
 
-    def _folder(self, ref: Ref, node: _Node) -> Path:
-        return self.results / str(node.stage.OUTPUT).format(**dict(ref.wildcards))
-
     def _description_path(self, ref: Ref) -> Path:
-        folder = str(_module(ref.stage).OUTPUT).format(**dict(ref.wildcards))
+        folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
         return self.results / FOLDER / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
@@ -258,7 +292,7 @@ class Graph:
         stage, wildcards = node.stage, dict(ref.wildcards)
         job = {
             "stage": ref.stage,
-            "spec": node.spec.plain(),
+            "spec": node.spec.complete(),
             "code": node.code,
             "inputs": {name: [self._input_path(found) for found in refs] for name, refs in node.inputs.items()},
             "output": str(stage.OUTPUT).format(**wildcards),
@@ -275,16 +309,19 @@ class Graph:
             return path if path.exists() else None
         return path
 
-    def _input_path(self, ref: Ref) -> str:
-        """Return what a job reads of an artefact, by its path below the results: its folder, or its file."""
-        ref = self._resolved(ref)
+    def _read_at(self, ref: Ref) -> Path:
+        """Return what a job reads of an artefact: its folder, or its file."""
         (path, *_) = self.outputs(ref)
-        if ref.stage == PUBLISHED:
-            return str(path.resolve())
-        return str((path.parent if path.name == MANIFEST else path).relative_to(self.results))
+        return path.parent if path.name == MANIFEST else path
+
+    def _input_path(self, ref: Ref) -> str:
+        """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
+        path = self._read_at(ref)
+        return str(path.relative_to(self.results) if path.is_relative_to(self.results) else path.resolve())
 
 
-def _module(stage: str) -> ModuleType:
+def load_stage(stage: str) -> ModuleType:
+    """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")
 
 

@@ -103,7 +103,7 @@ def run(job: Job[Spec]) -> None:
             f"backbone '{spec.backbone}' classifies {backbone.num_classes} classes, but the upstream dataset "
             f"'{images.name}' has {len(images.classes)}; choose a backbone trained on it, or another upstream"
         )
-    view = AugmentedView({**recipe.model_dump(), "seed": spec.seed}, backbone.data_config)
+    view = AugmentedView(recipe, spec.seed, backbone.data_config)
     batches = ImageBatches(images, view, recipe.batch_size, workers)
     held_out = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
     head = UncertaintyHead(backbone.dim, recipe.hidden, spec.seed)

@@ -99,7 +99,7 @@ def _train(job: Job[Spec], device: torch.device, sinks: CurveSinks) -> None:
     model = method.create(options, len(images.classes), pretrained=True)
     encoder = MethodEncoder(model)
     config = method.data_config(options, encoder)
-    view: View = AugmentedView({**recipe.model_dump(), "seed": options.seed}, config)
+    view: View = AugmentedView(recipe, options.seed, config)
     view = TwoCrops(view) if model.two_crops else view
     number, processes = process_number(), process_count()
     workers = math.ceil(job.settings.workers / processes)

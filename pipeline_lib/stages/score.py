@@ -25,7 +25,7 @@ from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_bac
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline_lib.pretrained.model import PretrainedModel
+    from pipeline_lib.checkpoints.model import PretrainedModel
     from pipeline_lib.scoring.images import ImageList
 
 _EXAMPLE = """\

@@ -74,7 +74,7 @@ def train_classifier(
     augmentation = Augmentation(
         scale=options.scale, horizontal_flip=options.horizontal_flip, color_jitter=options.color_jitter
     )
-    view = AugmentedView(augmentation.model_dump() | {"seed": options.seed}, data_config)
+    view = AugmentedView(augmentation, options.seed, data_config)
     curve = train(trainer, ImageBatches(images, view, options.batch_size, workers), options.epochs, saved)
     network.cpu()
     return [record | {"epoch": epoch} for epoch, record in enumerate(curve)]

@@ -1,4 +1,4 @@
-"""The tutorial's commands, in their order, on images that the test makes; and the pages about the Python interface."""
+"""The tutorial's commands, in their order, on images that the test makes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from pipeline_lib.config import kinds
-from pipeline_lib.stages.api_page import CONTENTS, page
 from tests.unit.scoring_world import write_images, write_random_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -72,22 +71,3 @@ def test_the_sections_that_the_tutorial_shows_are_valid(text: str) -> None:
     for family, sections in yaml.safe_load(text).items():
         for section in sections.values():
             assert kinds.options_class(family, section["kind"]).model_validate(section)
-
-
-def test_the_page_of_the_python_interface_is_in_step_with_the_docstrings() -> None:
-    assert (ROOT / "docs/api.md").read_text() == page(), "run: make api"
-
-
-def test_what_the_documentation_tells_practitioners_to_use_is_on_the_page() -> None:
-    entries = set(re.findall(r"^### (\w+)$", page(), re.MULTILINE))
-    assert entries >= {"load", "push", "write_onnx", "write_program", "convert_reference", "measure", "score_images"}
-    assert entries >= {"SafeIndex", "Calibrator", "reliability_bins", "calibration_scores", "draw", "learn_then_test"}
-
-
-def test_every_entry_of_the_python_interface_is_described() -> None:
-    entries = re.split(r"^### ", page(), flags=re.MULTILINE)[1:]
-    assert len(entries) > sum(map(len, CONTENTS.values()))
-    for entry in entries:
-        name, module, signature, text = entry.split("\n\n", 3)
-        assert re.fullmatch(r"`pipeline_lib[\w.]+`", module) and name in signature
-        assert len(text.strip()) > 20, f"{name} has no docstring"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,19 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 
 from pipeline_lib.backbones import method as method_kind
-from pipeline_lib.backbones.artefact import write_backbone, write_weights
+from pipeline_lib.backbones.artefact import write_weights
 from pipeline_lib.config.training import Training
+from pipeline_lib.core import artefacts
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.evaluation.metric_rows import write_metric_rows
-from pipeline_lib.evaluation.scores import write_evaluation
-from pipeline_lib.evaluation.scoring import score_cache
 from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import FeatureCache, write_cache
-from pipeline_lib.features.extract import extract_block
-from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.pretrained.export import export_checkpoint
+from tests import jobs
 from tests.unit import worlds
 
 SEEDS = (3, 1)
@@ -48,10 +47,15 @@ class World:
     def export(self, name: str = "checkpoint", **changes: Any) -> Path:
         """Write a checkpoint of all heads; changes: of its spec."""
         spec = {"backbone": "mine", "variant": "default", "seeds": list(SEEDS), "include_backbone": True, "sets": SETS}
-        heads = {seed: self.root / f"seed{seed}" for seed in SEEDS}
-        scores, metrics, out = self.root / "scores", self.root / "metrics.csv", self.root / name
-        export_checkpoint(spec | changes, self.root / "mine", heads, scores, metrics, out)
-        return out
+        return jobs.run(
+            "export",
+            spec | changes,
+            self.root / name,
+            backbone=self.root / "mine",
+            heads=[self.root / f"seed{seed}" for seed in SEEDS],
+            upstream=self.root / "scores",
+            metrics=self.root / "metrics.csv",
+        )
 
 
 def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dtype: str = "float32") -> World:
@@ -61,7 +65,7 @@ def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dty
     """
     worlds.glyphs(root, per_class={"train": 1, "test": 2})
     if kind == "timm":
-        write_backbone({"name": "mine", "options": timm_options(root, architecture)}, None, root / "mine")
+        jobs.run("backbone", {"name": "mine", "options": timm_options(root, architecture)}, root / "mine")
     elif kind == "custom":
         worlds.backbone(root, architecture=architecture)
     elif kind == "headless":
@@ -69,27 +73,50 @@ def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dty
     else:
         method_backbone(root, architecture, kind)
     images = ImageDataset(root / "latin", "test")
-    block = worlds.block_spec(split="test", view={"kind": "eval"}, dtype=dtype)
-    block |= {"samples": [0, len(images)], "epochs": [0, 1], "with_task_loss": False}
-    view = root / "eval"
-    extract_block(block, root / "latin", root / "mine", view / "blocks" / block_name(tuple(block["samples"]), (0, 1)))
-    shared = {key: value for key, value in block.items() if key not in ("samples", "epochs")}
-    record = {"block": shared, "epochs": 1, "block_samples": len(images), "block_epochs": 1}
-    write_cache(record, root / "latin", view)
+    view = cached_features(root, len(images), dtype)
     cache = FeatureCache(view)
-    heads = {}
-    for seed in SEEDS:
-        weights = UncertaintyHead(cache.dim, HIDDEN, seed).to_numpy()
-        heads[seed] = TrainedHead(seed, weights, ({"episode": 0, "loss": 0.1},))
-        recipe = Training(hidden=HIDDEN)
-        spec = {"backbone": "mine", "variant": "default", "seed": seed, "training": recipe.model_dump(mode="json")}
-        write_head(root / f"seed{seed}", spec, heads[seed], recipe)
-    uncertainty = score_cache(heads, cache)
-    columns = {"sample_id": images.sample_id} | {f"uncertainty_seed{seed}": u for seed, u in uncertainty.items()}
-    spec = {"backbone": "mine", "variant": "default", "is_upstream": True}
-    write_evaluation(root / "scores", spec, columns, metric_rows(), {})
-    write_metric_rows(pd.DataFrame(metric_rows()), root / "metrics.csv")
-    return World(root, cache.dim, images, cache.read_all("embedding"), uncertainty)
+    embedding = cache.read_all("embedding")
+    heads = {seed: UncertaintyHead(cache.dim, HIDDEN, seed).to_numpy() for seed in SEEDS}
+    for seed, weights in heads.items():
+        write_head(root / f"seed{seed}", seed, weights)
+    uncertainty = {seed: numpy_head.score(weights, embedding) for seed, weights in heads.items()}
+    write_scores(root / "scores", images.sample_id, uncertainty)
+    pd.DataFrame(metric_rows()).to_csv(root / "metrics.csv", index=False)
+    return World(root, cache.dim, images, embedding, uncertainty)
+
+
+def cached_features(root: Path, count: int, dtype: str) -> Path:
+    """Extract the test images in one block; returns the folder of the view."""
+    block = worlds.block_spec(split="test", view={"kind": "eval"}, dtype=dtype) | {"with_task_loss": False}
+    view, made_from = root / "eval", {"dataset": root / "latin", "backbone": root / "mine"}
+    record = {name: value for name, value in block.items() if name not in ("samples", "epochs")}
+    one_block = {"samples": [0, count], "epochs": [0, 1]}
+    jobs.run("features", block | one_block, view / "blocks" / block_name((0, count), (0, 1)), **made_from)
+    cut = {"epochs": 1, "block_samples": count, "block_epochs": 1}
+    jobs.run("cache", {"block": record, **cut}, view / "cache", dataset=root / "latin", view=view)
+    return view
+
+
+def write_head(directory: Path, seed: int, weights: dict[str, np.ndarray]) -> None:
+    """Write the artefact of a head that was never trained."""
+    training = Training(hidden=HIDDEN).model_dump(mode="json") | {"task_loss": "cross_entropy"}
+    learnt_on = {"dataset": "latin", "split": "train", "view": "train"}
+    spec = {"backbone": "mine", "variant": "default", "seed": seed, **learnt_on, "training": training}
+    dim = weights["layers.0.weight"].shape[1]
+    architecture = {"dim": dim, "hidden": list(HIDDEN)}
+    with artefacts.writing(directory, "head", spec) as draft:
+        save_numpy(weights, draft.path / "head.safetensors")
+        description = {"architecture": architecture, "seed": seed, "training": training}
+        (draft.path / "head.json").write_text(json.dumps(description, sort_keys=True))
+        (draft.path / "curve.jsonl").write_text('{"episode": 0, "loss": 0.1}\n')
+
+
+def write_scores(directory: Path, sample_id: np.ndarray, uncertainty: dict[int, np.ndarray]) -> None:
+    """Write the heads' evaluation of the upstream set, as far as an export reads it."""
+    spec = {"backbone": "mine", "variant": "default", "seeds": list(SEEDS), "is_upstream": True}
+    columns = {"sample_id": sample_id} | {f"uncertainty_seed{seed}": values for seed, values in uncertainty.items()}
+    with artefacts.writing(directory, "evaluation", spec) as draft:
+        pd.DataFrame(columns).to_parquet(draft.path / "scores.parquet")
 
 
 def timm_options(root: Path, architecture: str) -> dict[str, Any]:

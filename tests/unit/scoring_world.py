@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline_lib.backbones.likeness import fixed_image
-from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.pretrained.checkpoint import (
+from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
     QUANTILES,
@@ -22,7 +21,8 @@ from pipeline_lib.pretrained.checkpoint import (
     quantiles_name,
     write_checkpoint,
 )
-from pipeline_lib.pretrained.model import TimmRepresentation
+from pipeline_lib.checkpoints.model import TimmRepresentation
+from pipeline_lib.heads.model import UncertaintyHead
 
 SEEDS = (0, 3)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -19,13 +20,18 @@ from torch import nn
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
+from pipeline_lib.checkpoints.card import model_card
+from pipeline_lib.checkpoints.checkpoint import CONFIG, WEIGHTS, read_config
+from pipeline_lib.checkpoints.model import rank
+from pipeline_lib.config.config import Config
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Ref
 from pipeline_lib.pretrained import load
-from pipeline_lib.pretrained.card import model_card
-from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS, read_config
-from pipeline_lib.pretrained.model import rank
+from pipeline_lib.stages import export
 from tests.unit import pretrained_world
 from tests.unit.pretrained_world import HIDDEN, R_AUROC, SEEDS, World
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -363,6 +369,19 @@ def test_the_card_of_heads_alone_says_where_their_backbone_comes_from(
     assert ("timm" in card.data.tags) == tagged
     assert card.data.base_model == base_model
     assert ("backbone=..." in card.text) == asks
+
+
+def test_a_job_reads_its_backbone_each_seeds_head_the_upstream_evaluation_and_the_metrics() -> None:
+    config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    refs = export.inputs(config, "resnet", "default")
+    model = {"backbone": "resnet", "variant": "default"}
+    assert refs["backbone"] == Ref.to("backbone", backbone="resnet")
+    assert refs["heads"] == [Ref.to("head", **model, seed=seed) for seed in (1, 2, 3)]
+    assert refs["upstream"] == Ref.to("evaluate_heads", **model, dataset="latin", split="test")
+    assert refs["metrics"] == Ref.to("metrics")
+    assert refs.keys() == {entry.name for entry in export.INPUTS}
+    sets = [f"{entry.dataset}/{entry.split}" for entry in export.Spec.of(config, **model).sets]
+    assert sets[:2] == ["latin/test", "greek/test"] and len(sets) == 1 + len(config.downstream)
 
 
 def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:

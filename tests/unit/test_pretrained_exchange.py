@@ -14,9 +14,10 @@ import timm
 import torch
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.checkpoints import exchange
+from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained import exchange, load
-from pipeline_lib.pretrained.model import PretrainedModel
+from pipeline_lib.pretrained import load
 from tests.unit import pretrained_world
 
 

@@ -24,10 +24,10 @@ import pytest
 import torch
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.checkpoints.checkpoint import FILES
+from pipeline_lib.checkpoints.hub import local_folder, push
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained import load
-from pipeline_lib.pretrained.checkpoint import FILES
-from pipeline_lib.pretrained.hub import local_folder, push
 from tests.unit import pretrained_world
 from tests.unit.scoring_world import write_random_checkpoint
 
@@ -148,7 +148,7 @@ def test_a_checkpoint_that_was_pushed_is_loaded_by_its_name(tmp_path: Path, hub:
 
 
 def test_a_repository_that_is_not_there_is_named_in_one_line(tmp_path: Path, hub: Hub) -> None:
-    command = "from pipeline_lib.pretrained.hub import local_folder; local_folder('me/nothing')"
+    command = "from pipeline_lib.checkpoints.hub import local_folder; local_folder('me/nothing')"
     result = run(hub, tmp_path / "hf", "-c", command)
     last = result.stderr.strip().splitlines()[-1]
     assert "me/nothing: no such folder, and the Hub can't give a repository of that name" in last
@@ -173,7 +173,7 @@ def test_a_hub_that_can_not_be_reached_and_a_name_that_is_none_take_one_line(
         assert main([*command, "a/b/c"]) == 1
     malformed = capsys.readouterr().err
     assert f"{REPOSITORY}: the Hub at {address} can't be reached (" in unreachable
-    assert "a/b/c: is no name of a repository, owner/name (" in malformed
+    assert "a/b/c: is not a name of a repository, owner/name (" in malformed
     for message in (unreachable, malformed):
         assert message.count("\n") == 1 and "hf auth login" not in message
 

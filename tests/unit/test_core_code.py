@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.core import code as provenance
+from pipeline_lib.core import code
 
 CACHED = (
-    provenance.code_digest,
-    provenance._text,
-    provenance._tree,
-    provenance._imports,
-    provenance._facts,
-    provenance._kept,
+    code.code_digest,
+    code._text,
+    code._imports,
+    code._facts,
+    code._kept,
 )
 
 
@@ -30,14 +29,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(provenance, "_ROOT", tmp_path)
+    monkeypatch.setattr(code, "_ROOT", tmp_path)
     return tmp_path
 
 
 def digest(module: str) -> str:
     for function in CACHED:
         function.cache_clear()
-    return provenance.code_digest(f"pipeline_lib.{module}")
+    return code.code_digest(module)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +47,7 @@ def _forget_the_test_package():
 
 
 def test_imports_are_followed_also_inside_functions(package: Path) -> None:
-    assert provenance.imported_modules("pipeline_lib.a") == {"pipeline_lib.a", "pipeline_lib.b"}
+    assert code.imported_modules("pipeline_lib.a") == {"pipeline_lib.a", "pipeline_lib.b"}
 
 
 @pytest.mark.parametrize(
@@ -71,9 +70,9 @@ def test_what_is_kept_beside_the_bytecode_gives_the_same_digest_without_parsing(
 ) -> None:
     before = digest("a")
     with monkeypatch.context() as patched:
-        patched.setattr(provenance.ast, "parse", lambda *_: pytest.fail("parsed again"))
+        patched.setattr(code.ast, "parse", lambda *_: pytest.fail("parsed again"))
         assert digest("a") == before
-    kept = next((package / "__pycache__").glob("code_digests.*.json"))
+    kept = next((package / "__pycache__").glob("code_digests.json"))
     kept.write_text("damaged")
     assert digest("a") == before
 
@@ -115,36 +114,51 @@ def test_imports_for_type_checking_are_no_logic(package: Path) -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pipeline_lib.b import add\n"
     )
     digest("c")
-    assert provenance.imported_modules("pipeline_lib.c") == {"pipeline_lib.c"}
+    assert code.imported_modules("pipeline_lib.c") == {"pipeline_lib.c"}
 
 
-def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_imported_by_earlier_ones() -> None:
-    """The order of the rooms is the order of the data; evaluation, tables and plots run without torch."""
-    rooms = ["config", "datasets", "methods", "backbones", "features", "heads", "task_losses", "retrieval", "metrics"]
-    rooms += ["joint", "method_training", "evaluation", "calibration", "tables", "plots", "arrays", "pretrained"]
-    rooms += ["scoring", "planning", "stages"]
-    root = Path(provenance.__file__).parent
-    for path in root.rglob("*.py"):
-        room = path.relative_to(root).parts[0]
-        if room not in rooms:
-            continue
-        module = ".".join(["pipeline_lib", *path.relative_to(root).with_suffix("").parts])
-        for imported in provenance._imports(module):
-            other = imported.split(".")[1]
-            assert other not in rooms or rooms.index(other) <= rooms.index(room), f"{module} imports {imported}"
-    torchless = ["cache", "baselines", "evaluate_heads", "evaluate_ablations", "safe_retrieval", "deteriorations"]
-    torchless += ["projection", "projection_page", "metrics", "provenance", "table", "plot", "evaluate", "dataset"]
-    torchless += ["dataset_card", "calibrate", "export", "feature_statistics", "score_features", "verify"]
-    for stage in torchless:
-        for module in provenance.imported_modules(f"pipeline_lib.stages.{stage}"):
-            names = {
-                alias.name.split(".")[0]
-                for node in ast.walk(provenance._tree(module))
-                if isinstance(node, ast.Import)
-                for alias in node.names
-            } | {
-                node.module.split(".")[0]
-                for node in ast.walk(provenance._tree(module))
-                if isinstance(node, ast.ImportFrom) and node.module
-            }
-            assert "torch" not in names, f"stage {stage} imports torch through {module}"
+TEXTS = """
+def check(x, path, progress):
+    remedy = f"delete {path} and run again"
+    if x < 0:
+        raise ValueError(f"{path}: {x} is negative; {remedy}")
+    with Progress(x, "images", f"reading {path}"):
+        print("read", x)
+    return x * SCALE
+"""
+
+
+def test_what_is_said_to_the_user_does_not_count() -> None:
+    said_otherwise = (
+        TEXTS.replace("delete {path}", "remove {path}")
+        .replace('f"{path}: {x} is negative; {remedy}"', 'f"{path}: must not be below 0, not {x}" + remedy')
+        .replace("reading", "extracting")
+        .replace('print("read", x)', 'print("done", x)')
+    )
+    assert said_otherwise != TEXTS
+    assert code.logic_digest(said_otherwise) == code.logic_digest(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("x < 0", "x <= 0"), ("ValueError", "TypeError"), ("SCALE", "2"), ("return x", "return -x")],
+    ids=["condition", "type of an error", "constant", "result"],
+)
+def test_what_is_done_counts(old: str, new: str) -> None:
+    assert code.logic_digest(TEXTS.replace(old, new)) != code.logic_digest(TEXTS)
+
+
+def test_a_text_that_is_a_value_counts() -> None:
+    source = "def name(x):\n    suffix = 'a'\n    return f'{x}{suffix}'\n"
+    assert code.logic_digest(source.replace("'a'", "'b'")) != code.logic_digest(source)
+
+
+def test_the_digest_does_not_depend_on_the_version_of_python() -> None:
+    """Fields that some versions of Python leave out of a syntax tree, and others leave empty, are no part of it."""
+    tree = ast.parse("def f(x: int) -> int:\n    return x\n")
+    lines = list(code._lines(tree))
+    for node in ast.walk(tree):
+        for field, value in list(ast.iter_fields(node)):
+            if value in (None, []):
+                delattr(node, field)
+    assert list(code._lines(tree)) == lines
