@@ -303,7 +303,8 @@ class Graph:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:
                     file.write(text)
-            if state == "fresh":
+            # What is gone is made again where it is needed, which the engine finds out by itself.
+            if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError:
             return path if path.exists() else None
