@@ -257,14 +257,16 @@ class Graph:
             self._unknown_datasets.clear()
             self._states.clear()
 
-    def _description_path(self, ref: Ref) -> Path:
+    def description_path(self, ref: Ref) -> Path:
+        """Return the file that describes the job of an artefact."""
+        ref = self._resolved(ref)
         folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
         return self.results / FOLDER / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
         if not hasattr(node.stage, "sources"):
             return True
-        noted = sources.path_beside(self._description_path(ref))
+        noted = sources.path_beside(self.description_path(ref))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
 
     def _settle(self, ref: Ref, state: State) -> None:
@@ -298,7 +300,7 @@ class Graph:
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path, text = self._description_path(ref), description(job, state, self._run)
+        path, text = self.description_path(ref), description(job, state, self._run)
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:
