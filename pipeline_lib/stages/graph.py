@@ -277,16 +277,18 @@ class Graph:
         if ref.stage == PUBLISHED:
             return
         now = time.time()
-        newest = 0.0
-        if state == "fresh":
-            node = self._node(ref)
-            files = [file for refs in node.inputs.values() for source in refs for file in self.outputs(source)[:1]]
-            newest = max((_seconds(file) for file in files), default=0.0)
+        newest = self._newest_input(ref) if state == "fresh" else 0.0
         for output in self.outputs(ref):
             made = _seconds(output)
             if made and (made > now or (state == "fresh" and made < newest)):
                 with contextlib.suppress(OSError):  # of results that can only be read
                     os.utime(output, (now, now))
+
+    def _newest_input(self, ref: Ref) -> float:
+        """Return the time of the newest input, in seconds since 1970; of one that is gone, of its inputs."""
+        sources = [self._resolved(source) for refs in self._node(ref).inputs.values() for source in refs]
+        times = [(source, _seconds(self.outputs(source)[0])) for source in sources]
+        return max((seconds or self._newest_input(source) for source, seconds in times), default=0.0)
 
     def _describe(self, ref: Ref) -> Path | None:
         """Write the file that describes a job, unless it says the same already; None where nothing can be written."""
