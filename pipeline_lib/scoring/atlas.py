@@ -18,7 +18,7 @@ import pandas as pd
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.plots.projection_page import fill, json_for_script
+from pipeline_lib.figures.projection_page import fill, json_for_script
 
 if TYPE_CHECKING:
     from PIL.Image import Image

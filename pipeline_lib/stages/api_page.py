@@ -39,7 +39,7 @@ CONTENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "pipeline_lib.retrieval.safe_index": ("SafeIndex", "Found"),
         "pipeline_lib.calibration.calibrator": ("Calibrator",),
         "pipeline_lib.calibration.reliability": None,
-        "pipeline_lib.plots.reliability": None,
+        "pipeline_lib.figures.reliability": None,
         "pipeline_lib.calibration.risk_control": None,
         "pipeline_lib.calibration.simulation": None,
     },

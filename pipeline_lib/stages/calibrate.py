@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline_lib.calibration.evaluate import STAGE, calibrate_heads, write_calibration
     from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.scores import read_scores
-    from pipeline_lib.plots import reliability, style
+    from pipeline_lib.figures import reliability, style
 
     spec, size = arguments.spec, arguments.spec["size"]
     same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}

@@ -91,7 +91,7 @@ def write_card(
 
     from pipeline_lib.core import artefacts
     from pipeline_lib.datasets.card import build_card, measure_datasets, name_of, open_splits
-    from pipeline_lib.plots import contact_sheet
+    from pipeline_lib.figures import contact_sheet
     from pipeline_lib.tables import dataset_cards
 
     output = output.resolve()
