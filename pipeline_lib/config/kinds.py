@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import KindSection
@@ -79,6 +79,11 @@ def validated(family: Family, section: Any, where: str) -> KindSection:
         raise ValueError(f"{where}: {error}") from None
     except ValidationError as error:
         raise ValueError(describe(error, options, prefix=where)) from None
+
+
+def dispatched(family: Family, where: str) -> BeforeValidator:
+    """Return what lets a field hold a section of any kind of a family, validated by the class of its kind."""
+    return BeforeValidator(lambda section: validated(family, section, where), json_schema_input_type=Any)
 
 
 def _defines_options(source: str) -> bool:

@@ -124,7 +124,7 @@ class _Block:
         # Only an augmented view draws labels: on clean images an image's label is its own.
         is_drawn = isinstance(spec.view, Augmented)
         self._drawn_label = functools.partial(images.drawn_label, spec.view.seed) if is_drawn else None
-        self.view = make_view(spec.view.model_dump(), backbone.data_config, images, self._drawn_label)
+        self.view = make_view(spec.view, backbone.data_config, images, self._drawn_label)
         self.epochs = range(*spec.epochs)
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras
         self._arrays = _allocate(spec, backbone, extras)

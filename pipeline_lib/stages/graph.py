@@ -155,6 +155,10 @@ class Graph:
 
     def samples(self, dataset: str, split: str) -> int | None:
         """Return the number of images in a split; None while the dataset is yet to be indexed, or has no such split."""
+        self._forget_what_datasets_decided()
+        return self._samples(dataset, split)
+
+    def _samples(self, dataset: str, split: str) -> int | None:
         state, manifest = self._known(Ref.to("dataset", dataset=dataset))
         return manifest.facts["splits"].get(split) if state == "fresh" and manifest is not None else None
 
@@ -177,7 +181,7 @@ class Graph:
         parts = frozenset(name for name, found in refs.items() if isinstance(found, Parts))
         complete = True
         if hasattr(stage, "parts"):
-            samples = self.samples(wildcards["dataset"], wildcards["split"])
+            samples = self._samples(wildcards["dataset"], wildcards["split"])
             complete = samples is not None
             if samples is not None:
                 inputs["blocks"] = stage.parts(self.config, samples, **wildcards)
@@ -299,7 +303,8 @@ class Graph:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:
                     file.write(text)
-            if state == "fresh":
+            # What is gone is made again where it is needed, which the engine finds out by itself.
+            if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError:
             return path if path.exists() else None
@@ -318,7 +323,7 @@ class Graph:
 
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
-    return importlib.importlib.import_module(f"pipeline_lib.stages.{stage}")
+    return importlib.import_module(f"pipeline_lib.stages.{stage}")
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:

@@ -30,6 +30,7 @@ from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
 from pipeline_lib.backbones.trainer import relative_rate
 from pipeline_lib.backbones.training_images import Batch, ImageBatches
+from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
@@ -413,7 +414,7 @@ def test_batches_hold_each_image_once_and_list_what_can_not_be_decoded(
 
 def test_epochs_and_seeds_have_their_own_order_and_augmentations(world: Path) -> None:
     images = ImageDataset(world / "latin", "train")
-    view = AugmentedView(make_spec()["options"] | {"seed": 0}, open_backbone(world / "mine").data_config)
+    view = AugmentedView(Augmentation(), 0, open_backbone(world / "mine").data_config)
 
     def first(seed: int, epoch: int) -> Batch:
         return next(ImageBatches(images, view, 61).shuffled(seed, epoch))

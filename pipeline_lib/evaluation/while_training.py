@@ -1,26 +1,21 @@
-"""How good classifier, representation and uncertainty are at one moment of joint training."""
+"""How good classifier, representation and uncertainty are at one moment of their training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.training.images import ImageBatches
+from pipeline_lib.training.run import Predict
 
 _NEIGHBOUR_ROWS = 8192
-
-
-# Maps uint8 pixels [n, 3, H, W] to (embedding [n, d], logits [n, classes], uncertainty [n]).
-Predict = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def evaluate(predict: Predict, dim: int, batches: ImageBatches) -> dict[str, float | None]:
@@ -33,9 +28,10 @@ def evaluate(predict: Predict, dim: int, batches: ImageBatches) -> dict[str, flo
     Holds the representations, float32 [n, d], in memory: 150 MB for 50,000 images and d = 768.
     """
     n, seen = len(batches.images), 0
-    embedding = np.empty((n, dim), np.float32)
-    uncertainty, task_loss = np.empty((2, n), np.float32)
-    label, predicted = np.empty((2, n), np.int64)
+    embedding: np.ndarray = np.empty((n, dim), np.float32)
+    floats: np.ndarray = np.empty((2, n), np.float32)
+    integers: np.ndarray = np.empty((2, n), np.int64)
+    (uncertainty, task_loss), (label, predicted) = floats, integers
     with torch.inference_mode():
         for batch in batches.in_order():
             features, logits, u = predict(batch.pixels)
@@ -44,9 +40,9 @@ def evaluate(predict: Predict, dim: int, batches: ImageBatches) -> dict[str, flo
             uncertainty[rows] = u.cpu().numpy()
             task_loss[rows] = F.cross_entropy(logits, batch.label.to(logits.device), reduction="none").cpu().numpy()
             label[rows], predicted[rows] = batch.label.numpy(), logits.argmax(dim=1).cpu().numpy()
-    embedding, uncertainty, task_loss, label, predicted = (
-        values[:seen] for values in (embedding, uncertainty, task_loss, label, predicted)
-    )
+    # Fewer than n, where images could not be decoded.
+    embedding, uncertainty, task_loss = embedding[:seen], uncertainty[:seen], task_loss[:seen]
+    label, predicted = label[:seen], predicted[:seen]
     neighbours = nearest_neighbours(
         lambda start, stop: embedding[start:stop],
         seen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -25,6 +25,19 @@ class Batch(NamedTuple):
     pixels: Tensor
     label: Tensor
     position: Tensor
+
+
+class Normalise:
+    """Turns uint8 pixels [n, 3, H, W] into images on a device, float32, as a data config's `mean` and `std` say."""
+
+    def __init__(self, data_config: Mapping[str, Any], device: torch.device) -> None:
+        self.device = device
+        self._mean, self._std = (
+            torch.tensor(data_config[name], device=device).view(1, 3, 1, 1) * 255 for name in ("mean", "std")
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return (pixels.to(self.device, non_blocking=True) - self._mean) / self._std
 
 
 class ImageBatches:
@@ -96,6 +109,12 @@ class ImageBatches:
             )
 
 
+def skipped_images(*batches: ImageBatches) -> list[dict[str, Any]]:
+    """Return the images that could not be decoded, for a manifest: `sample_id` and `error` of each."""
+    skipped = {sample_id: error for one in batches for sample_id, error in one.skipped.items()}
+    return [{"sample_id": sample_id, "error": error} for sample_id, error in sorted(skipped.items())]
+
+
 # A part of a batch in which no image could be decoded.
 _EMPTY = Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
 
@@ -159,8 +178,8 @@ class _Views(torch.utils.data.Dataset):
 def _collate(items: list[_Viewed]) -> tuple[Batch | None, list[tuple[int, str]]]:
     """Return the batch of the images that could be decoded (None: no image), and the others with the reasons."""
     errors = [(item.position, item.error) for item in items if item.pixels is None]
-    items = [item for item in items if item.pixels is not None]
-    if not items:
+    decoded = [(item.pixels, item.label, item.position) for item in items if item.pixels is not None]
+    if not decoded:
         return None, errors
-    label, position = (torch.tensor([getattr(item, name) for item in items]) for name in ("label", "position"))
-    return Batch(torch.stack([item.pixels for item in items]), label, position), errors
+    pixels, label, position = zip(*decoded, strict=True)
+    return Batch(torch.stack(pixels), torch.tensor(label), torch.tensor(position)), errors
