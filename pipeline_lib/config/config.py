@@ -283,7 +283,7 @@ class Config(Section):
         changes = self.variant(variant).training
         section = "variants" if variant in self.variants else "ablations.variants"
         try:
-            return Training.model_validate(self.training.model_dump() | changes)
+            return self.training.changed(changes)
         except ValidationError as error:
             raise ValueError(describe(error, Training, prefix=f"{section}.{variant}.training")) from None
 

@@ -1,9 +1,9 @@
-"""Kinds of dataset, backbone and method, figures and tables: each is a module, found by its name.
+"""Kinds of dataset, backbone, method, task loss and head loss, figures and tables: each is a module, found by its name.
 
-A module in `pipeline_lib/datasets/`, `pipeline_lib/backbones/` or `pipeline_lib/methods/` that defines a class
-`Options` (a config `Section` whose `kind` field is the module's name) is a kind; one in `pipeline_lib/figures/` or
-`pipeline_lib/tables/` that defines `figure_of` or `table_of` is a figure or table. Nothing needs to be registered:
-adding one is adding a file. Modules are found by listing the folder and imported only when a config uses them.
+A module in the folder of such things that defines a class `Options` (a config `Section` whose `kind` field is the
+module's name) is a kind; one that defines `figure_of` or `table_of` is a figure or table. Nothing needs to be
+registered: adding one is adding a file. Modules are found by listing the folder and imported only when a config uses
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
-Family = Literal["datasets", "backbones", "methods", "figures", "tables"]
+Family = Literal["datasets", "backbones", "methods", "task_losses", "heads.losses", "figures", "tables"]
 # By what a module is known; the others in its folder are what these share.
 _DEFINES = {"figures": "def figure_of(", "tables": "def table_of("}
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,8 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 def kinds(family: Family) -> tuple[str, ...]:
     """Return the names of all kinds of a family, sorted."""
     mark = f"\n{_DEFINES.get(family, 'class Options(')}"
-    return tuple(sorted(path.stem for path in (_PACKAGE_ROOT / family).glob("*.py") if mark in path.read_text()))
+    files = _PACKAGE_ROOT.joinpath(*family.split(".")).glob("*.py")
+    return tuple(sorted(path.stem for path in files if mark in path.read_text(encoding="utf-8")))
 
 
 def module_name(family: Family, kind: str) -> str:
@@ -57,6 +58,21 @@ def wanted(family: Literal["figures", "tables"], config: Any) -> dict[str, Modul
 def options_class(family: Family, kind: str) -> type[KindSection]:
     """Return the class that validates the config section of a kind."""
     return load(family, kind).Options
+
+
+def kinds_by_option(family: Family) -> dict[str, list[str]]:
+    """Return the options of a family's kinds, each with the kinds that have it."""
+    found: dict[str, list[str]] = {}
+    for kind in kinds(family):
+        for name in options_class(family, kind).model_fields.keys() - {"kind"}:
+            found.setdefault(name, []).append(kind)
+    return found
+
+
+def option_schemas(family: Family) -> dict[str, Any]:
+    """Return the JSON Schema of each option of a family's kinds, by name."""
+    schemas = [options_class(family, kind).model_json_schema()["properties"] for kind in kinds(family)]
+    return {name: schema for properties in schemas for name, schema in properties.items() if name != "kind"}
 
 
 def validated(family: Family, section: Any, where: str) -> KindSection:

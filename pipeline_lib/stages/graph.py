@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
+from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, Manifest
@@ -323,6 +324,14 @@ class Graph:
         """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
         path = self._read_at(ref)
         return str(path.relative_to(self.results) if path.is_relative_to(self.results) else path.resolve())
+
+
+def components() -> list[str]:
+    """Return all components of the code: the stages of the workflow, and whatever it finds by name."""
+    folder = Path(__file__).parent
+    stages = [path.stem for path in folder.glob("*.py") if "\nINPUTS" in path.read_text(encoding="utf-8")]
+    found = [f"{family}.{name}" for family in get_args(kinds.Family) for name in kinds.kinds(family)]
+    return sorted([*(f"stages.{name}" for name in stages), *found])
 
 
 def load_stage(stage: str) -> ModuleType:
