@@ -19,6 +19,7 @@ from pipeline_lib.core import runner
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.stages.graph import Graph
+from pipeline_lib.stages.targets import targets
 import engine
 from bundles import planned_bundles
 from runs import begin_run, check_writable
