@@ -36,7 +36,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/tables.smk"
-include: "workflow/rules/plots.smk"
+include: "workflow/rules/figures.smk"
 
 
 rule all:
@@ -44,8 +44,7 @@ rule all:
     input:
         "<results>/metrics.csv",
         TABLE_FILES,
-        PLOT_FILES,
-        PAGES,
+        FIGURE_FILES,
         CARDS,
         CHECKPOINTS,
         "<results>/provenance/artefacts.csv",
