@@ -107,7 +107,7 @@ def run(job: Job[Spec]) -> None:
     batches = ImageBatches(images, view, recipe.batch_size, workers)
     held_out = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
     head = UncertaintyHead(backbone.dim, recipe.hidden, spec.seed)
-    task = JointTask(backbone, head, _head_loss(recipe), recipe, spec.stop_gradient)
+    task = JointTask(backbone, head, head_loss_of(recipe), recipe, spec.stop_gradient)
     mode = "with" if spec.stop_gradient else "without"
     name = f"joint training of {spec.backbone}, seed {spec.seed}, {mode} stop-gradient"
     saved = SavedState(job)
@@ -131,7 +131,7 @@ def run(job: Job[Spec]) -> None:
     saved.remove()
 
 
-def _head_loss(recipe: JointOptions) -> HeadLoss:
+def head_loss_of(recipe: JointOptions) -> HeadLoss:
     """Return the loss of heads that a recipe names."""
     from pipeline_lib.config.training import Training
     from pipeline_lib.heads.losses.registry import loss_of

@@ -7,16 +7,10 @@ of Snakemake for some.
 from __future__ import annotations
 
 import copy
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline_lib.config.load import parse_config
-from pipeline_lib.core import code, versions
 from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.targets import targets
 from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
