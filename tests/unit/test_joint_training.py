@@ -32,16 +32,15 @@ from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.jobs import Settings
+from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
 from pipeline_lib.evaluation import while_training
 from pipeline_lib.evaluation.while_training import evaluate
+from pipeline_lib.figures import joint_training, style
+from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.plots import joint_training, style
-from pipeline_lib.stages import joint_training as joint_stage
-from pipeline_lib.stages.figures import joint_training as figure_stage
 from pipeline_lib.training.images import Batch, ImageBatches
 from pipeline_lib.training.joint import JointTask, joint_trainer
 from pipeline_lib.training.schedule import Schedule, start_of_warmup
@@ -140,7 +139,7 @@ def trainer(backbone: Backbone, stop_gradient: bool = False, steps: int = 1, **o
     """A trainer of a backbone and a fresh head, with so many steps in an epoch."""
     recipe = JointOptions.model_validate(RECIPE | options)
     head = UncertaintyHead(backbone.dim, recipe.hidden, 3)
-    task = JointTask(backbone, head, joint_stage.head_loss_of(recipe), recipe, stop_gradient)
+    task = JointTask(backbone, head, loss_of(recipe), recipe, stop_gradient)
     return joint_trainer(task, recipe, 3, steps * recipe.batch_size, "joint training")
 
 
@@ -275,19 +274,19 @@ def test_the_first_line_is_the_pretrained_backbone(world: Path, tmp_path: Path) 
     assert found["auroc_correct"] == pytest.approx(roc_auc_score(neighbour_wrong, uncertainty), abs=1e-3)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "order"])
+@pytest.mark.parametrize("loss", [{"loss": "squared_error"}, {"loss": "order", "margin": 0.3}])
 @pytest.mark.parametrize("count", [8, 7])
-def test_reported_losses_are_those_of_the_equations(world: Path, loss: str, count: int) -> None:
+def test_reported_losses_are_those_of_the_equations(world: Path, loss: dict[str, Any], count: int) -> None:
     reference = open_backbone(world / "mine")
     batch = random_batch(count)
     reference.encoder.network.train()
     with torch.no_grad():
         embedding, logits = reference.from_pixels(batch.pixels)
         task = functional.cross_entropy(logits, batch.label, reduction="none").double().numpy()
-        subject = trainer(open_backbone(world / "mine"), loss=loss, margin=0.3)
+        subject = trainer(open_backbone(world / "mine"), **loss)
         u = subject.task.head(embedding).double().numpy()
     found = subject.train_epoch(0, [batch], lambda n: None)
-    if loss == "squared_error":
+    if loss["loss"] == "squared_error":
         expected = np.mean([(u[i] - task[i]) ** 2 for i in range(count)])
     else:
         pairs = [(i, i + 1) for i in range(0, count - 1, 2)]
@@ -371,7 +370,10 @@ def test_faults_are_named(world: Path, tmp_path: Path) -> None:
         jobs.run("joint_training", make_spec(), tmp_path / "run", dataset=world / "latin", backbone=tmp_path / "mine")
 
 
-@pytest.mark.parametrize(("change", "message"), [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed"), ({"loss": "hinge"}, "'order' or 'squared_error'")],
+)
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         JointOptions.model_validate(RECIPE | change)
@@ -490,24 +492,26 @@ def test_the_figure_is_readable_and_says_what_it_shows(seeds: tuple[int, ...], e
 
 
 def test_the_figure_reads_the_artefacts_and_comes_out_the_same(world: Path, tmp_path: Path) -> None:
-    for mode, folder in figure_stage.FOLDERS.items():
-        output = tmp_path / "joint_training" / "mine" / folder / "seed1"
+    for mode, folder in joint_training.MODES.items():
+        output = tmp_path / folder
         spec = make_spec(mode, epochs=1, loss="order", loss_weight=0.5)
         command = ["--spec", json.dumps(spec), "--dataset", world / "latin", "--backbone", world / "mine"]
         assert main(["joint_training", *map(str, command), "--output", str(output)]) == 0
         assert artefacts.read(output).stage == "joint_training"
-    spec = {"joint": {"backbone": "mine", "seeds": [1]}, "size": {"width": 6.75, "height": 3.6}}
-    files = [io.BytesIO(), io.BytesIO()]
-    for file in files:
-        figure_stage.draw(spec, tmp_path).savefig(file, dpi=50)
+    shown = joint_training.Spec(backbone="mine", dataset="latin", seeds=(1,), loss="order", loss_weight=0.5)
+    folders = tuple(tmp_path / folder for folder in joint_training.MODES.values())
+    job = Job("figure", shown, {"joint_training": folders}, tmp_path / "out")
+    figures, files = [joint_training.figure_of(job, 6.75, 3.6) for _ in range(2)], [io.BytesIO(), io.BytesIO()]
+    for figure, file in zip(figures, files, strict=True):
+        figure.savefig(file, dpi=50)
     assert files[0].getvalue() == files[1].getvalue()
-    text = "\n".join(each.get_text() for each in figure_stage.draw(spec, tmp_path).findobj(Text)).replace("\n", " ")
+    text = "\n".join(each.get_text() for each in figures[0].findobj(Text)).replace("\n", " ")
     assert "40 held-out images" in text and "order loss, λ = 0.5" in text
 
 
 def test_figure_and_command_line_need_no_torch_until_they_train() -> None:
     code = (
-        "import sys; import pipeline_lib.stages.figures.joint_training, pipeline_lib.stages.joint_training;"
+        "import sys; import pipeline_lib.figures.joint_training, pipeline_lib.stages.joint_training;"
         "print(*{'torch', 'timm', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
