@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline_lib.config.deteriorations import Draw
+from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
@@ -17,7 +19,7 @@ from pipeline_lib.evaluation.heads import read_heads
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, SCORES, read_scores
 from pipeline_lib.evaluation.scoring import score_cache
-from pipeline_lib.evaluation.spec import DeteriorationsSpec, Draw
+from pipeline_lib.evaluation.spec import DeteriorationsSpec
 from pipeline_lib.features.cache import FeatureCache
 
 
@@ -94,11 +96,12 @@ def _require_all_severities(draws: Sequence[Draw]) -> None:
 
 def _require_these_draws(cache: FeatureCache, spec: DeteriorationsSpec) -> None:
     """Raise `ArtefactError` unless the cache holds these draws of this set: a swapped epoch looks like any other."""
-    block = cache.manifest.spec["block"]  # TRANSITION: until the cache's spec is typed
-    found = {**block, "draws": block["view"].get("draws")}
-    for key, value in spec.same_set("draws").items():
-        if found[key] != value:
+    view = cache.spec.view
+    found = {"backbone": cache.spec.backbone, "dataset": cache.spec.dataset, "split": cache.spec.split}
+    found["draws"] = view.draws if isinstance(view, DrawnDeteriorations) else ()
+    for field, value in found.items():
+        wanted = getattr(spec, field)
+        if value != wanted:
             raise ArtefactError(
-                f"{cache.view_dir}: has {key} {found[key]}, but {value} was asked for; delete it and run snakemake "
-                "again"
+                f"{cache.view_dir}: has {field} {value}, but {wanted} was asked for; delete it and run snakemake again"
             )

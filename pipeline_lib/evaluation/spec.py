@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from pipeline_lib.config.deteriorations import Draw, draws
 from pipeline_lib.config.evaluation import Bootstrap, Evaluation, Projection, SafeRetrieval
 from pipeline_lib.core.spec import Spec
 
@@ -88,14 +89,6 @@ class SafeRetrievalSpec(EvaluationSpec):
         return cls(**_set(config, backbone, dataset, split), variant=variant, seeds=config.seeds, left_out=left_out)
 
 
-class Draw(Spec):
-    """A deterioration at one of its severities, 1, 2, ...; `strength` is the transform's."""
-
-    kind: str
-    severity: int
-    strength: float
-
-
 class DeteriorationsSpec(EvaluationSpec):
     """The evaluation of the heads of a variant on deteriorated images; a draw's position is its epoch in the view."""
 
@@ -106,8 +99,6 @@ class DeteriorationsSpec(EvaluationSpec):
     @classmethod
     def of(cls, config: Config, backbone: str, variant: str, dataset: str, split: str) -> Self:
         """Return the spec of a job."""
-        from pipeline_lib.config.deteriorations import draws
-
         drawn = draws(config.features.deteriorations)
         return cls(**_set(config, backbone, dataset, split), variant=variant, seeds=config.seeds, draws=drawn)
 

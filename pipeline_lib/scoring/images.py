@@ -1,7 +1,7 @@
-"""The images that a user wants scored: of folders, of archives, or files named one by one, in any mixture.
+"""The images that a user wants scored: folders, archives and image files, in any mixture; no dataset is needed.
 
-No dataset artefact is needed. An image is named by its path below what was given, just as it was given:
-`photos/cat/1.jpg` in a folder `photos`, `photos.zip/cat/1.jpg` in an archive.
+The path of an image begins with what the user gave: `photos/cat/1.jpg` in a folder `photos`, `photos.zip/cat/1.jpg` in
+an archive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".tx
 
 
 class _Found(NamedTuple):
-    """One image: its path as shown, its label or None, where its opener finds it, and what tells that it changed."""
+    """One image: its path as shown, its label, where its opener finds it, and what differs once it is written anew."""
 
     path: str
     label: str | None
@@ -34,27 +34,38 @@ class _Found(NamedTuple):
 
 
 class ImageList:
-    """Images in a fixed order: by what was given, then by path.
+    """Images in a fixed order: that of their sources, within one by path.
 
-    `path` and `label` are Arrow string arrays [n]; a label is the name of the first folder below what was given, and
-    null where there is none. `image(i)` decodes the i-th image as RGB. `digest` changes when an image comes, goes,
-    or is written anew.
+    Files that are no images, by name, are left out; how many these are is printed.
 
-    The strings stay in Arrow: a million of them are 100 MB as Python objects, in each process that decodes.
+    Attributes
+    ----------
+    path : pyarrow.Array
+        Strings [n]. A million of them would be 100 MB as Python objects, in each process that decodes.
+    label : pyarrow.Array
+        Strings [n]: the first folder below the source; null where there is none.
+    digest : str
+        Changes when an image is added, removed or written anew.
+
+    Parameters
+    ----------
+    sources
+        Folders, archives and image files.
+
+    Raises
+    ------
+    PipelineError
+        For a source that is missing, broken or without images.
     """
 
     def __init__(self, sources: Sequence[Path]) -> None:
-        """List the images, and print how many files are none by name.
-
-        Raises `PipelineError` for a source that is missing, broken or without images.
-        """
         openers, found = zip(*map(_list_source, sources), strict=True)
         self._openers: tuple[ImageOpener, ...] = openers
         everything = [image for images in found for image in images]
         self.path = pa.array([image.path for image in everything], pa.string())
         self.label = pa.array([image.label for image in everything], pa.string())
         self._location = pa.array([image.location for image in everything], pa.string())
-        self._source = pa.array([place for place, images in enumerate(found) for _ in images], pa.int32())
+        self._source = pa.array([source for source, images in enumerate(found) for _ in images], pa.int32())
         self.digest = digest_of_entries((image.path, image.version) for image in everything)
 
     def __len__(self) -> int:
@@ -81,7 +92,7 @@ def _list_source(source: Path) -> tuple[ImageOpener, list[_Found]]:
         except ValueError as error:
             raise PipelineError(str(error)) from None
         return MemberOpener(str(source)), _checked(source, _in_archive(source))
-    # Named by the user, so taken for an image whatever its name is.
+    # The user named this file, so it is taken for an image whatever its name.
     return open_file, [_Found(_text(str(source)), None, str(source), _version(source))]
 
 
@@ -100,7 +111,7 @@ def _in_folder(source: Path) -> Iterator[_Found]:
 
 
 def _in_archive(source: Path) -> Iterator[_Found]:
-    # A tar has no checksums: reading it through for them takes as long as reading its images.
+    # A tar has no checksums, and to compute them would take as long as to read its images.
     written = str(source.stat().st_mtime_ns)
     members = [
         member

@@ -38,8 +38,8 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
     return refs
 
 
-def ablations(config: Config) -> list[Ref]:
-    """Return the evaluations of the ablations, on the sets that Table 3 averages over."""
+def wanted_ablations(config: Config) -> list[Ref]:
+    """Return the evaluations of the ablations."""
     if config.ablations is None:
         return []
     return [

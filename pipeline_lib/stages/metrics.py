@@ -38,7 +38,7 @@ def inputs(config: Config) -> Refs:
         for backbone in config.backbones:
             refs += [Ref.to("evaluate_heads", backbone=backbone, variant=name, **pair) for name in config.variants]
             refs.append(Ref.to("safe_retrieval", backbone=backbone, variant=first_variant, **pair))
-    refs += evaluate_heads.ablations(config)
+    refs += evaluate_heads.wanted_ablations(config)
     refs += [
         Ref.to("deteriorations", backbone=first_backbone, variant=first_variant, dataset=each.dataset, split=each.split)
         for each in config.deteriorated_sets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.training import Training
+from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Job
@@ -41,10 +43,8 @@ class ArrayCache:
     def __init__(self, view_dir: Path, embedding: np.ndarray, sample_id: np.ndarray, draws: list[Any]) -> None:
         self.view_dir, self.embedding, self.sample_id = view_dir, embedding, sample_id
         self.epochs, self.rows, self.dim = embedding.shape
-        spec = {"block": {**SET, "view": {"kind": "deteriorations", "draws": draws}}}
-        with artefacts.writing(view_dir / "cache", "cache", spec):
-            pass
-        self.manifest = artefacts.read(view_dir / "cache", "cache")
+        view = DrawnDeteriorations.model_validate({"seed": 0, "draws": draws})
+        self.spec = SimpleNamespace(**SET, view=view)
 
     def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
         assert array == "embedding"

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from pipeline_lib.config.evaluation import Mix, Neighbours
+from pipeline_lib.config.load import load_config
 from pipeline_lib.config.training import Training
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
@@ -36,9 +37,11 @@ from pipeline_lib.metrics.selective import aurc
 from pipeline_lib.retrieval.mixed import mixed_neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
+from pipeline_lib.stages import evaluate_heads as evaluate_heads_stage
 from pipeline_lib.stages import neighbours
 from tests.jobs import run
 
+ROOT = Path(__file__).parents[2]
 DIM = 6
 SEEDS = [3, 1]
 SETTINGS = {
@@ -442,6 +445,20 @@ def test_neighbours_come_back_as_written(world: World) -> None:
         read_neighbours(world.upstream.root / "neighbours", {"dataset": "other"})
 
 
+def test_ablations_are_evaluated_without_the_upstream_set() -> None:
+    config = load_config(ROOT / "config.yaml")
+    assert config.ablations is not None
+    refs = evaluate_heads_stage.wanted_ablations(config)
+    assert len(refs) == len(config.ablations.variants) * 3  # of the sets that Table 3 averages over
+    variant, (dataset, split) = next(iter(config.variants)), ("greek", "test")
+    of_head = evaluate_heads_stage.inputs(config, "resnet", variant, dataset, split)
+    of_ablation = evaluate_heads_stage.inputs(config, **dict(refs[0].wildcards))
+    assert of_head.keys() - of_ablation.keys() == {"upstream", "neighbours"}
+    assert evaluate_heads_stage.inputs(config, "resnet", variant, "latin", "test").keys() == of_ablation.keys()
+    specs = [evaluate_heads_stage.Spec.of(config, **dict(ref.wildcards)) for ref in refs]
+    assert len({evaluate_heads_stage.together(spec) for spec in specs}) == 3
+
+
 def shortened(cache: ArrayCache, view_dir: Path) -> ArrayCache:
     return ArrayCache(view_dir, **{name: values[:-1] for name, values in cache.arrays.items()})
 
@@ -464,9 +481,7 @@ def test_artefacts_of_other_images_are_named(world: World, tmp_path: Path) -> No
         each.evaluate_heads([world.heads[1], world.heads[1]], None, tmp_path / "out")
     with pytest.raises(PipelineError, match="1 heads for 2 seeds"):
         each.evaluate_heads(world.heads[:1], None, tmp_path / "out")
-    with pytest.raises(
-        ArtefactError, match="neighbours: made by stage 'neighbours', but baselines, evaluate_heads was"
-    ):
+    with pytest.raises(ArtefactError, match="made by stage 'neighbours', but baselines, evaluate_heads was"):
         read_scores(each.root / "neighbours", {"dataset": each.name})
     assert not (tmp_path / "out").exists()
 

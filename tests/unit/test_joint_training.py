@@ -19,6 +19,13 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from pipeline_lib.backbones.trainer import relative_rate
+from pipeline_lib.backbones.training_images import Batch, ImageBatches
+from pipeline_lib.joint import artefact as joint
+from pipeline_lib.joint.evaluate import evaluate
+from pipeline_lib.joint.train import JointTrainer
+from pipeline_lib.plots import joint_training, style
+from pipeline_lib.stages.figures import joint_training as figure_stage
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import log_loss, roc_auc_score
@@ -28,8 +35,6 @@ from torch.nn import functional
 from pipeline_lib.__main__ import main
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
-from pipeline_lib.backbones.trainer import relative_rate
-from pipeline_lib.backbones.training_images import Batch, ImageBatches
 from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core import artefacts
@@ -38,11 +43,6 @@ from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
-from pipeline_lib.joint import artefact as joint
-from pipeline_lib.joint.evaluate import evaluate
-from pipeline_lib.joint.train import JointTrainer
-from pipeline_lib.plots import joint_training, style
-from pipeline_lib.stages.figures import joint_training as figure_stage
 from tests import jobs
 
 RECIPE: dict[str, Any] = {

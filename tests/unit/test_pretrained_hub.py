@@ -173,7 +173,7 @@ def test_a_hub_that_can_not_be_reached_and_a_name_that_is_none_take_one_line(
         assert main([*command, "a/b/c"]) == 1
     malformed = capsys.readouterr().err
     assert f"{REPOSITORY}: the Hub at {address} can't be reached (" in unreachable
-    assert "a/b/c: is no name of a repository, owner/name (" in malformed
+    assert "a/b/c: is not a name of a repository, owner/name (" in malformed
     for message in (unreachable, malformed):
         assert message.count("\n") == 1 and "hf auth login" not in message
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pipeline_lib.backbones.training_images import ImageBatches
 from scipy import stats
 
 from pipeline_lib.backbones.artefact import open_backbone
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.images import INDEX, STAGE, ImageDataset

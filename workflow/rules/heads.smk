@@ -23,7 +23,7 @@ rule task_loss:
         command("task_loss")
 
 
-HEAD_BUNDLES = together("heads", head.all_heads(CONFIG))
+HEAD_BUNDLES = together("heads", head.wanted(CONFIG))
 
 
 rule head:
