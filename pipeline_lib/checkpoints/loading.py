@@ -194,14 +194,14 @@ def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> En
             f"have the SHA-256 {config.backbone.weights_sha256[:16]}...); pass it as load(..., backbone=...) "
             "or --backbone, or export it with export.backbone: true"
         )
-    return kind.prepare(options, None, lambda record: None)
+    return kind.prepare(options)
 
 
 def _timm_encoder(name: str, config: CheckpointConfig) -> Encoder:
     kind = kinds.load("backbones", "timm")
     options: dict[str, Any] = {"kind": "timm", "model": name, "image_size": config.backbone.data_config.input_size[1]}
     try:
-        return kind.prepare(kind.Options.model_validate(options), None, lambda record: None)
+        return kind.prepare(kind.Options.model_validate(options))
     except ValidationError as error:
         raise PipelineError(f"backbone: {describe(error, kind.Options)}") from None
 

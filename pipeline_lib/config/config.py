@@ -12,13 +12,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.dask import Dask
+from pipeline_lib.config.deteriorations import draws
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
+from pipeline_lib.config.figures import Figures
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.config.section import Name, Section, Seeds
+from pipeline_lib.config.section import KindSection, Name, Section, Seeds
 from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.core.errors import did_you_mean, one_of
@@ -77,12 +79,13 @@ class Config(Section):
     curves: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), description="Where the curves of methods also go while they train, besides curve.jsonl of each."
     )
-    evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
+    evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, analyses of uncertainties.")
+    figures: Figures = Field(Figures(), description="Sizes and titles of the figures.")
     dask: Dask = Field(Dask(), description="Where caches larger than memory are worked through.")
 
     @field_validator("datasets", "backbones", mode="after")
     @classmethod
-    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, Section]:
+    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, KindSection]:
         return {
             name: kinds.validated(info.field_name, section, f"{info.field_name}.{name}")
             for name, section in sections.items()
@@ -185,11 +188,67 @@ class Config(Section):
         return self
 
     @functools.cached_property
-    def benchmark_backbones(self) -> dict[str, Section]:
+    def benchmark_backbones(self) -> dict[str, KindSection]:
         """The backbone of every model of the benchmark, by name."""
         return self.benchmark.backbones() if self.benchmark else {}
 
-    def backbone(self, name: str) -> Section:
+    @functools.cached_property
+    def evaluation_sets(self) -> list[Downstream]:
+        """Every set that is evaluated: the upstream evaluation split first, then downstream in order."""
+        return [Downstream(dataset=self.upstream.dataset, split=self.upstream.eval_split), *self.downstream]
+
+    @property
+    def averaged_sets(self) -> list[Downstream]:
+        """The downstream sets that Table 3 and Figure 4 average over."""
+        names = self.evaluation.averaged
+        return [entry for entry in self.downstream if not names or entry.dataset in names]
+
+    @property
+    def deteriorated_sets(self) -> list[Downstream]:
+        """The downstream sets whose images are also deteriorated."""
+        return [entry for entry in self.downstream if entry.dataset in self.evaluation.deteriorated]
+
+    @property
+    def projected_set(self) -> Downstream:
+        """The downstream set that is mapped."""
+        wanted = self.evaluation.projection.dataset
+        return next(entry for entry in self.downstream if wanted in (None, entry.dataset))
+
+    @property
+    def downloaded_datasets(self) -> list[str]:
+        """The datasets whose files are fetched."""
+        return [name for name, options in self.datasets.items() if options.download]
+
+    @property
+    def tfds_datasets(self) -> list[str]:
+        """The datasets that TensorFlow Datasets fetches and prepares."""
+        return [name for name, options in self.datasets.items() if options.kind == "tfds"]
+
+    @property
+    def method_backbones(self) -> list[str]:
+        """The backbones that a method trains: those of kind `method`, and the models of the benchmark."""
+        own = [name for name, options in self.backbones.items() if options.kind == "method"]
+        return [*own, *self.benchmark_backbones]
+
+    @functools.cached_property
+    def joint_views(self) -> list[str]:
+        """The views that only ablations learn from: they are extracted together, from images decoded once."""
+        views = {variant.view for variant in self.variants.values()}
+        return [view for view in self.ablation_views() if view not in views]
+
+    def view_epochs(self, view: str) -> int:
+        """Return how many epochs of a view are cached; a deterioration's draws count as epochs."""
+        if view == "deteriorations":
+            return len(draws(self.features.deteriorations))
+        return self.features.views[view].epochs if view in self.features.views else 1
+
+    def block_epochs(self, view: str) -> int:
+        """Return how many epochs of a view one block holds: all of those that are few or are extracted together."""
+        if view == "deteriorations" or view in self.joint_views:
+            return self.view_epochs(view)
+        return self.features.block_epochs
+
+    def backbone(self, name: str) -> KindSection:
         """Return a backbone, or a model of the benchmark, by its name."""
         return self.backbones[name] if name in self.backbones else self.benchmark_backbones[name]
 
@@ -224,7 +283,7 @@ class Config(Section):
         changes = self.variant(variant).training
         section = "variants" if variant in self.variants else "ablations.variants"
         try:
-            return Training.model_validate(self.training.model_dump() | changes)
+            return self.training.changed(changes)
         except ValidationError as error:
             raise ValueError(describe(error, Training, prefix=f"{section}.{variant}.training")) from None
 

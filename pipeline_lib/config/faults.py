@@ -68,7 +68,9 @@ def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
         elif sections and part in sections[0].model_fields:
             sections = _models_inside(sections[0].model_fields[part].annotation)
         # Anything else is a name in a dict of sections, or a position in a list.
-    return list(sections[0].model_fields) if sections else []
+    if not sections:
+        return []
+    return sections[0].allowed_keys() if hasattr(sections[0], "allowed_keys") else list(sections[0].model_fields)
 
 
 def _models_inside(annotation: Any) -> list[type[BaseModel]]:

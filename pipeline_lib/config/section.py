@@ -17,6 +17,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
+    @classmethod
+    def allowed_keys(cls) -> list[str]:
+        """Return the keys that the section may have."""
+        return list(cls.model_fields)
+
     @model_validator(mode="before")
     @classmethod
     def _booleans_are_no_numbers(cls, section: Any) -> Any:
@@ -27,6 +32,12 @@ class Section(BaseModel):
                 if (int in types or float in types) and bool not in types and Any not in types:
                     raise ValueError(f"{name} must hold numbers, not {value!r}")
         return section
+
+
+class KindSection(Section):
+    """A section of one of several kinds, each of which has fields of its own."""
+
+    kind: str
 
 
 def _types_inside(annotation: Any) -> list[Any]:

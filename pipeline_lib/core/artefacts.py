@@ -113,16 +113,29 @@ def writing(
     inputs: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     code: Mapping[str, str] | None = None,
     derivation: str = "",
+    targets: Sequence[Path] = (),
 ) -> Iterator[Draft]:
     """Write an artefact: yields a `Draft`, publishes it as `directory` when the block ends without error.
 
     After an error nothing is left behind and an older artefact at `directory` is untouched. A stage calls it through
     `core.jobs.Job.writing`, which knows the rest.
+
+    Parameters
+    ----------
+    targets : sequence of Path
+        Where the files go that have a place of their own (a figure, a table); their manifest stays in `directory`.
+
+    Raises
+    ------
+    ArtefactError
+        `directory` holds files and is no artefact, so it is somebody else's.
     """
     directory = Path(directory)
+    _refuse_foreign(directory)
     partial = draft_path(directory)
     remove_abandoned_drafts(directory)
     partial.mkdir(parents=True)
+    final = {target.name: target for target in targets}
     try:
         draft = Draft(partial)
         yield draft
@@ -130,6 +143,8 @@ def writing(
         for path in sorted(p for p in partial.rglob("*") if p.is_file()):
             _fsync(path)
             relative = path.relative_to(partial).as_posix()
+            if relative in final:
+                relative = os.path.relpath(final[relative], directory)
             files[relative] = {"bytes": path.stat().st_size, "xxh3_128": file_digest(path)}
         content = {
             "format": FORMAT,
@@ -148,16 +163,28 @@ def writing(
             os.fsync(file.fileno())
         # safetensors writes files that only their owner may read; here the user's umask decides.
         permissions = stat.S_IMODE((partial / MANIFEST).stat().st_mode)
-        for name in files:
-            if stat.S_IMODE((partial / name).stat().st_mode) != permissions:
-                (partial / name).chmod(permissions)
+        for path in (p for p in partial.rglob("*") if p.is_file()):
+            if stat.S_IMODE(path.stat().st_mode) != permissions:
+                path.chmod(permissions)
         if directory.exists():
             shutil.rmtree(directory)
+        for name, target in final.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial / name, target)
         os.rename(partial, directory)
         _fsync(directory.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Raise `ArtefactError` for a folder that publishing would delete although no artefact lies in it."""
+    if directory.is_dir() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
+        raise ArtefactError(
+            f"{directory}: holds files but no {MANIFEST}, so it is not known to be an artefact and is left alone; move "
+            "or delete it, or choose another output"
+        )
 
 
 @contextlib.contextmanager
@@ -231,6 +258,21 @@ def folders(results: Path) -> Iterator[Path]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
 
 
+def rewrite(manifest: Manifest, inputs: Mapping[str, Sequence[Mapping[str, str]]], derivation: str) -> None:
+    """Write an artefact's manifest anew: made from other inputs of the same content, it is what it was."""
+    content = {name: getattr(manifest, name) for name in _FIELDS} | {"inputs": inputs, "derivation": derivation}
+    with writing_file(manifest.directory / MANIFEST) as file:
+        file.write(_manifest_text({"format": FORMAT, **content}))
+
+
+def has_all_files(manifest: Manifest) -> bool:
+    """Return whether the files of an artefact are there with their sizes; their bytes are not read."""
+    try:
+        return all((manifest.directory / name).stat().st_size == file["bytes"] for name, file in manifest.files.items())
+    except OSError:
+        return False
+
+
 def problems(manifest: Manifest) -> Iterator[str]:
     """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
     for relative, expected in manifest.files.items():
@@ -248,7 +290,7 @@ def _manifest_text(content: Mapping[str, Any]) -> str:
     # As it will be read: a key that is a number becomes text, which sorts in another order.
     content = json.loads(canonical_json(content))
     checksum = xxhash.xxh3_128_hexdigest(canonical_json(content).encode())
-    return json.dumps(content | {_OWN_CHECKSUM: checksum}, indent=1, sort_keys=True) + "\n"
+    return json.dumps({**content, _OWN_CHECKSUM: checksum}, indent=1, sort_keys=True) + "\n"
 
 
 def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The digest of the code that a stage runs.
+"""The digest of the code behind a component: a stage, or a kind, loss, metric, figure ... that is found by name.
 
-Snakemake sees a rule's own text, not the modules behind it. Each rule therefore has a parameter with the
-digest of the modules that its stage imports, directly and indirectly: an edit of their logic re-runs exactly
-the stages that import them. Comments, docstrings, blank lines and formatting don't count.
+It covers the logic of the component's module and of every module of this package that it imports, at any depth.
+What can't change a result doesn't count: comments, docstrings, formatting, the texts of raised messages, of progress,
+logs and help, and the version of Python. Modules that only talk to the user or the scheduler are left out whole.
 
 What was found out about a module is kept beside its bytecode, by the checksum of its text: every run of Snakemake asks
 again, and to parse the whole library takes longer than all else that happens before the first job.
@@ -16,12 +16,23 @@ import functools
 import hashlib
 import json
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "pipeline_lib"
 _ROOT = Path(__file__).resolve().parents[1]
+# They say something, watch something or decide what runs; no byte of an artefact depends on them.
+_SILENT = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        *("core.code", "core.drafts", "core.errors", "core.gpu_slots", "core.jobs", "core.progress", "core.runner"),
+        *("core.spec", "core.versions", "config.faults", "stages.command", "stages.arguments"),
+    )
+)
+# What is said to the user through these counts as little as what is raised.
+_TEXT_CALLS = frozenset({"print", "warn", "Progress", "Input", "add_argument", "debug", "info", "warning", "error"})
+_TEXT_KEYWORDS = frozenset({"description", "help", "metavar"})
 
 
 class _Facts(NamedTuple):
@@ -32,28 +43,30 @@ class _Facts(NamedTuple):
 
 
 @functools.cache
-def code_digest(*modules: str) -> str:
-    """Return a digest of the logic of these modules and of all modules of this package that they import.
+def code_digest(component: str) -> str:
+    """Return the digest of the logic behind a component.
 
-    modules: dotted names, such as `pipeline_lib.features.extract`. Kinds are found by name at run time and
-    so are invisible to an import search: name the kind's module too.
+    Parameters
+    ----------
+    component : str
+        Its module without the package's name, such as `stages.head` or `datasets.folder`.
     """
     digest = hashlib.sha256()
-    for module in sorted(imported_modules(*modules)):
+    for module in sorted(imported_modules(f"{PACKAGE}.{component}") - _SILENT):
         digest.update(f"{module}\0{_facts(module).logic}\0".encode())
     _keep()
     return digest.hexdigest()[:16]
 
 
-def imported_modules(*modules: str) -> set[str]:
-    """Return these modules and every module of this package that they import, at any depth."""
+def imported_modules(module: str) -> set[str]:
+    """Return a module and every module of this package that it imports, at any depth."""
     found: set[str] = set()
-    waiting = list(modules)
+    waiting = [module]
     while waiting:
-        module = waiting.pop()
-        if module not in found:
-            found.add(module)
-            waiting.extend(_imports(module))
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting.extend(_imports(current))
     return found
 
 
@@ -77,31 +90,24 @@ def _text(module: str) -> str:
 
 
 @functools.cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_text(module))
-
-
-@functools.cache
 def _imports(module: str) -> frozenset[str]:
     """Return the modules of this package that a module names in its import statements, wherever they stand.
 
-    Imports for type checking only are no logic and are left out, as are the package's own `__init__` files,
-    which are empty. Imports are absolute in this package.
+    Imports for type checking only are no logic and are left out. Imports are absolute in this package.
     """
     found = set()
     for package, name in _facts(module).named:
         submodule = f"{package}.{name}"
         found.add(submodule if name and _path(submodule) else package)
-    return frozenset(name for name in found if _path(name) and _path(name).name != "__init__.py")
+    return frozenset(name for name in found if _path(name) is not None)
 
 
 @functools.cache
 def _facts(module: str) -> _Facts:
     """Return what was kept about a module of this text, or parse it."""
-    key, kept = _key(_text(module)), _kept()
+    key, kept = hashlib.sha256(f"{_rules()}\0{_text(module)}".encode()).hexdigest(), _kept()
     if module not in kept or kept[module][0] != key:
-        logic = hashlib.sha256(_logic(module).encode()).hexdigest()
-        kept[module] = [key, _named(_tree(module)), logic]
+        kept[module] = [key, _named(ast.parse(_text(module))), logic_digest(_text(module))]
         _new.append(module)
     _, named, logic = kept[module]
     return _Facts(tuple((package, name) for package, name in named), logic)
@@ -124,27 +130,96 @@ def _named(tree: ast.Module) -> list[tuple[str, str]]:
     return sorted({(module, name) for module, name in found if module.split(".")[0] == PACKAGE})
 
 
-def _logic(module: str) -> str:
-    """Return the syntax tree of a module as text, without its documentation.
-
-    Docstrings and the descriptions of config fields are left out; comments are not in the tree to begin with.
-    """
-    tree = ast.parse(_text(module))
+def logic_digest(source: str) -> str:
+    """Return the digest of the logic of a Python file: its syntax tree without what only a person reads."""
+    tree = _WithoutTexts().visit(ast.parse(source))
     for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            _drop_unused_texts(node)
+    return hashlib.sha256("\n".join(_lines(tree)).encode()).hexdigest()
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    """Removes docstrings, and the texts that are raised, printed, or shown as help or progress."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             if ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:]
-        elif isinstance(node, ast.Call):
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
-    return ast.dump(tree)
+        return super().visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return _Emptied().visit(self.generic_visit(node))
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _TEXT_KEYWORDS]
+        function = node.func
+        name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", None)
+        return _Emptied().visit(node) if name in _TEXT_CALLS else node
+
+
+class _Emptied(ast.NodeTransformer):
+    """Makes every text in an expression empty."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("")
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.Constant("") if _is_empty(node.left) or _is_empty(node.right) else node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.Constant("") if _is_empty(node.body) or _is_empty(node.orelse) else node
+
+
+def _is_empty(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
+
+
+def _drop_unused_texts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    """Remove `name = "text"` where nothing but the text of a message, by now removed, read the name."""
+    used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    for node in ast.walk(function):
+        for field in ("body", "orelse", "finalbody"):
+            statements = getattr(node, field, None)
+            if isinstance(statements, list):
+                setattr(node, field, [each for each in statements if not _is_unused_text(each, used)])
+
+
+def _is_unused_text(statement: ast.stmt, used: set[str]) -> bool:
+    return (
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.value, (ast.Constant, ast.JoinedStr))
+        and (not isinstance(statement.value, ast.Constant) or isinstance(statement.value.value, str))
+        and all(isinstance(target, ast.Name) and target.id not in used for target in statement.targets)
+    )
+
+
+def _lines(node: ast.AST, depth: int = 0) -> Iterator[str]:
+    """Yield a syntax tree as text that every version of Python writes alike: fields that are empty are left out."""
+    yield f"{' ' * depth}{type(node).__name__}"
+    for name, value in ast.iter_fields(node):
+        if name in ("type_comment", "kind", "returns") or (name == "annotation" and isinstance(node, ast.arg)):
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, ast.AST):
+                yield f"{' ' * depth}.{name}"
+                yield from _lines(item, depth + 1)
+            elif item is not None:
+                yield f"{' ' * depth}.{name}={item!r}"
 
 
 _new: list[str] = []
-
-
-def _key(text: str) -> str:
-    """Return the checksum of a module's text and of the rules by which it is read, which stand in this file."""
-    return hashlib.sha256(f"{_rules()}\0{text}".encode()).hexdigest()
 
 
 @functools.cache
@@ -153,17 +228,17 @@ def _rules() -> str:
 
 
 def _kept_file() -> Path:
-    # Python of another version writes another syntax tree.
-    return _ROOT / "__pycache__" / f"code_digests.{sys.implementation.cache_tag}.json"
+    return _ROOT / "__pycache__" / "code_digests.json"
 
 
 @functools.cache
 def _kept() -> dict[str, list]:
     """Return the key, the imports and the digest of the logic of each module, as far as they were kept."""
     try:
-        return json.loads(_kept_file().read_text(encoding="utf-8"))
+        kept = json.loads(_kept_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _keep() -> None:

@@ -11,7 +11,10 @@ A stage is a module of `pipeline_lib.stages` that defines
 and, where it needs them,
 
 - `run_together(jobs)` and `together(spec)`: one process does several jobs of the same key;
-- `plugins(spec)`, the modules that are chosen by name and whose code the job also runs;
+- `FILES`, the paths below the results of files that have a place of their own; `OUTPUT` then holds the manifest alone;
+- `plugins(config, **wildcards)`, the components that are chosen by name and whose code the job also runs, such as
+  `datasets.folder`;
+- `resolve(config, **wildcards)`, the `Ref` of the stage that makes the artefact, where another one may;
 - `sources(spec)`, the user's own files and folders whose change makes the artefact stale;
 - `SETTINGS`, the names of the fields of `Settings` that its command takes.
 """
@@ -31,6 +34,9 @@ from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.spec import Spec
 
 SpecT = TypeVar("SpecT", bound=Spec)
+InputRecords = dict[str, list[dict[str, str]]]
+# The input of a stage with `parts`: the pieces of which its artefact consists.
+PARTS = "blocks"
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Job(Generic[SpecT]):
 
     inputs: the folders of the artefacts to read, by the names of the stage's `INPUTS`.
     output: the folder of the artefact to write.
+    targets: where its files go that have a place of their own (`FILES`).
     code: the version of each component of the code that makes it (see `core.versions`).
     """
 
@@ -89,6 +96,7 @@ class Job(Generic[SpecT]):
     spec: SpecT
     inputs: Mapping[str, tuple[Path, ...]]
     output: Path
+    targets: tuple[Path, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = Settings()
 
@@ -111,17 +119,52 @@ class Job(Generic[SpecT]):
     @contextlib.contextmanager
     def writing(self) -> Iterator[Draft]:
         """Write the artefact: yields a `Draft`, and publishes it when the block ends without error."""
-        made_from = {name: tuple(_input_record(path) for path in paths) for name, paths in self.inputs.items() if paths}
-        derivation = derivation_digest(
+        inputs = self._inputs_now()
+        with artefacts.writing(
+            self.output,
             self.stage,
             self.spec.plain(),
-            self.code,
-            {name: [record["derivation"] for record in records] for name, records in made_from.items()},
-        )
-        with artefacts.writing(
-            self.output, self.stage, self.spec.plain(), made_from, code=self.code, derivation=derivation
+            inputs,
+            code=self.code,
+            derivation=self._derivation(inputs),
+            targets=self.targets,
         ) as draft:
             yield draft
+
+    def is_done(self) -> bool:
+        """Return whether the artefact is there and whole, and what this job would make of the inputs as they are now.
+
+        Its manifest then names these inputs, though it may have been made from others of the same content.
+        """
+        try:
+            made = artefacts.read(self.output, self.stage, verify=False)
+        except ArtefactError:
+            return False
+        inputs = self._inputs_now()
+        if (
+            made.spec != self.spec.plain()
+            or made.code != self.code
+            or contents(made.inputs) != contents(inputs)
+            or not artefacts.has_all_files(made)
+        ):
+            return False
+        if made.inputs != inputs:
+            artefacts.rewrite(made, inputs, self._derivation(inputs))
+        return True
+
+    def _inputs_now(self) -> InputRecords:
+        return {name: [_input_record(path) for path in paths] for name, paths in self.inputs.items() if paths}
+
+    def _derivation(self, inputs: InputRecords) -> str:
+        derivations = {
+            name: [record["derivation"] for record in records] for name, records in inputs.items() if name != PARTS
+        }
+        return derivation_digest(self.stage, self.spec.plain(), self.code, derivations)
+
+
+def contents(inputs: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, list[str]]:
+    """Return the content of each artefact that was read, by name."""
+    return {name: [record["content"] for record in records] for name, records in inputs.items()}
 
 
 def derivation_digest(
@@ -137,7 +180,9 @@ def derivation_digest(
 
 
 def _input_record(path: Path) -> dict[str, str]:
-    if path.is_file():  # metrics.csv has no manifest: what it holds decides
-        return dict.fromkeys(("derivation", "content"), artefacts.file_digest(path))
+    """Return what a manifest says of an artefact that was read; of a file, its checksum says both."""
+    if path.is_file():
+        digest = artefacts.file_digest(path)
+        return {"derivation": digest, "content": digest}
     manifest: Manifest = artefacts.read(path, verify=False)
     return {"derivation": manifest.derivation, "content": manifest.content}

@@ -2,7 +2,7 @@
 
 A kind is a module here that defines
 
-- `Options`, its config section, a subclass of `DatasetOptions`;
+- `Options`, its config section, a subclass of `spec.DatasetOptions`;
 - `build_index(options, data_dir) -> Index`, which lists every image of every split;
 - `open_images(options, data_dir) -> ImageOpener`, which turns a location of that index into a picture;
 - `watched_files(options, data_dir) -> list[Path]`, the files and folders whose change makes the index stale.
@@ -21,10 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from pipeline_lib.config.download import Download
-from pipeline_lib.config.section import Section
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -39,17 +36,6 @@ IMAGE_SUFFIXES = (
 )
 _SUFFIXES_SHOWN = 5
 _ORIENTATION = 0x0112  # EXIF's tag
-
-
-class DatasetOptions(Section):
-    """Options that every dataset kind has."""
-
-    skip_unreadable: int = Field(
-        0, ge=0, description="How many images may fail to decode before the job stops; each is listed."
-    )
-    download: tuple[Download, ...] = Field(
-        (), description="Files to fetch before the images are listed; what is there already is not fetched again."
-    )
 
 
 class UnreadableImageError(PipelineError):

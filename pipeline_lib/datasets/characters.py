@@ -13,8 +13,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline_lib.config.section import Name, Seed
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener
+from pipeline_lib.datasets.base import ImageOpener
 from pipeline_lib.datasets.scripts import Script
+from pipeline_lib.datasets.spec import DatasetOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

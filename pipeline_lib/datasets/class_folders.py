@@ -16,7 +16,8 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets.base import IMAGE_SUFFIXES, DatasetOptions, Index
+from pipeline_lib.datasets.base import IMAGE_SUFFIXES, Index
+from pipeline_lib.datasets.spec import DatasetOptions
 from pipeline_lib.datasets.splitter import assign
 
 FolderName = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import split_rules
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, report_no_images, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import FolderName, index_class_folders
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.spec import DatasetOptions
 
 _NUMBERED = re.compile(r"(\d+)\.")
 

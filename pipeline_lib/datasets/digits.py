@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.config.section import Name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index
+from pipeline_lib.datasets.base import ImageOpener, Index
+from pipeline_lib.datasets.spec import DatasetOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image

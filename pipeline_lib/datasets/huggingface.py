@@ -23,9 +23,10 @@ from pydantic import Field
 from pipeline_lib.config.section import Name
 from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.datasets.arrow_rows import RowOpener, arrow_files, content, pictures
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, digest_of_files
+from pipeline_lib.datasets.spec import DatasetOptions
 
 if TYPE_CHECKING:
     import datasets

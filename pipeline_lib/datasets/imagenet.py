@@ -28,9 +28,10 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import Member, list_members, naming_faults
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, is_image_name, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, resolve
 from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.spec import DatasetOptions
 from pipeline_lib.datasets.tar_of_tars import TarFolderOpener, list_class_tars
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from pydantic import Field
 from pipeline_lib.config.section import Seed
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import MemberOpener
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
+from pipeline_lib.datasets.spec import DatasetOptions
 from pipeline_lib.datasets.tar_of_tars import TarFolderOpener, list_class_tars
 
 ClassList = Literal["imagenet1k", "imagenet12k", "imagenet21k", "imagenet21k_miil", "imagenet22k", "imagenet22k_ms"]

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
+from pipeline_lib.datasets.spec import DatasetOptions
 from pipeline_lib.datasets.split_rules import class_halves
 
 _LISTS = ("Ebay_train.txt", "Ebay_test.txt")

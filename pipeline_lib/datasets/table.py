@@ -19,9 +19,10 @@ from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets import archive
 from pipeline_lib.datasets.archive_members import MemberOpener, list_members, safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
+from pipeline_lib.datasets.spec import DatasetOptions
 from pipeline_lib.datasets.splitter import assign
 
 if TYPE_CHECKING:

@@ -23,9 +23,10 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, read_json, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, read_json, resolve
 from pipeline_lib.datasets.class_folders import FolderName
 from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.spec import DatasetOptions
 
 _SPLIT_OF_FOLD = {"fold1": "validation", "fold2": "test", "fold3": "train", "fold4": "train", "fold5": "train"}
 _FOLD_FIRST_OR_SECOND = re.compile(r"(?:[^/]+/)??((?:" + "|".join(_SPLIT_OF_FOLD) + r")/.+)", re.DOTALL)

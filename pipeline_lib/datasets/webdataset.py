@@ -26,8 +26,9 @@ from pydantic import Field, field_validator
 from pipeline_lib.config.section import Name
 from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.datasets.archive_members import Member, MemberOpener, check_format, list_members, safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, resolve
 from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
+from pipeline_lib.datasets.spec import DatasetOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image

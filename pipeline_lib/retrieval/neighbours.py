@@ -24,23 +24,22 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 import xxhash
 
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import NotFiniteError, PipelineError
 from pipeline_lib.retrieval.candidates import CandidateSearch, FaissSearch, TorchSearch, UnitRows
 
-Backend = Literal["torch", "faiss"]
 ReadRows = Callable[[int, int], np.ndarray]
 _PIECE_VALUES = 1 << 18  # float64 values of one piece of candidates: 2 MB, which stay in the cache
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Nearest:
     """Each row's nearest other row: `index` int64 [n] and its cosine `similarity` float64 [n]."""
 
     index: np.ndarray
@@ -61,39 +60,43 @@ class _Block:
 
 
 def nearest_neighbours(
-    read: ReadRows,
-    rows: int,
-    *,
-    backend: Backend,
-    device: str,
-    block_rows: int,
-    progress: Callable[[int], None] | None = None,
-) -> Neighbours:
+    read: ReadRows, rows: int, search: Neighbours, progress: Callable[[int], None] | None = None
+) -> Nearest:
     """Find each row's nearest other row by cosine similarity, exactly (see the head of this module).
 
-    Args:
-    read: `read(start, stop)` returns rows [start, stop), float16 or float32 [stop - start, d].
-    rows: number of rows n.
-    backend: what computes the products; `faiss` uses its GPU index where it has one and `device` allows it.
-    device: "auto" (a GPU where there is one), "cpu" or "cuda".
-    block_rows: rows per block; three blocks are held in memory at a time, and O(n) numbers.
-    progress: called with the number of rows that are done since the last call.
+    Parameters
+    ----------
+    read
+        `read(start, stop)` returns rows [start, stop), float16 or float32 [stop - start, d].
+    rows
+        Number of rows n.
+    search
+        What computes the products (`faiss` uses its GPU index where it has one and the device allows it), where, and
+        how many rows are in a block: three blocks are held in memory at a time, and O(n) numbers.
+    progress
+        Called with the number of rows that are done since the last call.
 
-    Raises `PipelineError` for fewer than two rows, `NotFiniteError` for NaN or infinity, naming the row.
+    Raises
+    ------
+    PipelineError
+        For fewer than two rows.
+    NotFiniteError
+        For NaN or infinity, naming the row.
     """
     if rows < 2:
         raise PipelineError(f"nearest neighbours need at least 2 images, but there is {rows}")
+    block_rows = search.block_rows
     norm, repeats = _scan(read, rows, block_rows)
     searched = np.ones(rows, dtype=bool)
     searched[repeats.row] = False
-    search = _search(backend, device)
-    best = Neighbours(np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf))
+    backend = _backend(search)
+    best = Nearest(np.full(rows, -1, dtype=np.int64), np.full(rows, -np.inf))
 
     def block(start: int) -> _Block:
         stop = min(start + block_rows, rows)
         index = start + np.flatnonzero(searched[start:stop])
         values = torch.from_numpy(read(start, stop)[index - start]).to(torch.float32)
-        return _Block(values.numpy(), norm[index], index, UnitRows.of(values, norm[index], search.device))
+        return _Block(values.numpy(), norm[index], index, UnitRows.of(values, norm[index], backend.device))
 
     starts = [start for start in range(0, rows, block_rows) if searched[start : start + block_rows].any()]
     # Each block meets itself, then all that come after it.
@@ -102,7 +105,7 @@ def nearest_neighbours(
     with contextlib.closing(_one_ahead(block, order)) as blocks:
         for start, right in zip(order, blocks, strict=True):
             queries = right if queries is None else queries
-            _search_pair(search, queries, right, best)
+            _search_pair(backend, queries, right, best)
             if start == starts[-1]:
                 if progress is not None:
                     progress(len(queries.index))
@@ -146,11 +149,12 @@ def _scan(read: ReadRows, rows: int, block_rows: int) -> tuple[np.ndarray, _Repe
     return norm, _Repeats(order[third_on], order[first[third_on] + 1])
 
 
-def _search(backend: Backend, device: str) -> CandidateSearch:
-    return FaissSearch(choose_device(device)) if backend == "faiss" else TorchSearch(choose_device(device))
+def _backend(search: Neighbours) -> CandidateSearch:
+    device = choose_device(search.device)
+    return FaissSearch(device) if search.backend == "faiss" else TorchSearch(device)
 
 
-def _search_pair(search: CandidateSearch, left: _Block, right: _Block, best: Neighbours) -> None:
+def _search_pair(search: CandidateSearch, left: _Block, right: _Block, best: Nearest) -> None:
     """Search a pair of blocks both ways: each row of one block is a candidate for each row of the other."""
     known_left, known_right = best.similarity[left.index], best.similarity[right.index]
     for found in search.pairs(left.unit, right.unit, known_left, known_right):
@@ -163,7 +167,7 @@ def _search_pair(search: CandidateSearch, left: _Block, right: _Block, best: Nei
     _hand_back_freed_memory()
 
 
-def _refine(queries: _Block, query: np.ndarray, gallery: _Block, row: np.ndarray, best: Neighbours) -> None:
+def _refine(queries: _Block, query: np.ndarray, gallery: _Block, row: np.ndarray, best: Nearest) -> None:
     """Compute the similarity of candidate pairs as defined and keep those that beat what was found so far.
 
     query, row: int64 [p], positions in the blocks.

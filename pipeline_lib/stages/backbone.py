@@ -1,21 +1,86 @@
-"""Load or train a backbone: writes weights.safetensors and manifest.json."""
+"""Load or train a backbone: writes weights.safetensors and manifest.json.
+
+After a kill a training goes on with the last epoch, whose state lies in <output>.resume while it trains.
+"""
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.backbones.spec import BackboneSpec, components, is_trained_here, made_by
+from pipeline_lib.config import kinds
+from pipeline_lib.config.config import Config
+from pipeline_lib.config.training_from_images import ClassifierTraining
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+
+if TYPE_CHECKING:
+    from pipeline_lib.backbones.base import Encoder
+    from pipeline_lib.training.state import SavedState
+    from pipeline_lib.training.trainer import Record
+
+INPUTS = (Input("upstream", "dataset artefact to train on (kind `trained`)", required=False),)
+OUTPUT = "backbones/{backbone}"
+SETTINGS = ("workers",)
+Spec = BackboneSpec
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "name, options (the backbone's config section), train_split where it is trained")
-    add_path(parser, "--upstream", "dataset artefact to train on (kind `trained`)", required=False)
-    add_path(parser, "--output", "folder of the backbone artefact")
+def resolve(config: Config, backbone: str) -> Ref:
+    """Return the stage that makes the backbone: this one, or `method`."""
+    return Ref.to(made_by(config, backbone), backbone=backbone)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Write the backbone artefact."""
-    from pipeline_lib.backbones.artefact import write_backbone
+def inputs(config: Config, backbone: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    upstream = Ref.to("dataset", dataset=config.upstream.dataset)
+    return {"upstream": upstream if is_trained_here(config, backbone) else None}
 
-    write_backbone(arguments.spec, arguments.upstream, arguments.output)
+
+def plugins(config: Config, backbone: str) -> list[str]:
+    """Return the components of the code that are chosen by name."""
+    trained_on = [f"datasets.{config.datasets[config.upstream.dataset].kind}"]
+    return components(config.backbone(backbone)) + (trained_on if is_trained_here(config, backbone) else [])
+
+
+def sources(spec: BackboneSpec) -> list[Path]:
+    """Return the user's files that the backbone is made from."""
+    return kinds.load("backbones", spec.options.kind).watched_files(spec.options)
+
+
+def run(job: Job[BackboneSpec]) -> None:
+    """Load or train, and write."""
+    from pipeline_lib.backbones.artefact import write_weights
+    from pipeline_lib.training.state import SavedState
+
+    options, saved = job.spec.options, SavedState(job)
+    kind = kinds.load("backbones", options.kind)
+    if isinstance(options, ClassifierTraining):
+        encoder, curve = _train(job, options, kind, saved)
+    elif hasattr(kind, "prepare"):
+        encoder, curve = kind.prepare(options), []
+    else:
+        raise PipelineError(
+            f"backbone '{job.spec.name}' is of kind '{options.kind}', which the stage of that name makes"
+        )
+    write_weights(job, encoder, kind.data_config(options, encoder), curve)
+    saved.remove()
+
+
+def _train(
+    job: Job[BackboneSpec], options: ClassifierTraining, kind: ModuleType, saved: SavedState
+) -> tuple[Encoder, list[Record]]:
+    import torch
+
+    from pipeline_lib.datasets.images import ImageDataset
+    from pipeline_lib.training.classifier import train_classifier
+
+    if job.spec.train_split is None:
+        raise PipelineError(f"backbone '{job.spec.name}' is trained, so its spec needs a train_split")
+    images = ImageDataset(job.input("upstream"), job.spec.train_split)
+    torch.manual_seed(options.seed)
+    encoder: Encoder = kind.build(options, len(images.classes))
+    data_config = kind.data_config(options, encoder)
+    name, workers = f"training {job.spec.name}", job.settings.workers
+    return encoder, train_classifier(encoder.network, images, options, data_config, saved, name, workers)

@@ -59,14 +59,13 @@ def run(job: Job[Spec]) -> None:
     spec, features = job.spec, job.input("features").parent
     torch.set_num_threads(spec.search.threads)
     cache = FeatureCache(features)
-    search = {"backend": spec.search.backend, "device": spec.search.device, "block_rows": spec.search.block_rows}
     title = f"neighbours of {spec.backbone} on {spec.dataset}"
     with naming_images(features), Progress(cache.rows, "images", title) as progress:
         found = nearest_neighbours(
             lambda start, stop: cache.read("embedding", 0, start, stop),
             cache.rows,
-            **search,
-            progress=progress.advance,
+            spec.search,
+            progress.advance,
         )
     mixed = None
     upstream_features = job.optional_input("upstream_features")
@@ -74,5 +73,5 @@ def run(job: Job[Spec]) -> None:
         upstream = FeatureCache(upstream_features.parent)
         rows = mixed_rows(upstream.rows, cache.rows, spec.mix.images)
         with Progress(rows, "images", f"{title} mixed with upstream") as progress:
-            mixed = mixed_neighbours(upstream, cache, spec.mix, **search, progress=progress.advance)
+            mixed = mixed_neighbours(upstream, cache, spec.mix, spec.search, progress.advance)
     write_neighbours(job, found, cache, mixed)

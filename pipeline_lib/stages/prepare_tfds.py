@@ -5,36 +5,37 @@ A set that is prepared already is left as it is; that takes neither TensorFlow n
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.core.jobs import Input, Job, Refs
+from pipeline_lib.datasets.spec import DatasetSpec as Spec
 
 if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
     from pipeline_lib.datasets.tfds import Options
 
-STAGE = "prepare_tfds"
+INPUTS: tuple[Input, ...] = ()
+OUTPUT = "downloads/{dataset}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "name, options (the dataset's config section, of kind tfds), data_dir")
-    add_path(parser, "--output", "folder of the record of what was prepared")
+def inputs(config: Config, dataset: str) -> Refs:
+    """Return nothing: the files come from elsewhere."""
+    return {}
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(job: Job[Spec]) -> None:
     """Prepare the set where it is not prepared, then write the record.
 
     Its facts are the set's folder (relative to `tfds_dir`), its version and the number of records per TFDS split.
     """
-    from pipeline_lib.core import artefacts
     from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.datasets import tfds
     from pipeline_lib.datasets.base import resolve
 
-    spec = arguments.spec
-    options, data_dir = tfds.Options.model_validate(spec["options"]), Path(spec["data_dir"])
+    options, data_dir = job.spec.options, Path(job.spec.data_dir)
+    if not isinstance(options, tfds.Options):
+        raise PipelineError(f"dataset '{job.spec.name}' is of kind '{options.kind}'; only kind 'tfds' is prepared")
     root = resolve(data_dir, options.tfds_dir)
     if tfds.prepared_folder(options, data_dir) is None:
         _prepare(options, root)
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     if directory is None:
         raise PipelineError(f"{root}: TFDS prepared '{tfds.set_name(options)}', but not there; check 'version'")
     info = tfds.read_info(directory)
-    with artefacts.writing(arguments.output, STAGE, spec) as draft:
+    with job.writing() as draft:
         draft.facts.update(
             folder=directory.relative_to(root).as_posix(),
             version=directory.name,

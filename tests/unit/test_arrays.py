@@ -26,6 +26,7 @@ from pipeline_lib.arrays.neighbours import nearest_neighbours
 from pipeline_lib.arrays.page import build_page
 from pipeline_lib.arrays.read import read_array
 from pipeline_lib.arrays.tables import build_tables
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.retrieval.neighbours import nearest_neighbours as torch_neighbours
 from pipeline_lib.tables.render import to_markdown, to_tex
@@ -346,9 +347,7 @@ def test_close_ties_beyond_float32_are_told_apart() -> None:
 def test_neighbours_are_those_of_the_pipeline() -> None:
     features = np.random.default_rng(0).normal(size=(500, 24)).astype(np.float16)
     features[100:120] = features[7]
-    expected = torch_neighbours(
-        lambda start, stop: features[start:stop], 500, backend="torch", device="cpu", block_rows=200
-    )
+    expected = torch_neighbours(lambda start, stop: features[start:stop], 500, Neighbours(device="cpu", block_rows=200))
     np.testing.assert_array_equal(nearest_neighbours(features, "features"), expected.index)
 
 

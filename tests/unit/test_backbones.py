@@ -14,12 +14,13 @@ from torch import nn
 
 from pipeline_lib.backbones import custom, trained
 from pipeline_lib.backbones.architectures import check_architecture, timm_names
-from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
 from pipeline_lib.backbones.weights import load_into, read_state_dict
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.datasets.images import ImageDataset
+from tests import jobs
 from tests.unit import worlds
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -63,7 +64,7 @@ def test_a_timm_backbone_whose_classifier_is_left_out_gives_the_same_embedding(m
     network = build(model)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
     options = {"kind": "timm", "model": model, "checkpoint": str(tmp_path / "w.safetensors"), "classifier": False}
-    write_backbone({"name": "headless", "options": options | {"image_size": 32}}, None, tmp_path / "headless")
+    jobs.run("backbone", {"name": "headless", "options": options | {"image_size": 32}}, tmp_path / "headless")
     backbone = open_backbone(tmp_path / "headless")
     with torch.inference_mode():
         embedding, logits = backbone(IMAGES)
@@ -94,7 +95,7 @@ def test_a_timm_backbone_from_a_local_checkpoint(tmp_path: Path) -> None:
     save_file({f"model.{name}": value for name, value in network.state_dict().items()}, tmp_path / "w.safetensors")
     options = {"kind": "timm", "model": "test_vit", "checkpoint": str(tmp_path / "w.safetensors"), "num_classes": 7}
     options |= {"key_prefix": "model.", "image_size": 32}
-    write_backbone({"name": "vit", "options": options}, None, tmp_path / "vit")
+    jobs.run("backbone", {"name": "vit", "options": options}, tmp_path / "vit")
     model = open_backbone(tmp_path / "vit")
     assert model.data_config["input_size"] in ([3, 32, 32], (3, 32, 32))
     assert (model.dim, model.num_classes) == (64, 7)
@@ -111,7 +112,7 @@ def test_no_network_and_no_checkpoint_says_what_to_do(tmp_path: Path, monkeypatc
     with pytest.raises(
         PipelineError, match=r"timm can't create 'test_vit\.r160_in1k': .*set checkpoint to a local file"
     ) as error:
-        write_backbone({"name": "vit", "options": options}, None, tmp_path / "vit")
+        jobs.run("backbone", {"name": "vit", "options": options}, tmp_path / "vit")
     assert "\n" not in str(error.value)
 
 

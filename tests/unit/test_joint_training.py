@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -20,28 +19,31 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from pipeline_lib.backbones.trainer import relative_rate
+from pipeline_lib.backbones.training_images import Batch, ImageBatches
+from pipeline_lib.joint import artefact as joint
+from pipeline_lib.joint.evaluate import evaluate
+from pipeline_lib.joint.train import JointTrainer
+from pipeline_lib.plots import joint_training, style
+from pipeline_lib.stages.figures import joint_training as figure_stage
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 from torch.nn import functional
 
-from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.__main__ import main
+from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
-from pipeline_lib.backbones.trainer import relative_rate
-from pipeline_lib.backbones.training_images import Batch, ImageBatches
+from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset, write_dataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
-from pipeline_lib.joint import artefact as joint
-from pipeline_lib.joint.evaluate import evaluate
-from pipeline_lib.joint.train import JointTrainer
-from pipeline_lib.plots import joint_training, style
-from pipeline_lib.stages import joint_training as joint_stage
-from pipeline_lib.stages.figures import joint_training as figure_stage
+from tests import jobs
 
 RECIPE: dict[str, Any] = {
     "epochs": 2,
@@ -77,7 +79,7 @@ def write_backbone_with_random_weights(directory: Path, classes: int = CLASSES, 
     save_file(scope["build"](classes).state_dict(), directory / "w.safetensors")
     options = {"kind": "custom", "factory": "tiny_network:build", "code_dir": str(directory), "classifier": "5"}
     options |= {"arguments": {"classes": classes}, "checkpoint": str(directory / "w.safetensors"), "image_size": 16}
-    write_backbone({"name": "mine", "options": options}, None, directory / "mine")
+    jobs.run("backbone", {"name": "mine", "options": options}, directory / "mine")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,8 @@ def make_spec(stop_gradient: bool = False, seed: int = 1, **options: Any) -> dic
 
 def train(world: Path, output: Path, spec: dict[str, Any], workers: int = 0) -> dict[str, bytes]:
     """Train, and return the bytes of every file of the artefact."""
-    joint.write_joint_training(spec, world / "latin", world / "mine", output, workers)
+    inputs = {"dataset": world / "latin", "backbone": world / "mine"}
+    jobs.run("joint_training", spec, output, Settings(workers=workers), **inputs)
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
@@ -355,7 +358,7 @@ def test_faults_are_named(world: Path, tmp_path: Path) -> None:
         train(world, tmp_path / "run", make_spec(learning_rate=1e18, warmup_epochs=0))
     write_backbone_with_random_weights(tmp_path, classes=5)
     with pytest.raises(PipelineError, match="'mine' classifies 5 classes, but the upstream dataset 'latin' has 4"):
-        joint.write_joint_training(make_spec(), world / "latin", tmp_path / "mine", tmp_path / "run")
+        jobs.run("joint_training", make_spec(), tmp_path / "run", dataset=world / "latin", backbone=tmp_path / "mine")
 
 
 @pytest.mark.parametrize(("change", "message"), [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed")])
@@ -411,7 +414,7 @@ def test_batches_hold_each_image_once_and_list_what_can_not_be_decoded(
 
 def test_epochs_and_seeds_have_their_own_order_and_augmentations(world: Path) -> None:
     images = ImageDataset(world / "latin", "train")
-    view = AugmentedView(make_spec()["options"] | {"seed": 0}, open_backbone(world / "mine").data_config)
+    view = AugmentedView(Augmentation(), 0, open_backbone(world / "mine").data_config)
 
     def first(seed: int, epoch: int) -> Batch:
         return next(ImageBatches(images, view, 61).shuffled(seed, epoch))
@@ -479,12 +482,10 @@ def test_the_figure_is_readable_and_says_what_it_shows(seeds: tuple[int, ...], e
 def test_the_figure_reads_the_artefacts_and_comes_out_the_same(world: Path, tmp_path: Path) -> None:
     for mode, folder in figure_stage.FOLDERS.items():
         output = tmp_path / "joint_training" / "mine" / folder / "seed1"
-        parser = argparse.ArgumentParser()
-        joint_stage.add_arguments(parser)
         spec = make_spec(mode, epochs=1, loss="order", loss_weight=0.5)
         command = ["--spec", json.dumps(spec), "--dataset", world / "latin", "--backbone", world / "mine"]
-        joint_stage.run(parser.parse_args([str(part) for part in [*command, "--output", output]]))
-        assert artefacts.stage_of(output) == "joint_training"
+        assert main(["joint_training", *map(str, command), "--output", str(output)]) == 0
+        assert artefacts.read(output).stage == "joint_training"
     spec = {"joint": {"backbone": "mine", "seeds": [1]}, "size": {"width": 6.75, "height": 3.6}}
     files = [io.BytesIO(), io.BytesIO()]
     for file in files:

@@ -19,7 +19,7 @@ from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import EvaluationView
 from pipeline_lib.method_training import processes, train
-from pipeline_lib.method_training.artefact import write_method
+from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import batches, make_spec, trainer
 
@@ -59,7 +59,7 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path) -> None:
     command += ["tests.unit.train_together", str(images), str(tmp_path / "two"), json.dumps(specs)]
     subprocess.run(command, check=True, timeout=600)
     for name in list(specs)[:-1]:
-        write_method(specs[name], images, tmp_path / "one" / name)
+        jobs.run("method", specs[name], tmp_path / "one" / name, dataset=images)
         assert_equal_up_to_rounding(tmp_path / "one" / name, tmp_path / "two" / name)
     for file in ("weights.safetensors", "curve.jsonl", "manifest.json"):
         assert (tmp_path / "two/whole" / file).read_bytes() == (tmp_path / "two/resumed" / file).read_bytes()

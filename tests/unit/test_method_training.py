@@ -19,10 +19,11 @@ from pipeline_lib.backbones.training_images import Batch
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Settings
 from pipeline_lib.features.extract import extract_block
 from pipeline_lib.method_training import artefact as method_artefact
-from pipeline_lib.method_training.artefact import write_method
 from pipeline_lib.method_training.train import MethodTrainer, peak_rate, relative_rate
+from tests import jobs
 from tests.unit import worlds
 
 RECIPE = {"epochs": 2, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.003, "warmup_epochs": 0.5}
@@ -46,7 +47,7 @@ def make_spec(kind: str = "cross_entropy", architecture: str = "test_resnet", **
 
 def train(images: Path, output: Path, spec: dict[str, Any], workers: int = 0) -> dict[str, bytes]:
     """Train, and return the bytes of every file of the artefact."""
-    write_method(spec, images, output, workers)
+    jobs.run("method", spec, output, Settings(workers=workers), dataset=images)
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 

@@ -10,9 +10,9 @@ from unittest import mock
 
 import torch
 
-from pipeline_lib.method_training.artefact import write_method
 from pipeline_lib.method_training.processes import process_group, wait_for_all
 from pipeline_lib.method_training.train import MethodTrainer
+from tests import jobs
 
 
 def interrupted(self: MethodTrainer, epoch: int, *arguments: Any) -> float:
@@ -31,8 +31,8 @@ if __name__ == "__main__":
             if name.startswith("resumed"):
                 try:
                     with mock.patch.object(MethodTrainer, "train_epoch", interrupted):
-                        write_method(spec, images, output / name)
+                        jobs.run("method", spec, output / name, dataset=images)
                 except KeyboardInterrupt:
                     wait_for_all()
                     assert (output / f"{name}.resume").exists()
-            write_method(spec, images, output / name)
+            jobs.run("method", spec, output / name, dataset=images)

@@ -1,0 +1,83 @@
+"""Jobs as a run describes them: a small file each, which is an input of the job and the argument of its command.
+
+The file lies in `<results>/.jobs` and says which stage, spec, code and inputs, by paths below the results, and how much
+was known when the run was planned:
+
+- `fresh`: the artefact is what the job would make; if it runs all the same, somebody forces it;
+- `stale`: it is not;
+- `pending`: that depends on inputs which are yet to be made; the job decides, and ends at once if it finds them equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.jobs import Job, Settings
+from pipeline_lib.core.spec import Spec
+from pipeline_lib.stages import sources
+from pipeline_lib.stages.command import validated
+
+FOLDER = ".jobs"
+State = Literal["fresh", "stale", "pending"]
+
+
+def do_described(name: str, stage: ModuleType, files: Sequence[Path], settings: Settings) -> None:
+    """Do the jobs that files describe; those that turn out to be done already are left as they are."""
+    waiting = []
+    for file in files:
+        job, state = read_description(name, stage, file)
+        if state == "pending" and job.is_done():
+            print(f"{job.output}: what it is made from has not changed, so it stays as it is")
+            _touch(job)
+            continue
+        waiting.append(replace(job, settings=settings))
+        if hasattr(stage, "sources"):
+            sources.record(sources.path_beside(file), stage.sources(job.spec))
+    if len(waiting) > 1 and hasattr(stage, "run_together"):
+        stage.run_together(waiting)
+    else:
+        for job in waiting:
+            stage.run(job)
+
+
+def read_description(name: str, stage: ModuleType, file: Path) -> tuple[Job[Spec], State]:
+    """Return the job that a file describes, and its state when the run was planned."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        job, state = content["job"], content["state"]
+        results = file.parents[file.parts[::-1].index(FOLDER)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtefactError(f"{file}: does not describe a job ({error}); run snakemake again") from None
+    if job["stage"] != name:
+        raise ArtefactError(f"{file}: describes a job of stage '{job['stage']}', not of '{name}'")
+    described = Job(
+        stage=name,
+        spec=validated(name, stage, job["spec"]),
+        inputs={key: tuple(results / path for path in paths) for key, paths in job["inputs"].items()},
+        output=results / job["output"],
+        targets=tuple(results / path for path in job["targets"]),
+        code=job["code"],
+    )
+    return described, state
+
+
+def description(job: Mapping[str, Any], state: State, run: str) -> str:
+    """Return the text of the file that describes a job.
+
+    run: of a job that is not fresh, the run that plans it: Snakemake compares small inputs by content where it
+    remembers them, and a job that failed has not been done.
+    """
+    content = {"job": job, "state": state} | ({} if state == "fresh" else {"run": run})
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _touch(job: Job[Spec]) -> None:
+    for path in (job.output / "manifest.json", *job.targets):
+        os.utime(path)

@@ -1,0 +1,72 @@
+"""The user's own files behind an artefact: whether they are still what it was made from.
+
+What was seen of them is kept beside the description of the job, outside the artefact: times and inodes differ between
+two copies of the same data, and equal work must give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline_lib.core.artefacts import file_digest, writing_file
+
+_SMALL_BYTES = 1_000_000
+
+
+def path_beside(description: Path) -> Path:
+    """Return where what was seen of a job's sources is kept."""
+    return description.with_suffix(".sources.json")
+
+
+def record(path: Path, sources: Iterable[Path]) -> None:
+    """Note size, time and, of small files, checksum of each source."""
+    with writing_file(path) as file:
+        json.dump({str(source): _seen(source) for source in sources}, file, indent=1)
+
+
+def are_unchanged(path: Path, sources: Iterable[Path], made: float) -> bool:
+    """Return whether sources are what was noted; where nothing was, whether none is newer than the artefact.
+
+    Parameters
+    ----------
+    path : Path
+        What was noted.
+    sources : iterable of Path
+        Files and folders. A folder changes when something in it comes or goes.
+    made : float
+        Time of the artefact's manifest, in seconds since 1970.
+    """
+    sources = list(sources)
+    if not any(source.exists() for source in sources):
+        return True  # nothing can be told of data that was removed to save space; without it nothing could be made
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return all(source.stat().st_mtime <= made for source in sources if source.exists())
+    return noted.keys() == {str(source) for source in sources} and all(
+        _is_as(source, noted[str(source)]) for source in sources
+    )
+
+
+def _seen(source: Path) -> list[int | str] | None:
+    try:
+        status = source.stat()
+    except OSError:
+        return None
+    small = source.is_file() and status.st_size <= _SMALL_BYTES
+    return [status.st_size, status.st_mtime_ns, file_digest(source) if small and status.st_size else ""]
+
+
+def _is_as(source: Path, noted: list[int | str] | None) -> bool:
+    """Return whether a source has the noted time and size, or, being small, the noted bytes."""
+    try:
+        status = source.stat()
+    except OSError:
+        return noted is None
+    if noted is None:
+        return False
+    size, time, digest = noted
+    same_size = status.st_size == size or source.is_dir()
+    return same_size and (status.st_mtime_ns == time or bool(digest and file_digest(source) == digest))
