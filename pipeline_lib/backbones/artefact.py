@@ -18,22 +18,11 @@ from pipeline_lib.backbones.weights import file_sha256, load_into
 from pipeline_lib.config import kinds
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.jobs import Job
-from pipeline_lib.datasets.images import ImageDataset
 
 WEIGHTS = "weights.safetensors"
 # Of `likeness.fixed_image`, float32 [d]: heads that are passed on without these weights know them by it.
 FIXED_REPRESENTATION = "fixed_representation.npy"
 CURVE = "curve.jsonl"
-
-
-def write_backbone(job: Job[BackboneSpec]) -> None:
-    """Load or train a backbone and write it (the weights, `manifest.json`)."""
-    spec = job.spec
-    kind = kinds.load("backbones", spec.options.kind)
-    upstream = None if spec.train_split is None else ImageDataset(job.input("upstream"), spec.train_split)
-    curve: list[dict[str, float]] = []
-    encoder = kind.prepare(spec.options, upstream, curve.append)
-    write_weights(job, encoder, kind.data_config(spec.options, encoder), curve)
 
 
 def write_weights(

@@ -14,7 +14,6 @@ from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder
-    from pipeline_lib.datasets.images import ImageDataset
 
 
 Deviation = Annotated[float, Field(gt=0)]
@@ -87,9 +86,7 @@ def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
         raise PipelineError(f"factory '{name}': {module_name} has no '{function_name}'") from None
 
 
-def prepare(
-    options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
-) -> HookedEncoder | HeadlessEncoder:
+def prepare(options: Options) -> HookedEncoder | HeadlessEncoder:
     """Return the network with the checkpoint's weights."""
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import SerializeAsAny
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
@@ -17,9 +16,7 @@ from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.spec import Spec
 
 Maker = Literal["backbone", "method"]
-BackboneOptions = Annotated[
-    SerializeAsAny[KindSection], BeforeValidator(functools.partial(kinds.validated, "backbones", where="options"))
-]
+BackboneOptions = Annotated[SerializeAsAny[KindSection], kinds.dispatched("backbones", "options")]
 
 
 class BackboneSpec(Spec):

@@ -144,7 +144,7 @@ def head_size(dim: int, hidden: Sequence[int]) -> tuple[int, int]:
 
 def _base_model(backbone: BackboneConfig) -> str | None:
     """Return the repository of timm that the backbone comes from, where its name says which weights these are."""
-    model = backbone.options.get("model")
+    model = str(backbone.options.get("model"))
     return f"timm/{model}" if backbone.is_on_hub and "." in model and ":" not in model else None
 
 
@@ -177,7 +177,7 @@ def _rows(find: Summary, sets: Sequence[EvaluationSet], backbone: str, variant: 
     """Return the rows of the table of results: set, images, R-AUROC, Recall@1, as text."""
     labels = {**names(sets), MEAN: "mean of downstream"}
     labels[sets[0]] += " (upstream)"
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for entry, label in labels.items():
         median, spread, seeds, images = (
             find("auroc_correct", entry, backbone, "head", variant, statistic)

@@ -1,13 +1,13 @@
 """A checkpoint: a folder with everything that rebuilds the model, and no code.
 
-- `model.safetensors`: `heads.seed<k>.layers.<i>.weight` and `.bias` of each head, float32; `quantiles.seed<k>`
-  [1001], float32, the uncertainties by which a score of this head is turned into a rank; `fixed_representation` [d],
-  float32, what the backbone says of a fixed image, by which one from elsewhere is known; and, where the backbone is
-  included, `backbone.<name>` of each of its weights;
+- `model.safetensors`: of each head `heads.seed<k>.layers.<i>.weight` and `.bias`, float32, and `quantiles.seed<k>`
+  [1001], float32, which turn its uncertainties into ranks; `fixed_representation` [d], float32, the representation of a
+  fixed image, by which a backbone from elsewhere is recognised; and each of the backbone's weights, `backbone.<name>`,
+  where it is included;
 - `config.json`: the architecture, how images must look, the heads' widths and seeds (`CheckpointConfig`);
 - `README.md`: the model card.
 
-Written and read here without torch.
+This module writes and reads it without torch.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class BackboneConfig(Section):
 
 
 class HeadsConfig(Section):
-    """The uncertainty heads, one per seed."""
+    """The uncertainty heads of a variant, one per seed."""
 
-    variant: str = Field(description="Name of the recipe.")
+    variant: str = Field(description="Name of the variant.")
     hidden: Widths = Field(description="Widths of the hidden layers.")
     seeds: tuple[int, ...] = Field(min_length=1, description="One head per seed.")
-    training: dict[str, Any] = Field(description="The recipe.")
+    training: dict[str, Any] = Field(description="How they were trained.")
     quantiles_of: str | None = Field(
-        description="Set on whose images the quantiles of each head's uncertainty were taken; null = there are none."
+        description="The set whose uncertainties the quantiles were taken from; null = there are none."
     )
 
 
@@ -89,7 +89,7 @@ class CheckpointConfig(Section):
 
 
 def head_prefix(seed: int) -> str:
-    """Return what the names of a head's weights begin with."""
+    """Return the prefix of the names of a head's weights."""
     return f"heads.seed{seed}."
 
 
@@ -99,14 +99,14 @@ def quantiles_name(seed: int) -> str:
 
 
 def quantiles_of(uncertainty: np.ndarray) -> np.ndarray:
-    """Return the 0th to 1000th permille of uncertainties [n], float32 [1001], interpolated linearly."""
+    """Return the quantiles 0, 0.001, ..., 1 of uncertainties [n], float32 [1001], interpolated linearly."""
     return np.quantile(uncertainty.astype(np.float64), np.linspace(0, 1, QUANTILES)).astype(np.float32)
 
 
 def write_checkpoint(
     directory: Path, backbone: BackboneConfig, heads: HeadsConfig, arrays: Mapping[str, np.ndarray], card: str
 ) -> None:
-    """Write the files of a checkpoint into an existing folder; arrays: named as at the top of this module."""
+    """Write the files of a checkpoint into an existing folder; `arrays` are named as at the top of this module."""
     save_file(dict(arrays), directory / WEIGHTS)
     config = CheckpointConfig(
         format="pretrained-visual-uncertainties/1",
@@ -119,9 +119,12 @@ def write_checkpoint(
 
 
 def read_config(directory: Path) -> CheckpointConfig:
-    """Read `config.json` and compare the weights with its checksum.
+    """Read `config.json` and compare the weights with the checksum in it.
 
-    Raises `PipelineError` when a file is missing or damaged, or the folder is no checkpoint.
+    Raises
+    ------
+    PipelineError
+        When the folder is no checkpoint, or a file of it is missing or damaged.
     """
     path = directory / CONFIG
     for name in FILES:

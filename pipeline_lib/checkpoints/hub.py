@@ -12,12 +12,15 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def local_folder(checkpoint: str | Path, revision: str | None = None) -> Path:
-    """Return the folder of a checkpoint; one of the Hub (`owner/name`) is downloaded into its cache first.
+    """Return the folder of a checkpoint; one on the Hub (`owner/name`) is downloaded into the Hub's cache first.
 
-    Raises `PipelineError` when it is neither a folder nor a repository that can be reached.
+    Raises
+    ------
+    PipelineError
+        When it is neither a folder nor a repository that can be reached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of its HTTP library, whichever
 
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
@@ -33,14 +36,32 @@ def local_folder(checkpoint: str | Path, revision: str | None = None) -> Path:
 
 
 def push(checkpoint: Path, repository: str, private: bool = True, message: str | None = None) -> str:
-    """Upload a checkpoint to the Hub and return the address of the commit; the repository is made where it isn't there.
+    """Upload a checkpoint to the Hub and return the address of the commit.
 
-    repository: `owner/name`. private: of a new repository.
-    The token is the one of `hf auth login` or the variable HF_TOKEN. Raises `PipelineError` when the folder is no
-    checkpoint, the repository's name is no name, and the Hub refuses or can't be reached.
+    The token is that of `hf auth login`, or of the variable HF_TOKEN.
+
+    Parameters
+    ----------
+    checkpoint
+        Its folder.
+    repository
+        `owner/name`; created where it doesn't exist.
+    private
+        Whether a new repository is seen by its owner alone.
+    message
+        Of the commit.
+
+    Raises
+    ------
+    PipelineError
+        When the folder is no checkpoint, the repository's name is not valid, or the Hub refuses or can't be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, that of its HTTP library
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+    )
 
     read_config(Path(checkpoint))
     api = HfApi()
@@ -53,7 +74,7 @@ def push(checkpoint: Path, repository: str, private: bool = True, message: str |
             commit_message=message or "Upload a checkpoint of pretrained visual uncertainties",
         )
     except HFValidationError as error:
-        raise PipelineError(f"{repository}: is no name of a repository, owner/name ({_reason(error)})") from None
+        raise PipelineError(f"{repository}: is not a name of a repository, owner/name ({_reason(error)})") from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise PipelineError(
             f"{repository}: the Hub refused the upload ({_reason(error)}); try `hf auth login`"
@@ -66,5 +87,5 @@ def push(checkpoint: Path, repository: str, private: bool = True, message: str |
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of what an error says, or its type."""
+    """Return the first line of an error's message, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -53,43 +53,47 @@ def load(
     checkpoint
         A folder, or the id of a repository on the Hugging Face Hub (`owner/name`), which is downloaded once.
     seeds
-        The heads to use; None = all. One gives its own uncertainty u, several are averaged by rank.
+        The heads to use; None = all. A single head gives its own uncertainty u, several are averaged by rank.
     device
         One of torch's, or `auto`: a GPU where there is one.
     backbone
-        Needed where the checkpoint can't say it all. A timm model name: pretrained weights from timm's hub. Or your
-        network, or a function that returns it; the function of a custom backbone is called with the arguments that the
-        checkpoint names, if it takes them. The network gets the checkpoint's weights where it holds them, else it keeps
-        its own. It becomes a part of the model: it is frozen, and its mode, type and device change in place; pass a
-        copy to go on with it. Of a custom backbone the representation is what enters the classifier layer that it was
-        made with, or the output where that is null; of any other timm network it is taken before the classifier; what
-        is neither must return representations [n, d].
+        Needed where the checkpoint holds heads alone and their backbone is on no hub, or where the backbone is of
+        kind `custom`. It is the name of a timm model, whose pretrained weights come from timm's hub; or your network;
+        or a function that returns it, which is called with the arguments that the checkpoint names, if it takes them.
+        The network gets the checkpoint's weights where it holds them, else it keeps its own. It becomes a part of the
+        model: it is frozen, and its mode, type and device change in place, so pass a copy if you need it elsewhere.
+        The representation of a custom backbone is what enters the classifier layer that it was made with, or the
+        output where that is null; that of any other timm network is taken before the classifier; any other network
+        must return representations [n, d].
     precision
         `float32`, or `bfloat16` for the backbone alone.
     revision
         Branch, tag or commit on the Hub.
 
-    Raises `PipelineError` for a folder that is no checkpoint, damaged files, seeds that are not there, and a backbone
-    that is missing, doesn't fit, or gives other representations than the one that the heads were trained on (see
-    `pipeline_lib.backbones.likeness`).
+    Raises
+    ------
+    PipelineError
+        For a folder that is no checkpoint, damaged files, seeds that it doesn't have, and a backbone that is missing,
+        doesn't fit, or gives other representations than the one that the heads were trained on (see
+        `pipeline_lib.backbones.likeness`).
     """
     if precision not in DTYPES:
         raise PipelineError(f"precision '{precision}' is unknown; allowed: {one_of(DTYPES)}")
-    place = find_device(str(device))
+    found_device = find_device(str(device))
     directory = local_folder(checkpoint, revision)
     config = read_config(directory)
     tensors = _tensors(directory / WEIGHTS)
-    weights = _named(tensors, BACKBONE_PREFIX) if config.backbone.included else None
+    weights = _with_prefix(tensors, BACKBONE_PREFIX) if config.backbone.included else None
     representation = _representation(config, weights, backbone, directory)
-    chosen = _chosen(config, seeds, directory)
-    heads = {seed: _head(config, _named(tensors, head_prefix(seed)), directory) for seed in chosen}
+    chosen = _chosen_seeds(config, seeds, directory)
+    heads = {seed: _head(config, _with_prefix(tensors, head_prefix(seed)), directory) for seed in chosen}
     quantiles = None
     if config.heads.quantiles_of is not None:
         quantiles = torch.stack([tensors[quantiles_name(seed)] for seed in chosen])
     card = ModelCard((directory / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True)
     if backbone is not None or weights is None:
         _require_likeness(representation, tensors[FIXED_REPRESENTATION], config)
-    return PretrainedModel(representation, heads, quantiles, config, card, precision).to(place)
+    return PretrainedModel(representation, heads, quantiles, config, card, precision).to(found_device)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -99,12 +103,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise PipelineError(f"{path}: can't be read ({error}); export or download it again") from None
 
 
-def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names have a prefix, without it."""
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, which is removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _chosen(config: CheckpointConfig, seeds: int | Sequence[int] | None, directory: Path) -> tuple[int, ...]:
+def _chosen_seeds(config: CheckpointConfig, seeds: int | Sequence[int] | None, directory: Path) -> tuple[int, ...]:
     given = (seeds,) if isinstance(seeds, int) else seeds
     chosen = config.heads.seeds if given is None else tuple(given)
     missing = [seed for seed in chosen if seed not in config.heads.seeds]
@@ -136,12 +140,12 @@ def _representation(
         return representation_of(encoder)
     if isinstance(backbone, str):
         return representation_of(_timm_encoder(backbone, config))
-    section = config.backbone.options
-    network = backbone if isinstance(backbone, nn.Module) else _made_by(backbone, section.get("arguments") or {})
+    options = config.backbone.options
+    network = backbone if isinstance(backbone, nn.Module) else _made_by(backbone, options.get("arguments") or {})
     if weights is not None:
         load_into(network, weights, path)
-    if section.get("kind") == "custom":
-        layer = section.get("classifier")
+    if config.backbone.is_custom:
+        layer = options.get("classifier")
         if layer is None:
             return network
         if layer in dict(network.named_modules()):
@@ -169,17 +173,17 @@ def _made_by(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -
 
 def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> Encoder:
     """Return the encoder that the config describes: the architecture alone, or with the weights of timm's hub."""
-    section = config.backbone.options
-    if section.get("kind") == "custom":
+    given = config.backbone.options
+    if config.backbone.is_custom:
         # A name in a downloaded file must not decide which code runs.
         raise PipelineError(
-            f"{directory}: its backbone comes from the function '{section.get('factory')}' with the arguments "
-            f"{section.get('arguments')}; pass that function, or the network, as load(..., backbone=...), or "
+            f"{directory}: its backbone comes from the function '{given.get('factory')}' with the arguments "
+            f"{given.get('arguments')}; pass that function, or the network, as load(..., backbone=...), or "
             "on the command line as --backbone MODULE:FUNCTION"
         )
-    kind = kinds.load("backbones", str(section.get("kind")))
+    kind = kinds.load("backbones", str(given.get("kind")))
     try:
-        options = kind.Options.model_validate(section)
+        options = kind.Options.model_validate(given)
     except ValidationError as error:
         raise PipelineError(f"{directory}: backbone.options: {describe(error, kind.Options)}") from None
     if has_weights:
@@ -190,22 +194,22 @@ def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> En
             f"have the SHA-256 {config.backbone.weights_sha256[:16]}...); pass it as load(..., backbone=...) "
             "or --backbone, or export it with export.backbone: true"
         )
-    return kind.prepare(options, None, lambda record: None)
+    return kind.prepare(options)
 
 
 def _timm_encoder(name: str, config: CheckpointConfig) -> Encoder:
     kind = kinds.load("backbones", "timm")
     options: dict[str, Any] = {"kind": "timm", "model": name, "image_size": config.backbone.data_config.input_size[1]}
     try:
-        return kind.prepare(kind.Options.model_validate(options), None, lambda record: None)
+        return kind.prepare(kind.Options.model_validate(options))
     except ValidationError as error:
         raise PipelineError(f"backbone: {describe(error, kind.Options)}") from None
 
 
 def _require_likeness(representation: nn.Module, expected: Tensor, config: CheckpointConfig) -> None:
-    """Compare a backbone that came from elsewhere, on one image, with the one that the heads were trained on."""
+    """Compare a backbone from elsewhere with the one that the heads were trained on, by their view of one image."""
     backbone = config.backbone
-    # Compared in float32, whatever precision is to follow.
+    # In float32, whatever the precision will be.
     device = next(representation.parameters(), expected).device
     with torch.inference_mode():
         found = representation.eval().float()(fixed_image(backbone.data_config.input_size).to(device))

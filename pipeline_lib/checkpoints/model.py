@@ -21,22 +21,39 @@ class PretrainedModel(nn.Module):
 
     With one head the uncertainty is the head's own u > 0. Several are averaged by rank: each u becomes its rank among
     the uncertainties of that head on the upstream evaluation images, which the checkpoint holds (see `rank`), and the
-    mean over the heads, in (0, 1), is the uncertainty. It doesn't depend on the other images of a batch. Both kinds
-    are there to rank images: larger is less certain, and no value means a probability.
+    mean over the heads, in (0, 1), is the uncertainty. It doesn't depend on the other images of a batch. Either way it
+    ranks images: larger is less certain, and no value is a probability.
+
+    The model stays in evaluation mode, also when `train()` is called on a module that contains it.
 
     Attributes
     ----------
-    transform
-        Turns a PIL image into what the model takes, see `Transform`.
-    card
-        The checkpoint's model card.
-    config
-        What the checkpoint says of itself.
-    seeds
-        Of the heads that are used.
+    transform : Transform
+        Turns a PIL image into what the model takes.
+    seeds : tuple of int
+        Seeds of the heads that are used.
+    config, card
+        As given.
 
-    The model stays in evaluation mode, whatever `train()` is called further up.
+    Parameters
+    ----------
+    representation
+        Maps images [n, 3, H, W] to representations [n, d].
+    heads
+        By seed.
+    quantiles
+        Of each head's uncertainty in rising order, float32 [heads, q]; needed for several heads.
+    config
+        The checkpoint's `config.json`.
+    card
+        Its model card.
+    precision
+        `float32`, or `bfloat16` for the backbone alone.
     """
+
+    quantiles: Tensor | None
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(
         self,
@@ -47,12 +64,11 @@ class PretrainedModel(nn.Module):
         card: ModelCard,
         precision: str = "float32",
     ) -> None:
-        """quantiles: float32 [heads, q], of each head's uncertainty in rising order; needed for several heads."""
         super().__init__()
         self.config, self.card, self.seeds = config, card, tuple(heads)
         self.transform = Transform(config.backbone.data_config)
         self._dtype = DTYPES[precision]
-        # Heads stay in float32: uncertainties are there to rank images, and must not tie.
+        # Heads stay in float32: in bfloat16, uncertainties of different images would often be equal.
         if isinstance(representation, EncoderRepresentation):
             set_precision(representation.encoder, self._dtype)
         else:
@@ -77,11 +93,12 @@ class PretrainedModel(nn.Module):
         return representation, self.uncertainty_of(representation)
 
     def from_pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of uint8 pixels [n, 3, H, W] as `transform.pixels` makes them, on any device.
+        """Return (representation, uncertainty) of uint8 pixels [n, 3, H, W] as `transform.pixels` makes them.
 
-        Pixels are a quarter of the bytes: make them in worker processes, and let the model's device do the rest.
+        They may be on any device. Pixels have a quarter of the bytes of normalised images: make them in worker
+        processes, and let the model's device normalise them.
         """
-        # In place: three arrays of this size for one would take longer than decoding on a fast device.
+        # In place: to allocate three arrays of this size would take longer than decoding on a fast device.
         values = pixels.to(self._mean.device, non_blocking=True).to(self._mean.dtype)
         return self(values.sub_(self._mean).div_(self._std))
 
@@ -90,6 +107,7 @@ class PretrainedModel(nn.Module):
         uncertainty = torch.stack([head(representation.float()) for head in self.heads])
         if len(self.heads) == 1:
             return uncertainty[0]
+        assert self.quantiles is not None  # `load` lets several heads through only where there are quantiles
         return torch.stack([rank(u, q) for u, q in zip(uncertainty, self.quantiles, strict=True)]).mean(dim=0)
 
 
@@ -98,7 +116,8 @@ class Transform:
 
     def __init__(self, data_config: DataConfig) -> None:
         self._view = EvaluationView(data_config.model_dump())
-        self._mean, self._std = (torch.tensor(each).view(3, 1, 1) * 255 for each in (data_config.mean, data_config.std))
+        self._mean = torch.tensor(data_config.mean).view(3, 1, 1) * 255
+        self._std = torch.tensor(data_config.std).view(3, 1, 1) * 255
 
     def __call__(self, image: Image) -> Tensor:
         """Return the normalised image, float32 [3, H, W]."""
@@ -119,11 +138,14 @@ class TimmRepresentation(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return representations [n, d]."""
-        return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]  # every timm model has it
+        return self.network.forward_head(features, pre_logits=True)  # type: ignore[operator]  # and this one
 
 
 class EncoderRepresentation(nn.Module):
-    """e(x) of an encoder that computes its logits on the way."""
+    """e(x) of an encoder whose forward pass also computes logits."""
+
+    encoder: Encoder
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -135,19 +157,30 @@ class EncoderRepresentation(nn.Module):
 
 
 def representation_of(encoder: Encoder) -> nn.Module:
-    """Return what maps images to an encoder's representations, without its classifier where that stands apart."""
+    """Return the module that maps images to an encoder's representations, without its classifier where it can."""
     return TimmRepresentation(encoder.network) if isinstance(encoder, TimmEncoder) else EncoderRepresentation(encoder)
 
 
 def rank(uncertainty: Tensor, quantiles: Tensor) -> Tensor:
-    """Return the rank in (0, 1) of uncertainties [n] > 0 among those whose q quantiles, in rising order, are given.
+    """Return the rank of uncertainties among a population that is known by its quantiles.
 
-    The i-th quantile, from 1, has rank i/(q + 1), and in between ranks are interpolated linearly. What lies beyond the
-    last one still has an order: 1 - (Q_q/u)/(q + 1), which reaches 1 at infinity; and (u/Q_1)/(q + 1) before the
-    first one. In float64, so that uncertainties that differ don't tie.
+    The i-th of q quantiles Q_1 <= ... <= Q_q has rank i/(q + 1); between them ranks are interpolated linearly. Outside
+    they still keep their order: u > Q_q has rank 1 - (Q_q/u)/(q + 1), and u < Q_1 has rank (u/Q_1)/(q + 1).
+
+    Parameters
+    ----------
+    uncertainty
+        [n], positive.
+    quantiles
+        [q], in rising order.
+
+    Returns
+    -------
+    Tensor
+        [n], in (0, 1); float64, so that uncertainties that differ have ranks that differ.
     """
     count = len(quantiles)
-    # Compared with all: as fast as a search for a thousand of them, and every exchange format knows it.
+    # Each u is compared with all quantiles: for a thousand, as fast as a binary search, which ONNX lacks.
     left = (uncertainty[:, None] >= quantiles).sum(dim=1).sub(1).clamp(0, count - 2)
     quantiles, uncertainty = quantiles.double(), uncertainty.double()
     low, high = quantiles[left], quantiles[left + 1]

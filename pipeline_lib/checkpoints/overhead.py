@@ -1,6 +1,6 @@
 """What uncertainty heads add to their backbone: parameters, memory, latency.
 
-Principle iv of Pretrained Visual Uncertainties: uncertainties come at next to no cost beside the representation.
+Pretrained Visual Uncertainties, principle iv: uncertainties come at next to no cost beside the representation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MINIMUM_RUNS = 5
 
 
 class Latency(NamedTuple):
-    """Median seconds per batch of the backbone alone, and of what the heads do after it in the same pass."""
+    """Median seconds per batch of `batch` images: of the backbone, and of the heads after it in the same pass."""
 
     batch: int
     backbone: float
@@ -34,12 +34,12 @@ class Latency(NamedTuple):
 
     @property
     def share(self) -> float:
-        """By how much the heads make a pass longer, as a share of the backbone's time."""
+        """The heads' time as a share of the backbone's."""
         return self.heads / self.backbone
 
 
 class Overhead(NamedTuple):
-    """What heads cost beside their backbone; bytes are those of weights and buffers."""
+    """What heads cost beside their backbone; bytes are those of parameters and buffers."""
 
     device: str
     backbone_parameters: int
@@ -58,26 +58,27 @@ def measure(
     seconds: float = 5.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Overhead:
-    """Measure on the device where the backbone is, for `seconds` per size of a batch.
+    """Measure on the device where the backbone is.
+
+    Each pass is timed in two parts, first the backbone, then the heads: in separate passes, what else the machine does
+    in the meantime would look like a difference between the two.
 
     Parameters
     ----------
     backbone
         Maps images [n, 3, H, W] to representations [n, d].
     heads
-        Whose parameters and buffers count.
+        The modules whose parameters and buffers are counted.
     uncertainty_of
         Maps representations to uncertainties, by these heads.
     input_size
         Channels, height and width of the images.
     batches
         Sizes of batches.
+    seconds
+        How long each size is measured.
     clock
-        Another clock than the wall's, such as `time.process_time` with one thread: what else the machine does while it
-        measures then doesn't count.
-
-    Each pass is timed in two parts, first the backbone, then the heads, so that both see the same machine: what else
-    it does makes both slower, and a comparison of separate passes would take it for a difference.
+        Returns seconds. `time.process_time`, with one thread, leaves out what other processes take.
     """
     device = next(backbone.parameters()).device
     generator = torch.Generator().manual_seed(0)
@@ -97,32 +98,32 @@ def measure(
 
 
 def to_markdown(overhead: Overhead) -> str:
-    """Return a paragraph and a table for people."""
+    """Return a paragraph and a table in Markdown."""
     share = 100 * overhead.head_parameters / overhead.backbone_parameters
-    rows = [
-        f"| {each.batch} | {1e3 * each.backbone:.2f} | {1e3 * each.heads:.3f} | {100 * each.share:.2f} % |"
-        for each in overhead.latencies
-    ]
-    return "\n".join(
-        [
-            f"Heads: {overhead.head_parameters:,} parameters ({share:.2g} % of the backbone's "
-            f"{overhead.backbone_parameters:,}), {overhead.head_bytes / 1e6:.2f} MB",
-            f"beside {overhead.backbone_bytes / 1e6:.2f} MB.",
-            f"Latency on {overhead.device}, medians:",
-            "",
-            "| images per batch | backbone, ms | heads, ms | added |",
-            "|--:|--:|--:|--:|",
-            *rows,
-            "",
-        ]
+    rows = "".join(
+        f"| {batch} | {1e3 * backbone:.2f} | {1e3 * heads:.3f} | {100 * heads / backbone:.2f} % |\n"
+        for batch, backbone, heads in overhead.latencies
     )
+    return f"""\
+Heads: {overhead.head_parameters:,} parameters ({share:.2g} % of the backbone's {overhead.backbone_parameters:,}), \
+{overhead.head_bytes / 1e6:.2f} MB
+beside {overhead.backbone_bytes / 1e6:.2f} MB.
+Latency on {overhead.device}, medians:
+
+| images per batch | backbone, ms | heads, ms | added |
+|--:|--:|--:|--:|
+{rows}"""
 
 
 def write_into_card(directory: Path, overhead: Overhead) -> None:
-    """Put a measurement into the card of a checkpoint, in place of an earlier one; a manifest stays true.
+    """Put a measurement into the card of a checkpoint, in place of an earlier one, and update its manifest.
 
-    A checkpoint from the Hub has no manifest, and needs none. Raises `ArtefactError` when a file isn't the one of the
-    manifest, or the card has lost the section on costs.
+    A checkpoint from the Hub has no manifest, and needs none.
+
+    Raises
+    ------
+    ArtefactError
+        When a file differs from the manifest's, or the card has lost the section on costs.
     """
     has_manifest = (directory / artefacts.MANIFEST).exists()
     manifest = artefacts.read(directory) if has_manifest else None

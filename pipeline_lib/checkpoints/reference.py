@@ -1,11 +1,11 @@
 """Checkpoints of the papers' own code (`.pth.tar`) as checkpoints of ours.
 
-Such a file has `state_dict`: a timm model's weights below `model.` (or without a prefix) and the head's linear layers
-below `unc_module.`, in order, among them activations without weights. Beside it are `arch`, `args`, `epoch`, the
-optimiser's state.
+Such a file has a `state_dict` with the weights of a timm model below `model.` (or without a prefix) and the linear
+layers of the head below `unc_module.`, in order, numbered together with the activations between them. Beside it are
+`arch`, `args`, `epoch` and the optimiser's state.
 
-The reference's head is softplus(...) + 0.000001, times a scale that it sets when it trains and doesn't save. Neither
-changes an order: ours is the softplus.
+The reference's head is softplus(...) + 0.000001, times a scale that its training sets and doesn't save. Neither changes
+the order of images, so ours is the softplus alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
     BackboneConfig,
+    DataConfig,
     HeadsConfig,
     head_prefix,
     write_checkpoint,
@@ -57,8 +59,11 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
     include_backbone
         Whether it holds the backbone's weights too.
 
-    Raises `PipelineError` for a file that has no uncertainty module or one of another kind, and for a backbone of
-    another architecture.
+    Raises
+    ------
+    PipelineError
+        For a file without an uncertainty module or with one of another kind, and for a backbone of another
+        architecture.
     """
     try:
         check_architecture(architecture)
@@ -80,10 +85,14 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
             "have what a head needs"
         )
     layers = _layers(head, file)
-    options = timm_kind.Options(kind="timm", model=architecture, num_classes=_classes(weights, architecture, file))
-    encoder = timm_kind.build(options, options.num_classes)
+    classes = _classes(weights, architecture, file)
+    options = timm_kind.Options(kind="timm", model=architecture, num_classes=classes)
+    encoder = timm_kind.build(options, classes).eval()
     load_into(encoder.network, weights, file)
-    dim = encoder.classifier.in_features
+    data_config = DataConfig.model_validate(timm_kind.data_config(options, encoder))
+    with torch.inference_mode():
+        embedding, _ = encoder(fixed_image(data_config.input_size))
+    dim = embedding.shape[1]
     if layers[0][0].shape[1] != dim:
         raise PipelineError(
             f"checkpoint {file}: its uncertainty module reads {layers[0][0].shape[1]} numbers, but {architecture} "
@@ -93,9 +102,9 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
         name=architecture,
         options=options.model_dump(mode="json") | {"checkpoint": Path(file).name},
         dim=dim,
-        num_classes=options.num_classes,
+        num_classes=classes,
         parameters=sum(parameter.numel() for parameter in encoder.network.parameters()),
-        data_config=timm_kind.data_config(options, encoder),
+        data_config=data_config,
         weights_sha256=file_sha256(file),
         included=include_backbone,
     )
@@ -111,8 +120,6 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
         for index, layer in enumerate(layers)
         for name, value in zip(("weight", "bias"), layer, strict=True)
     }
-    with torch.inference_mode():
-        embedding, _ = encoder.eval()(fixed_image(backbone.data_config.input_size))
     arrays[FIXED_REPRESENTATION] = embedding[0].numpy()
     if include_backbone:
         arrays |= {f"{BACKBONE_PREFIX}{name}": value.numpy() for name, value in encoder.network.state_dict().items()}
@@ -122,15 +129,18 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """Return the state dict, the prefix of parallel training removed.
+    """Return the state dict, without the prefix that parallel training gives its names.
 
-    The arguments of the training script and the metric that chose the epoch may stand beside it; to be built from
-    data alone, they are no code.
+    Beside it may stand the arguments of the training script (a Namespace) and the metric of the best epoch (a NumPy
+    scalar). Both are built from data alone, so unpickling them runs no code from the file.
     """
-    scalars = [np.dtype, *(type(np.dtype(each)) for each in (np.float32, np.float64, np.int64))]
-    scalar = np.float64(0).__reduce__()[0]
-    allowed = [argparse.Namespace, *scalars, scalar, (scalar, "numpy.core.multiarray.scalar")]
-    with torch.serialization.safe_globals(allowed):
+    dtypes: list[type] = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
+    scalar: Any = np.float64(0).__reduce__()[
+        0
+    ]  # numpy's function that builds a scalar, in another module since NumPy 2
+    with torch.serialization.safe_globals(
+        [argparse.Namespace, *dtypes, scalar, (scalar, "numpy.core.multiarray.scalar")]
+    ):
         state = read_state_dict(file)
     return {name.removeprefix("module."): value for name, value in state.items()}
 
@@ -141,7 +151,7 @@ def _layers(head: Mapping[str, Tensor], file: Path) -> list[tuple[np.ndarray, np
     for name, value in head.items():
         match = _LINEAR.fullmatch(name)
         if match is None:
-            raise PipelineError(f"checkpoint {file}: '{name}' is no linear layer of a plain prediction network")
+            raise PipelineError(f"checkpoint {file}: '{name}' is not a linear layer of a plain prediction network")
         found.setdefault(int(match[1]), {})[match[2]] = value.float().numpy()
     try:
         layers = [(found[index]["weight"], found[index]["bias"]) for index in sorted(found)]
@@ -151,7 +161,7 @@ def _layers(head: Mapping[str, Tensor], file: Path) -> list[tuple[np.ndarray, np
     if len(layers) < 2 or not fits or len(layers[-1][1]) != 1:
         shapes = ", ".join(str(tuple(weight.shape)) for weight, _ in layers)
         raise PipelineError(
-            f"checkpoint {file}: its uncertainty module is no chain of linear layers that ends in one number "
+            f"checkpoint {file}: its uncertainty module is not a chain of linear layers that ends in one number "
             f"(their shapes: {shapes})"
         )
     return layers
@@ -159,7 +169,8 @@ def _layers(head: Mapping[str, Tensor], file: Path) -> list[tuple[np.ndarray, np
 
 def _classes(weights: Mapping[str, Tensor], architecture: str, file: Path) -> int:
     """Return how many classes the backbone's classifier has."""
-    name = f"{get_pretrained_cfg(architecture).classifier}.weight"
+    config = get_pretrained_cfg(architecture)
+    name = f"{config.classifier}.weight" if config else ""
     if name not in weights:
         raise PipelineError(
             f"checkpoint {file}: has no '{name}', so its backbone is no {architecture}; give the --architecture that "

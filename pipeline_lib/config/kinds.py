@@ -1,13 +1,13 @@
-"""Kinds of dataset, backbone and method: a kind is a module, found by its name.
+"""Kinds of dataset, backbone, method, task loss and head loss, figures and tables: each is a module, found by its name.
 
-A module in `pipeline_lib/datasets/`, `pipeline_lib/backbones/` or `pipeline_lib/methods/` that defines a class
-`Options` (a config `Section` whose `kind` field is the module's name) is a kind. Nothing needs to be registered:
-adding a kind is adding a file. Modules are found by listing the folder and imported only when a config uses them.
+A module in the folder of such things that defines a class `Options` (a config `Section` whose `kind` field is the
+module's name) is a kind; one that defines `figure_of` or `table_of` is a figure or table. Nothing needs to be
+registered: adding one is adding a file. Modules are found by listing the folder and imported only when a config uses
+them.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib
 from collections.abc import Mapping
@@ -15,22 +15,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
-Family = Literal["datasets", "backbones", "methods"]
+Family = Literal["datasets", "backbones", "methods", "task_losses", "heads.losses", "figures", "tables"]
+# By what a module is known; the others in its folder are what these share.
+_DEFINES = {"figures": "def figure_of(", "tables": "def table_of("}
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
 def kinds(family: Family) -> tuple[str, ...]:
     """Return the names of all kinds of a family, sorted."""
-    return tuple(
-        sorted(path.stem for path in (_PACKAGE_ROOT / family).glob("*.py") if _defines_options(path.read_text()))
-    )
+    mark = f"\n{_DEFINES.get(family, 'class Options(')}"
+    files = _PACKAGE_ROOT.joinpath(*family.split(".")).glob("*.py")
+    return tuple(sorted(path.stem for path in files if mark in path.read_text(encoding="utf-8")))
 
 
 def module_name(family: Family, kind: str) -> str:
@@ -47,9 +49,35 @@ def load(family: Family, kind: str) -> ModuleType:
     return importlib.import_module(module_name(family, kind))
 
 
+def wanted(family: Literal["figures", "tables"], config: Any) -> dict[str, ModuleType]:
+    """Return the figures or tables that a config has, by name: all, but those whose function `wanted` says no."""
+    found = {name: load(family, name) for name in kinds(family)}
+    return {name: module for name, module in found.items() if not hasattr(module, "wanted") or module.wanted(config)}
+
+
+def label(module: ModuleType) -> str:
+    """Return what the report calls a figure or table, with its number in the paper."""
+    return f"{module.LABEL} ({module.PAPER})" if module.PAPER else str(module.LABEL)
+
+
 def options_class(family: Family, kind: str) -> type[KindSection]:
     """Return the class that validates the config section of a kind."""
     return load(family, kind).Options
+
+
+def kinds_by_option(family: Family) -> dict[str, list[str]]:
+    """Return the options of a family's kinds, each with the kinds that have it."""
+    found: dict[str, list[str]] = {}
+    for kind in kinds(family):
+        for name in options_class(family, kind).model_fields.keys() - {"kind"}:
+            found.setdefault(name, []).append(kind)
+    return found
+
+
+def option_schemas(family: Family) -> dict[str, Any]:
+    """Return the JSON Schema of each option of a family's kinds, by name."""
+    schemas = [options_class(family, kind).model_json_schema()["properties"] for kind in kinds(family)]
+    return {name: schema for properties in schemas for name, schema in properties.items() if name != "kind"}
 
 
 def validated(family: Family, section: Any, where: str) -> KindSection:
@@ -67,5 +95,6 @@ def validated(family: Family, section: Any, where: str) -> KindSection:
         raise ValueError(describe(error, options, prefix=where)) from None
 
 
-def _defines_options(source: str) -> bool:
-    return any(isinstance(node, ast.ClassDef) and node.name == "Options" for node in ast.parse(source).body)
+def dispatched(family: Family, where: str) -> BeforeValidator:
+    """Return what lets a field hold a section of any kind of a family, validated by the class of its kind."""
+    return BeforeValidator(lambda section: validated(family, section, where), json_schema_input_type=Any)

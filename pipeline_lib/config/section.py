@@ -17,6 +17,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
+    @classmethod
+    def allowed_keys(cls) -> list[str]:
+        """Return the keys that the section may have."""
+        return list(cls.model_fields)
+
     @model_validator(mode="before")
     @classmethod
     def _booleans_are_no_numbers(cls, section: Any) -> Any:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
+from pipeline_lib.config.features import DrawnAugmentation
+from pipeline_lib.config.policies import CutMix, MixUp
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
@@ -33,15 +35,15 @@ class MixedView:
 
     def __init__(
         self,
-        spec: Mapping[str, Any],
+        spec: DrawnAugmentation,
+        policy: CutMix | MixUp,
         data_config: Mapping[str, Any],
         images: ImageDataset,
         label_of: Callable[[int, int], int] | None = None,
     ) -> None:
-        policy = spec["policy"]
-        self._seed, self._probability, self._alpha = spec["seed"], policy["probability"], policy["alpha"]
-        self._mix = cutmix if policy["kind"] == "cutmix" else mixup
-        self._plain = AugmentedView(spec, data_config)
+        self._seed, self._probability, self._alpha = spec.seed, policy.probability, policy.alpha
+        self._mix = cutmix if isinstance(policy, CutMix) else mixup
+        self._plain = AugmentedView(spec, spec.seed, data_config)
         self._images, self._label_of = images, label_of
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:

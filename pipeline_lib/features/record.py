@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import xxhash
 
+from pipeline_lib.backbones.spec import read_manifest
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError, PipelineError
@@ -37,7 +38,8 @@ def write_cache(job: Job[CacheSpec]) -> None:
         When more images were unreadable than the dataset allows.
     """
     spec, view_dir = job.spec, job.output.parent
-    dataset, backbone = (artefacts.read(job.input(name), verify=False) for name in ("dataset", "backbone"))
+    dataset = artefacts.read(job.input("dataset"), "dataset", verify=False)
+    backbone = read_manifest(job.input("backbone"), verify=False)
     found = [artefacts.read(path, BLOCK_STAGE, verify=False) for path in job.all_inputs("blocks")]
     blocks = [_Block(manifest, BlockSpec.model_validate(manifest.spec)) for manifest in found]
     blocks = _in_order(blocks, dataset.facts["splits"][spec.split], spec.epochs, view_dir)
@@ -66,9 +68,7 @@ def write_cache(job: Job[CacheSpec]) -> None:
         )
         for block in blocks
     ]
-    # The blocks are what the cache consists of, not what it is made from: to cut them otherwise changes nothing.
-    made_from = {name: paths for name, paths in job.inputs.items() if name != "blocks"}
-    with dataclasses.replace(job, inputs=made_from).writing() as draft:
+    with job.writing() as draft:
         draft.facts.update(
             **table,
             blocks=[dataclasses.asdict(record) for record in records],

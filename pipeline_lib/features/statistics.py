@@ -1,7 +1,8 @@
 """Statistics of a cache, chunk by chunk: what the representations of a view look like, whatever its size.
 
 Each chunk becomes a `Sums`, and these are added in the order of the rows: the same numbers in the same order on every
-scheduler, however the cache is stored. Memory is that of some chunks and of a few `Sums`, [dim, dim] each, however many rows there are.
+scheduler, however the cache is stored. Memory is that of some chunks and of a few `Sums`, [dim, dim] each, however
+many rows there are.
 """
 
 from __future__ import annotations

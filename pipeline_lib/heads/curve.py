@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from pipeline_lib.core.errors import PipelineError
 
 
 @dataclass(frozen=True)
@@ -31,22 +29,20 @@ class EpisodeRecord:
 
 
 @contextlib.contextmanager
-def live_curve(path: Path) -> Iterator[Callable[[EpisodeRecord], None]]:
-    """Open a JSON-lines file to follow while training runs (`tail -f`); yields the `on_episode` callback.
+def live_curve(path: Path) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Open a JSON-lines file to follow while a head is trained (`tail -f`); yields what appends an episode's record.
 
-    Each episode is one flushed line with the values of all heads. The file starts anew with each training, and is
-    removed when that ends in an error: there is no head whose curve it is.
+    The file is there while the block runs: afterwards the curve is in the artefact, or there is no head whose curve it
+    is.
     """
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
 
-        def append(record: EpisodeRecord) -> None:
-            file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+        def append(record: Mapping[str, float]) -> None:
+            file.write(json.dumps(record) + "\n")
             file.flush()
 
         try:
             yield append
-        except (PipelineError, OSError):
+        finally:
             path.unlink(missing_ok=True)
-            raise

@@ -13,9 +13,9 @@ from pipeline_lib.config.training import Training
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.curve import EpisodeRecord
-from pipeline_lib.heads.losses.order import order_accuracy
-from pipeline_lib.heads.losses.registry import loss_of
+from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.heads.pairs import order_accuracy
 from pipeline_lib.heads.schedule import learning_rate
 from pipeline_lib.heads.stack import HeadStack
 
@@ -132,7 +132,7 @@ def _optimizer(training: Training, parameters: torch.nn.Parameter) -> torch.opti
             momentum = training.betas[0]
             return torch.optim.SGD(group, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
         case "lion":
-            from timm.optim import Lion  # importing timm takes seconds
+            from timm.optim.lion import Lion  # importing timm takes seconds
 
             return Lion(group, betas=training.betas, weight_decay=decay)
     raise PipelineError(f"training.optimizer '{training.optimizer}' is unknown; allowed: adam, adamw, lion, sgd")

@@ -16,9 +16,9 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline_lib.backbones.networks import linear_classifier
 from pipeline_lib.config.section import KindSection
-from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.methods.whole_batch import gathered
+from pipeline_lib.training.processes import gathered
 
 
 class MethodOptions(KindSection):
@@ -67,7 +67,7 @@ class Method(nn.Module):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network, self.num_classes = network, num_classes
-        require_linear_classifier(network, "train another architecture")
+        linear_classifier(network, "train another architecture")
         # What is pooled is wider than `num_features` where a layer follows, as in MobileNets.
         self.dim: int = network.head_hidden_size
 
@@ -104,18 +104,3 @@ class Method(nn.Module):
 
         Where several processes hold a part of the images each, labels and loss are those of the whole batch.
         """
-
-
-def require_linear_classifier(network: nn.Module, advice: str) -> nn.Linear:
-    """Return the classifier of a timm model; raise `PipelineError` unless it is one linear layer on vectors [n, d].
-
-    It is a convolution in ResNetV2, a pair in distilled models (DeiT, LeViT), a layer of layers in RepViT.
-    advice: what to do instead.
-    """
-    classifier = network.get_classifier()
-    if not isinstance(classifier, nn.Linear):
-        raise PipelineError(
-            f"timm model '{network.pretrained_cfg.get('architecture', type(network).__name__)}' has no linear "
-            f"classifier (it has {type(classifier).__name__}); {advice}"
-        )
-    return classifier

@@ -1,16 +1,29 @@
-"""Load or train a backbone: writes weights.safetensors and manifest.json."""
+"""Load or train a backbone: writes weights.safetensors and manifest.json.
+
+After a kill a training goes on with the last epoch, whose state lies in <output>.resume while it trains.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipeline_lib.backbones.spec import BackboneSpec, components, is_trained_here, made_by
 from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
+from pipeline_lib.config.training_from_images import ClassifierTraining
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+
+if TYPE_CHECKING:
+    from pipeline_lib.backbones.base import Encoder
+    from pipeline_lib.training.state import SavedState
+    from pipeline_lib.training.trainer import Record
 
 INPUTS = (Input("upstream", "dataset artefact to train on (kind `trained`)", required=False),)
 OUTPUT = "backbones/{backbone}"
+SETTINGS = ("workers",)
 Spec = BackboneSpec
 
 
@@ -38,6 +51,36 @@ def sources(spec: BackboneSpec) -> list[Path]:
 
 def run(job: Job[BackboneSpec]) -> None:
     """Load or train, and write."""
-    from pipeline_lib.backbones.artefact import write_backbone
+    from pipeline_lib.backbones.artefact import write_weights
+    from pipeline_lib.training.state import SavedState
 
-    write_backbone(job)
+    options, saved = job.spec.options, SavedState(job)
+    kind = kinds.load("backbones", options.kind)
+    if isinstance(options, ClassifierTraining):
+        encoder, curve = _train(job, options, kind, saved)
+    elif hasattr(kind, "prepare"):
+        encoder, curve = kind.prepare(options), []
+    else:
+        raise PipelineError(
+            f"backbone '{job.spec.name}' is of kind '{options.kind}', which the stage of that name makes"
+        )
+    write_weights(job, encoder, kind.data_config(options, encoder), curve)
+    saved.remove()
+
+
+def _train(
+    job: Job[BackboneSpec], options: ClassifierTraining, kind: ModuleType, saved: SavedState
+) -> tuple[Encoder, list[Record]]:
+    import torch
+
+    from pipeline_lib.datasets.images import ImageDataset
+    from pipeline_lib.training.classifier import train_classifier
+
+    if job.spec.train_split is None:
+        raise PipelineError(f"backbone '{job.spec.name}' is trained, so its spec needs a train_split")
+    images = ImageDataset(job.input("upstream"), job.spec.train_split)
+    torch.manual_seed(options.seed)
+    encoder: Encoder = kind.build(options, len(images.classes))
+    data_config = kind.data_config(options, encoder)
+    name, workers = f"training {job.spec.name}", job.settings.workers
+    return encoder, train_classifier(encoder.network, images, options, data_config, saved, name, workers)

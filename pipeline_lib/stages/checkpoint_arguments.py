@@ -1,4 +1,4 @@
-"""Arguments that the stages share which load a checkpoint."""
+"""Arguments that are shared by the stages that load a checkpoint."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def load_with_backbone(
     from pipeline_lib.backbones.custom import import_factory
     from pipeline_lib.checkpoints.loading import load
 
-    is_function = backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:")
-    given = import_factory(backbone, ".") if is_function else backbone
-    return load(checkpoint, seeds, device, given, precision)
+    if backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:"):
+        return load(checkpoint, seeds, device, import_factory(backbone, "."), precision)
+    return load(checkpoint, seeds, device, backbone, precision)

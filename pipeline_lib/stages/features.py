@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline_lib.backbones.spec import components, made_by
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.features.spec import BlockSpec as Spec
 
@@ -18,8 +19,10 @@ SETTINGS = ("workers",)
 
 def inputs(config: Config, backbone: str, dataset: str, **block: str) -> Refs:
     """Return the artefacts that a job reads."""
-    stage = "method" if config.backbone(backbone).kind == "method" else "backbone"
-    return {"dataset": Ref.to("dataset", dataset=dataset), "backbone": Ref.to(stage, backbone=backbone)}
+    return {
+        "dataset": Ref.to("dataset", dataset=dataset),
+        "backbone": Ref.to(made_by(config, backbone), backbone=backbone),
+    }
 
 
 def plugins(config: Config, backbone: str, dataset: str, **block: str) -> list[str]:

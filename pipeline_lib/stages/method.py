@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_lib.backbones import method
 from pipeline_lib.backbones.spec import BackboneSpec, components
 from pipeline_lib.config.config import Config
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.stages.described import FOLDER, description
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.training.curves import CurveSinks
 
 INPUTS = (Input("dataset", "upstream dataset artefact"),)
 OUTPUT = "backbones/{backbone}"
@@ -45,8 +51,12 @@ def sources(spec: Spec) -> list[Path]:
 
 
 def run(job: Job[Spec]) -> None:
-    """Train and write."""
-    from pipeline_lib.method_training.processes import run_in_processes, started_by_torchrun
+    """Train and write; with several processes each trains on its part of every batch, and one evaluates and writes."""
+    import torch
+
+    from pipeline_lib.core.device import choose_device
+    from pipeline_lib.training.curves import CurveSinks
+    from pipeline_lib.training.processes import process_group, process_number, run_in_processes, started_by_torchrun
 
     processes = _gpus(job) if job.settings.processes is None else job.settings.processes
     if processes > 1 and not started_by_torchrun():
@@ -56,10 +66,68 @@ def run(job: Job[Spec]) -> None:
             settings += ["--curves", *job.settings.curves] if job.settings.curves else []
             run_in_processes(["method", "--job", str(_described(job, Path(folder))), *settings], processes)
         return
+    recipe = job.spec.options.training
+    torch.set_num_threads(recipe.threads)
+    device = choose_device(recipe.device)
+    with process_group(device), CurveSinks(job.settings.curves if process_number() == 0 else (), job) as sinks:
+        _train(job, device, sinks)
 
-    from pipeline_lib.method_training.artefact import write_method
 
-    write_method(job)
+def _train(job: Job[Spec], device: torch.device, sinks: CurveSinks) -> None:
+    """Train and write.
+
+    The first line of the curve, epoch 0, is the model before training. The epoch of training that is best by
+    `training.selection` on the evaluation split is kept (the first of equals); where the metric is never defined, the
+    last one. A learning rate of 0 only evaluates: the model is kept as it starts.
+    """
+    import functools
+    import math
+
+    from pipeline_lib.backbones.artefact import write_weights
+    from pipeline_lib.backbones.base import MethodEncoder
+    from pipeline_lib.datasets.images import ImageDataset
+    from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView, View
+    from pipeline_lib.evaluation.while_training import evaluate
+    from pipeline_lib.training.images import ImageBatches, Normalise, skipped_images
+    from pipeline_lib.training.method import MethodTask, TwoCrops, best_epoch, method_trainer
+    from pipeline_lib.training.processes import process_count, process_number
+    from pipeline_lib.training.run import train
+    from pipeline_lib.training.state import SavedState
+
+    spec, options, recipe = job.spec, job.spec.options, job.spec.options.training
+    images, evaluated = (ImageDataset(job.input("dataset"), split) for split in (spec.train_split, spec.eval_split))
+    model = method.create(options, len(images.classes), pretrained=True)
+    encoder = MethodEncoder(model)
+    config = method.data_config(options, encoder)
+    view: View = AugmentedView(recipe, options.seed, config)
+    view = TwoCrops(view) if model.two_crops else view
+    number, processes = process_number(), process_count()
+    workers = math.ceil(job.settings.workers / processes)
+    batches = ImageBatches(images, view, recipe.batch_size, workers, number, processes)
+    held_out = ImageBatches(evaluated, EvaluationView(config), recipe.batch_size, workers)
+    task = MethodTask(model, recipe, Normalise(config, device))
+    saved = SavedState(job)
+    curve = train(
+        method_trainer(task, recipe, options.seed, len(images), f"training {spec.name}"),
+        batches,
+        recipe.epochs if recipe.learning_rate > 0 else 0,
+        saved,
+        functools.partial(evaluate, dim=model.dim, batches=held_out),
+        sinks.write,
+    )
+    if number > 0:
+        return
+    model.cpu().load_state_dict(task.best)
+    write_weights(
+        job,
+        encoder,
+        config,
+        curve,
+        kept_epoch=best_epoch(curve, recipe.selection),
+        processes=processes,
+        skipped=skipped_images(batches, held_out),
+    )
+    saved.remove()
 
 
 def _described(job: Job[Spec], folder: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
+from pipeline_lib.stages import evaluate_heads
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
@@ -37,12 +38,7 @@ def inputs(config: Config) -> Refs:
         for backbone in config.backbones:
             refs += [Ref.to("evaluate_heads", backbone=backbone, variant=name, **pair) for name in config.variants]
             refs.append(Ref.to("safe_retrieval", backbone=backbone, variant=first_variant, **pair))
-    for entry in config.averaged_sets if config.ablations else ():
-        refs += [
-            Ref.to("evaluate_heads", backbone=backbone, variant=name, dataset=entry.dataset, split=entry.split)
-            for backbone in config.ablations.backbones
-            for name in config.ablations.variants
-        ]
+    refs += evaluate_heads.wanted_ablations(config)
     refs += [
         Ref.to("deteriorations", backbone=first_backbone, variant=first_variant, dataset=each.dataset, split=each.split)
         for each in config.deteriorated_sets

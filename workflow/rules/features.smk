@@ -77,6 +77,7 @@ for name, views in TOGETHER.items():
 
 def blocks_and_more(wildcards):
     """Return the inputs of a cache, once the number of its images is known."""
+    GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
     checkpoints.dataset.get(dataset=wildcards.dataset)
     if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
         manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]
@@ -98,5 +99,8 @@ rule cache:
     localrule: True
     conda:
         "../../envs/pipeline.yaml"
+    params:
+        # Its inputs are not known before the dataset is indexed.
+        described=lambda wildcards: str(GRAPH.description_path(Ref.to("cache", **wildcards))),
     shell:
-        command("cache")
+        command("cache", described="{params.described:q}")
