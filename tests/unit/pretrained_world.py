@@ -115,7 +115,7 @@ def write_scores(directory: Path, sample_id: np.ndarray, uncertainty: dict[int, 
     """Write the heads' evaluation of the upstream set, as far as an export reads it."""
     spec = {"backbone": "mine", "variant": "default", "seeds": list(SEEDS), "is_upstream": True}
     columns = {"sample_id": sample_id} | {f"uncertainty_seed{seed}": values for seed, values in uncertainty.items()}
-    with artefacts.writing(directory, "evaluation", spec) as draft:
+    with artefacts.writing(directory, "evaluate_heads", spec) as draft:
         pd.DataFrame(columns).to_parquet(draft.path / "scores.parquet")
 
 
