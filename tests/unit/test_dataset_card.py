@@ -33,7 +33,7 @@ from pipeline_lib.datasets import card as cards
 from pipeline_lib.datasets import images as images_module
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import write_dataset
-from pipeline_lib.plots import contact_sheet
+from pipeline_lib.figures import contact_sheet
 from pipeline_lib.stages import dataset_card, dataset_check
 from pipeline_lib.tables import dataset_cards
 from pipeline_lib.tables.render import to_markdown, to_tex

@@ -119,9 +119,9 @@ def test_imports_for_type_checking_are_no_logic(package: Path) -> None:
 
 
 def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_imported_by_earlier_ones() -> None:
-    """The order of the rooms is the order of the data; evaluation, tables and plots run without torch."""
+    """The order of the rooms is the order of the data; evaluation, tables and figures run without torch."""
     rooms = ["config", "datasets", "methods", "backbones", "features", "heads", "task_losses", "retrieval", "metrics"]
-    rooms += ["joint", "method_training", "evaluation", "calibration", "tables", "plots", "arrays", "pretrained"]
+    rooms += ["joint", "method_training", "evaluation", "calibration", "tables", "figures", "arrays", "pretrained"]
     rooms += ["scoring", "planning", "stages"]
     root = Path(provenance.__file__).parent
     for path in root.rglob("*.py"):
@@ -133,7 +133,7 @@ def test_stages_that_need_no_torch_do_not_import_it_and_later_rooms_are_not_impo
             other = imported.split(".")[1]
             assert other not in rooms or rooms.index(other) <= rooms.index(room), f"{module} imports {imported}"
     torchless = ["cache", "baselines", "evaluate_heads", "evaluate_ablations", "safe_retrieval", "deteriorations"]
-    torchless += ["projection", "projection_page", "metrics", "provenance", "table", "plot", "evaluate", "dataset"]
+    torchless += ["projection", "projection_page", "metrics", "provenance", "table", "figure", "evaluate", "dataset"]
     torchless += ["dataset_card", "calibrate", "export", "feature_statistics", "score_features", "verify"]
     for stage in torchless:
         for module in provenance.imported_modules(f"pipeline_lib.stages.{stage}"):
