@@ -19,15 +19,14 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.stages.targets import targets
-
 from pipeline_lib.config.load import load_config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.code import code_digest
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.versions import VERSIONS, Recorded, components, recorded
-from pipeline_lib.stages.graph import Graph, load_stage
+from pipeline_lib.core.versions import VERSIONS, Recorded, recorded
+from pipeline_lib.stages.graph import Graph, components, load_stage
+from pipeline_lib.stages.targets import targets
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = "workflow/configs/tiny.yaml"
@@ -69,7 +68,7 @@ def compare(changed: set[str]) -> dict[str, bool]:
             used = changed & graph.code(ref).keys()
             if not used:
                 continue
-            job = graph.job(ref, output=Path("again") / graph.folder(ref).relative_to(graph.results))
+            job = graph.job(ref, elsewhere=Path("again") / graph.folder(ref).relative_to(graph.results))
             load_stage(ref.stage).run(job)
             is_same = what_readers_find(artefacts.read(job.output)) == what_readers_find(
                 artefacts.read(graph.folder(ref))

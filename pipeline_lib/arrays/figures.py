@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline_lib.arrays.evaluation import REJECTED, rejection_curve
+from pipeline_lib.figures import style
+from pipeline_lib.figures.densities import density
 from pipeline_lib.metrics.selective import risk_coverage_curve
-from pipeline_lib.plots import style
-from pipeline_lib.plots.densities import density
 
 WIDTH = 3.5
 _HEIGHT = 3.0

@@ -17,7 +17,7 @@ from pipeline_lib.arrays.tables import build_tables
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
-from pipeline_lib.plots import style
+from pipeline_lib.figures import style
 from pipeline_lib.tables import render
 
 STAGE = "report"

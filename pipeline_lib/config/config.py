@@ -17,6 +17,7 @@ from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
 from pipeline_lib.config.features import Features
+from pipeline_lib.config.figures import Figures
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.section import KindSection, Name, Section, Seeds
@@ -78,7 +79,8 @@ class Config(Section):
     curves: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), description="Where the curves of methods also go while they train, besides curve.jsonl of each."
     )
-    evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, figures.")
+    evaluation: Evaluation = Field(Evaluation(), description="Neighbours, intervals, analyses of uncertainties.")
+    figures: Figures = Field(Figures(), description="Sizes and titles of the figures.")
     dask: Dask = Field(Dask(), description="Where caches larger than memory are worked through.")
 
     @field_validator("datasets", "backbones", mode="after")

@@ -1,4 +1,4 @@
-"""`evaluation`: neighbours, intervals and the look of the figures."""
+"""`evaluation`: neighbours, intervals, and what is done with uncertainties."""
 
 from __future__ import annotations
 
@@ -80,41 +80,6 @@ class Projection(Section):
     seed: Seed = Field(0, description="Seed of both.")
 
 
-class Plot(Section):
-    """Size of one figure."""
-
-    width: float = Field(6.75, gt=0, description="Width in inches (6.75 = both columns of a paper).")
-    height: float = Field(3.0, gt=0, description="Height in inches.")
-    dpi: int = Field(200, ge=50, description="Dots per inch of the PNG; the PDF is vector graphics.")
-
-
-class Plots(Section):
-    """One entry per figure, so that changing one re-draws that one."""
-
-    zero_shot: Plot = Field(Plot(), description="R-AUROC per dataset (Figure 1 of the paper).")
-    recall_vs_auroc: Plot = Field(
-        Plot(width=4.5, height=3.4), description="R@1 against R-AUROC per backbone (Figure 4)."
-    )
-    densities: Plot = Field(Plot(height=3.4), description="Uncertainty upstream and downstream (Figure 8).")
-    examples: Plot = Field(Plot(height=7.5), description="Images with the lowest and highest uncertainty (Figure 5).")
-    deteriorations: Plot = Field(Plot(height=3.2), description="Uncertainty of deteriorated images (Figure 6).")
-    human_ambiguity: Plot = Field(Plot(height=2.8), description="Uncertainty and human disagreement (Figure 7).")
-    projection: Plot = Field(Plot(height=4.0), description="t-SNE and UMAP with uncertainty (Figure 9).")
-    joint_training: Plot = Field(
-        Plot(height=3.6), description="Joint training with and without stop-gradient (Figure 3)."
-    )
-    benchmark: Plot = Field(Plot(height=3.6), description="R@1 against R-AUROC of every method (URL benchmark).")
-    risk_coverage: Plot = Field(Plot(height=4.0), description="1-NN error of the images that are kept.")
-    safe_retrieval_curves: Plot = Field(Plot(height=4.0), description="1-NN error without uncertain images.")
-    safe_retrieval_surface: Plot = Field(
-        Plot(height=3.6), description="1-NN error by the shares of queries and of database images left out."
-    )
-    reliability: Plot = Field(
-        Plot(width=4.5, height=3.8), description="Calibrated probabilities against shares of wrong neighbours."
-    )
-    training_curves: Plot = Field(Plot(), description="Head training loss and order accuracy.")
-
-
 class Evaluation(Section):
     """Everything after the caches."""
 
@@ -139,4 +104,3 @@ class Evaluation(Section):
     card_images: int | None = Field(
         10_000, ge=1, description="Dataset cards decode at most so many images per split, drawn at random; null = all."
     )
-    plots: Plots = Field(Plots(), description="Figure sizes.")

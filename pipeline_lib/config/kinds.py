@@ -1,13 +1,13 @@
-"""Kinds of dataset, backbone, method, task loss and head loss: a kind is a module, found by its name.
+"""Kinds of dataset, backbone, method, task loss and head loss, figures and tables: each is a module, found by its name.
 
 A module in the folder of such things that defines a class `Options` (a config `Section` whose `kind` field is the
-module's name) is a kind. Nothing needs to be registered: adding a kind is adding a file. Modules are found by listing
-the folder and imported only when a config uses them.
+module's name) is a kind; one that defines `figure_of` or `table_of` is a figure or table. Nothing needs to be
+registered: adding one is adding a file. Modules are found by listing the folder and imported only when a config uses
+them.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib
 from collections.abc import Mapping
@@ -21,15 +21,18 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
-Family = Literal["datasets", "backbones", "methods", "task_losses", "heads.losses"]
+Family = Literal["datasets", "backbones", "methods", "task_losses", "heads.losses", "figures", "tables"]
+# By what a module is known; the others in its folder are what these share.
+_DEFINES = {"figures": "def figure_of(", "tables": "def table_of("}
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
 def kinds(family: Family) -> tuple[str, ...]:
     """Return the names of all kinds of a family, sorted."""
+    mark = f"\n{_DEFINES.get(family, 'class Options(')}"
     files = _PACKAGE_ROOT.joinpath(*family.split(".")).glob("*.py")
-    return tuple(sorted(path.stem for path in files if _defines_options(path.read_text())))
+    return tuple(sorted(path.stem for path in files if mark in path.read_text(encoding="utf-8")))
 
 
 def module_name(family: Family, kind: str) -> str:
@@ -44,6 +47,17 @@ def module_name(family: Family, kind: str) -> str:
 def load(family: Family, kind: str) -> ModuleType:
     """Import the module of a kind."""
     return importlib.import_module(module_name(family, kind))
+
+
+def wanted(family: Literal["figures", "tables"], config: Any) -> dict[str, ModuleType]:
+    """Return the figures or tables that a config has, by name: all, but those whose function `wanted` says no."""
+    found = {name: load(family, name) for name in kinds(family)}
+    return {name: module for name, module in found.items() if not hasattr(module, "wanted") or module.wanted(config)}
+
+
+def label(module: ModuleType) -> str:
+    """Return what the report calls a figure or table, with its number in the paper."""
+    return f"{module.LABEL} ({module.PAPER})" if module.PAPER else str(module.LABEL)
 
 
 def options_class(family: Family, kind: str) -> type[KindSection]:
@@ -84,7 +98,3 @@ def validated(family: Family, section: Any, where: str) -> KindSection:
 def dispatched(family: Family, where: str) -> BeforeValidator:
     """Return what lets a field hold a section of any kind of a family, validated by the class of its kind."""
     return BeforeValidator(lambda section: validated(family, section, where), json_schema_input_type=Any)
-
-
-def _defines_options(source: str) -> bool:
-    return any(isinstance(node, ast.ClassDef) and node.name == "Options" for node in ast.parse(source).body)

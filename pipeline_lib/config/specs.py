@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline_lib.config import kinds
-from pipeline_lib.config.benchmark import backbone_name
 from pipeline_lib.config.config import Config, Downstream
 from pipeline_lib.config.deteriorations import draws
 from pipeline_lib.config.section import Section
@@ -224,7 +223,7 @@ def calibration_spec(config: Config, backbone: str, dataset: str, split: str, va
     """Spec of calibrating the uncertainties of one set."""
     heads_on_set = _heads_on_set(config, backbone, dataset, split, variant)
     calibration = dump(config.evaluation.calibration)
-    return {**heads_on_set, **calibration, "size": dump(config.evaluation.plots.reliability)}
+    return {**heads_on_set, **calibration, "size": dump(config.figures.look("reliability"))}
 
 
 def deteriorations_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
@@ -248,13 +247,6 @@ def projection_spec(config: Config) -> Spec:
     """Spec of the maps of one set, on the first backbone."""
     options = dump(config.evaluation.projection)
     return {**options, "backbone": next(iter(config.backbones)), **dump(projected_set(config))}
-
-
-def projection_page_spec(config: Config) -> Spec:
-    """Spec of the page with the same maps and the first variant's uncertainties."""
-    chosen = projected_set(config)
-    backbone, variant = next(iter(config.backbones)), next(iter(config.variants))
-    return _heads_on_set(config, backbone, chosen.dataset, chosen.split, variant)
 
 
 def projected_set(config: Config) -> Downstream:
@@ -293,18 +285,6 @@ def evaluation_sets(config: Config) -> list[Downstream]:
     return [upstream, *config.downstream]
 
 
-def summary_spec(config: Config) -> Spec:
-    """Spec of what tables and figures need to know: the sets and their order, the variants and seeds."""
-    return {
-        "upstream": f"{config.upstream.dataset}",
-        "upstream_split": config.upstream.eval_split,
-        "downstream": [dump(entry) for entry in config.downstream],
-        "backbones": list(config.backbones),
-        "variants": list(config.variants),
-        "seeds": list(config.seeds),
-    }
-
-
 def export_spec(config: Config, backbone: str, variant: str) -> Spec:
     """Spec of writing the checkpoint of a backbone's variant."""
     return {
@@ -314,81 +294,6 @@ def export_spec(config: Config, backbone: str, variant: str) -> Spec:
         "include_backbone": config.export.backbone,
         "sets": [dump(entry) for entry in evaluation_sets(config)],
     }
-
-
-def plot_spec(config: Config, plot: str) -> Spec:
-    """Spec of one figure."""
-    size = dump(getattr(config.evaluation.plots, plot))
-    if plot == "joint_training":
-        joint = config.joint_training
-        return {"size": size, "joint": {"backbone": joint.backbone, "seeds": list(joint.seeds)}}
-    if plot == "benchmark":
-        return {**benchmark_spec(config), "size": size}
-    spec = {**summary_spec(config), "size": size}
-    if plot == "deteriorations":
-        spec["deterioration_sets"] = [dump(entry) for entry in deteriorated_sets(config)]
-        spec["draws"] = [dump(draw) for draw in draws(config.features.deteriorations)]
-    if plot == "recall_vs_auroc":
-        spec["averaged"] = [dump(entry) for entry in averaged_sets(config)]
-    if plot == "projection":
-        spec["projection"] = projection_spec(config)
-    return spec
-
-
-def benchmark_spec(config: Config) -> Spec:
-    """Spec of the benchmark's table and figure: their rows, and the sets that they average over.
-
-    The rows of an architecture: its methods, then the pretrained heads on it.
-    """
-    entries = []
-    for name, architecture in config.benchmark.architectures.items():
-        for method in architecture.methods:
-            models = {str(seed): backbone_name(name, method, seed) for seed in config.benchmark.seeds}
-            selection = config.backbone(next(iter(models.values()))).training.selection
-            entries.append(
-                {"architecture": name, "method": method, "backbones": models, "head": None, "selection": selection}
-            )
-    groups = {name: _benchmark_architecture(config, name) for name in config.backbones}
-    for name, group in groups.items():
-        backbone = "" if list(groups.values()).count(group) == 1 else f"_on_{name}"
-        for variant in config.variants:
-            models = dict.fromkeys(map(str, config.seeds), name)
-            entries.append(
-                {"architecture": group, "method": f"head_{variant}{backbone}", "backbones": models, "head": variant}
-            )
-    order = list(dict.fromkeys(entry["architecture"] for entry in entries))
-    entries.sort(key=lambda entry: order.index(entry["architecture"]))
-    return {"entries": entries, "averaged": [dump(entry) for entry in averaged_sets(config)]}
-
-
-def _benchmark_architecture(config: Config, backbone: str) -> str:
-    """Return the benchmark's architecture that a backbone is of: the same timm model, else another tag of it.
-
-    A backbone whose architecture no method trains is one of its own.
-    """
-    options = config.backbone(backbone)
-    model = getattr(options, "model", None) or getattr(options, "architecture", None) or ""
-    architectures = config.benchmark.architectures.items()
-    exact = [name for name, each in architectures if each.architecture == model]
-    similar = [name for name, each in architectures if each.architecture.split(".")[0] == model.split(".")[0]]
-    return [*exact, *similar, backbone][0]
-
-
-def table_spec(config: Config, table: str) -> Spec:
-    """Spec of one table."""
-    if table == "benchmark":
-        return benchmark_spec(config)
-    spec = summary_spec(config)
-    if table == "ablations":
-        spec["ablations"] = {
-            "averaged": [dump(entry) for entry in averaged_sets(config)],
-            "backbones": list(config.ablations.backbones),
-            "baseline": config.ablations.baseline,
-            "variants": list(config.ablations.variants),
-        }
-    if table == "safe_retrieval":
-        spec["table_share"] = config.evaluation.safe_retrieval.table_share
-    return spec
 
 
 def kind_module(config: Config, family: kinds.Family, name: str) -> str:

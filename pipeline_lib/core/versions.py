@@ -18,19 +18,6 @@ from pipeline_lib.core.code import code_digest
 VERSIONS = Path(__file__).resolve().parents[1] / "versions.json"
 
 
-# Rooms whose modules are found by name, and how such a module is told from the others beside it.
-_ROOMS = {
-    "datasets": "\nclass Options(",
-    "backbones": "\nclass Options(",
-    "methods": "\nclass Options(",
-    "heads/losses": "\nclass Options(",
-    "task_losses": "\nclass Options(",
-    "metrics": "\nNAME = ",
-    "figures": "\nLABEL = ",
-    "tables": "\nLABEL = ",
-}
-
-
 class Recorded(NamedTuple):
     """A component's version, and the digest of its code at that version."""
 
@@ -43,20 +30,6 @@ def recorded() -> dict[str, Recorded]:
     """Return what `versions.json` says of each component."""
     content = json.loads(VERSIONS.read_text(encoding="utf-8"))
     return {component: Recorded(**entry) for component, entry in content.items()}
-
-
-def components() -> list[str]:
-    """Return all components: the stages of the workflow, and whatever is found by name in a room of such things."""
-    package = VERSIONS.parent
-    stages = [path for path in (package / "stages").glob("*.py") if "\nINPUTS = " in path.read_text(encoding="utf-8")]
-    found = [
-        path
-        for room, marker in _ROOMS.items()
-        for path in (package / room).glob("*.py")
-        if marker in path.read_text(encoding="utf-8")
-    ]
-    names = (path.relative_to(package).with_suffix("").parts for path in [*stages, *found])
-    return sorted(".".join(name) for name in names)
 
 
 @functools.cache

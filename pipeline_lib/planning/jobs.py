@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline_lib.config import specs
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.features import EVALUATION_VIEWS
 from pipeline_lib.features.blocks import block_ranges
@@ -50,23 +49,23 @@ class Extraction:
 
 def extractions(config: Config, sizes: Mapping[tuple[str, str], SplitSize]) -> list[Extraction]:
     """Return all extractions of a config; those of splits of unknown size are left out."""
-    found = []
+    found: list[tuple[str, str, tuple[str, str], tuple[str, ...]]] = []
     train = (config.upstream.dataset, config.upstream.train_split)
-    deteriorated = [(entry.dataset, entry.split) for entry in specs.deteriorated_sets(config)]
+    deteriorated = [(entry.dataset, entry.split) for entry in config.deteriorated_sets]
     for backbone in (*config.backbones, *config.benchmark_backbones):
-        for entry in specs.evaluation_sets(config):
+        for entry in config.evaluation_sets:
             found.append(("evaluation_features", backbone, (entry.dataset, entry.split), EVALUATION_VIEWS))
         for view in _learnt_views(config, backbone):
             found.append(("features", backbone, train, (view,)))
-        joint = tuple(specs.joint_views(config))
+        joint = tuple(config.joint_views)
         if joint and config.ablations and backbone in config.ablations.backbones:
             found.append(("ablation_features", backbone, train, joint))
         if backbone == next(iter(config.backbones)):
-            found += [("features", backbone, each, ("deteriorations",)) for each in deteriorated]
+            found += [("features", backbone, split, ("deteriorations",)) for split in deteriorated]
     return [
-        _extraction(config, rule, backbone, split, views, sizes[split].images)
+        _extraction(config, rule, backbone, split, views, images)
         for rule, backbone, split, views in found
-        if sizes[split].images is not None
+        if (images := sizes[split].images) is not None
     ]
 
 
@@ -76,7 +75,7 @@ def _learnt_views(config: Config, backbone: str) -> list[str]:
         return []
     views = dict.fromkeys(variant.view for variant in config.variants.values())
     if config.ablations and backbone in config.ablations.backbones:
-        views |= dict.fromkeys(view for view in config.ablation_views() if view not in specs.joint_views(config))
+        views |= dict.fromkeys(view for view in config.ablation_views() if view not in config.joint_views)
     return list(views)
 
 
@@ -86,21 +85,21 @@ def _extraction(
     def lengths(total: int, size: int) -> tuple[int, ...]:
         return tuple(stop - start for start, stop in block_ranges(total, size))
 
-    epochs = {view: lengths(specs.view_epochs(config, view), specs.block_epochs(config, view)) for view in views}
+    epochs = {view: lengths(config.view_epochs(view), config.block_epochs(view)) for view in views}
     return Extraction(rule, backbone, *split, views, images, lengths(images, config.features.block_samples), epochs)
 
 
 def other_jobs(config: Config) -> dict[tuple[str, str], int]:
     """Return the number of all other jobs by (rule, backbone); backbone "" = not of one backbone."""
-    sets, averaged = specs.evaluation_sets(config), specs.averaged_sets(config)
+    sets, averaged = config.evaluation_sets, config.averaged_sets
     datasets = dict.fromkeys(entry.dataset for entry in sets)
     jobs = {
-        ("download", ""): len(set(datasets) & set(specs.downloaded_datasets(config))),
-        ("prepare_tfds", ""): len(set(datasets) & set(specs.tfds_datasets(config))),
+        ("download", ""): len(set(datasets) & set(config.downloaded_datasets)),
+        ("prepare_tfds", ""): len(set(datasets) & set(config.tfds_datasets)),
         ("dataset", ""): len(datasets),
         ("dataset_card", ""): len(datasets),
     }
-    methods = specs.method_backbones(config)
+    methods = config.method_backbones
     for backbone in (*config.backbones, *config.benchmark_backbones):
         jobs["method" if backbone in methods else "backbone", backbone] = 1
         jobs["cache", backbone] = len(sets) * len(EVALUATION_VIEWS) + _trained_views(config, backbone)
@@ -118,8 +117,8 @@ def other_jobs(config: Config) -> dict[tuple[str, str], int]:
     first = next(iter(config.backbones))
     if config.joint_training:
         jobs["joint_training", config.joint_training.backbone] = 2 * len(config.joint_training.seeds)
-    jobs["cache", first] += len(specs.deteriorated_sets(config))
-    jobs["deteriorations", first] = len(specs.deteriorated_sets(config))
+    jobs["cache", first] += len(config.deteriorated_sets)
+    jobs["deteriorations", first] = len(config.deteriorated_sets)
     jobs |= {("projection", first): 1, ("projection_page", first): 1, ("metrics", ""): 1, ("provenance", ""): 1}
     return {key: count for key, count in jobs.items() if count}
 

@@ -53,7 +53,7 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.alignment import require_same_images
     from pipeline_lib.evaluation.scores import read_scores
-    from pipeline_lib.plots import reliability, style
+    from pipeline_lib.figures import reliability, style
 
     spec = job.spec
     baselines = read_scores(job.input("baselines"), spec.same_set())

@@ -63,7 +63,7 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.datasets import card_page
     from pipeline_lib.datasets.card import build_card, measure_datasets
     from pipeline_lib.datasets.pixels import CARD, PIXELS, open_splits, read_pixels, write_pixels
-    from pipeline_lib.plots import contact_sheet
+    from pipeline_lib.figures import contact_sheet
 
     spec = job.spec
     _require_free(job.output)

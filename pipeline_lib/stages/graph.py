@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
+from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, Manifest
@@ -116,16 +117,20 @@ class Graph:
         ordered: dict[Ref, None] = {}
 
         def add(ref: Ref) -> None:
-            ref = self._resolved(ref)
             if ref.stage != PUBLISHED and ref not in ordered:
-                for found in self._node(ref).inputs.values():
-                    for source in found:
-                        add(source)
+                for source in self.sources(ref):
+                    add(source)
                 ordered[ref] = None
 
         for ref in refs:
-            add(ref)
+            add(self._resolved(ref))
         return list(ordered)
+
+    def sources(self, ref: Ref) -> list[Ref]:
+        """Return what an artefact is made from, as far as it is known: blocks are once their dataset is indexed."""
+        self._forget_what_datasets_decided()
+        node = self._node(self._resolved(ref))
+        return [self._resolved(source) for refs in node.inputs.values() for source in refs]
 
     def code(self, ref: Ref) -> dict[str, str]:
         """Return the version of each component of the code that makes an artefact."""
@@ -136,13 +141,15 @@ class Graph:
         ref = self._resolved(ref)
         return self.results / str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
 
-    def job(self, ref: Ref, output: Path) -> Job[Spec]:
-        """Return the job of an artefact, for a run by hand that writes it elsewhere."""
+    def job(self, ref: Ref, elsewhere: Path | None = None) -> Job[Spec]:
+        """Return the job of an artefact, for a run in this process; its files may go elsewhere."""
         ref = self._resolved(ref)
         node = self._node(ref)
         inputs = {name: tuple(self._read_at(found) for found in refs) for name, refs in node.inputs.items()}
-        names = [Path(pattern.format(**dict(ref.wildcards))).name for pattern in getattr(node.stage, "FILES", ())]
-        return Job(ref.stage, node.spec, inputs, output, tuple(output / name for name in names), node.code)
+        files = self.outputs(ref) if hasattr(node.stage, "FILES") else ()
+        if elsewhere is not None:
+            files = tuple(elsewhere / file.name for file in files)
+        return Job(ref.stage, node.spec, inputs, elsewhere or self.folder(ref), files, node.code)
 
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[Any, list[Ref]]]:
         """Yield (key, artefacts) of those that are not fresh and can be made by one process, at least two each."""
@@ -251,20 +258,26 @@ class Graph:
             self._unknown_datasets[path] = _time_of(path)
         return state, None
 
+    def judge_anew(self) -> None:
+        """Forget the states of artefacts, since some were made in the meantime."""
+        self._states.clear()
+        self._unknown_datasets.clear()
+
     def _forget_what_datasets_decided(self) -> None:
         """Judge anew once a dataset was indexed: the engine builds its graph again when its checkpoint is done."""
         if any(_time_of(path) != before for path, before in self._unknown_datasets.items()):
-            self._unknown_datasets.clear()
-            self._states.clear()
+            self.judge_anew()
 
-    def _description_path(self, ref: Ref) -> Path:
+    def description_path(self, ref: Ref) -> Path:
+        """Return the file that describes the job of an artefact."""
+        ref = self._resolved(ref)
         folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
         return self.results / FOLDER / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
         if not hasattr(node.stage, "sources"):
             return True
-        noted = sources.path_beside(self._description_path(ref))
+        noted = sources.path_beside(self.description_path(ref))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
 
     def _settle(self, ref: Ref, state: State) -> None:
@@ -275,16 +288,18 @@ class Graph:
         if ref.stage == PUBLISHED:
             return
         now = time.time()
-        newest = 0.0
-        if state == "fresh":
-            node = self._node(ref)
-            files = [file for refs in node.inputs.values() for source in refs for file in self.outputs(source)[:1]]
-            newest = max((_seconds(file) for file in files), default=0.0)
+        newest = self._newest_input(ref) if state == "fresh" else 0.0
         for output in self.outputs(ref):
             made = _seconds(output)
             if made and (made > now or (state == "fresh" and made < newest)):
                 with contextlib.suppress(OSError):  # of results that can only be read
                     os.utime(output, (now, now))
+
+    def _newest_input(self, ref: Ref) -> float:
+        """Return the time of the newest input, in seconds since 1970; of one that is gone, of its inputs."""
+        sources = [self._resolved(source) for refs in self._node(ref).inputs.values() for source in refs]
+        times = [(source, _seconds(self.outputs(source)[0])) for source in sources]
+        return max((seconds or self._newest_input(source) for source, seconds in times), default=0.0)
 
     def _describe(self, ref: Ref) -> Path | None:
         """Write the file that describes a job, unless it says the same already; None where nothing can be written."""
@@ -298,7 +313,7 @@ class Graph:
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path, text = self._description_path(ref), description(job, state, self._run)
+        path, text = self.description_path(ref), description(job, state, self._run)
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:
@@ -319,6 +334,14 @@ class Graph:
         """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
         path = self._read_at(ref)
         return str(path.relative_to(self.results) if path.is_relative_to(self.results) else path.resolve())
+
+
+def components() -> list[str]:
+    """Return all components of the code: the stages of the workflow, and whatever it finds by name."""
+    folder = Path(__file__).parent
+    stages = [path.stem for path in folder.glob("*.py") if "\nINPUTS" in path.read_text(encoding="utf-8")]
+    found = [f"{family}.{name}" for family in get_args(kinds.Family) for name in kinds.kinds(family)]
+    return sorted([*(f"stages.{name}" for name in stages), *found])
 
 
 def load_stage(stage: str) -> ModuleType:

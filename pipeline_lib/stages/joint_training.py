@@ -59,9 +59,9 @@ def inputs(config: Config, backbone: str, mode: str, seed: str) -> Refs:
 
 def plugins(config: Config, backbone: str, mode: str, seed: str) -> list[str]:
     """Return the components of the code that are chosen by name."""
+    options = Spec.of(config, backbone, mode, seed).options
     dataset = f"datasets.{config.datasets[config.upstream.dataset].kind}"
-    loss = f"heads.losses.{Spec.of(config, backbone, mode, seed).options.loss.kind}"
-    return [dataset, *components(config.backbone(backbone)), loss]
+    return [dataset, *components(config.backbone(backbone)), f"heads.losses.{options.loss.kind}"]
 
 
 def run(job: Job[Spec]) -> None:
@@ -102,8 +102,7 @@ def run(job: Job[Spec]) -> None:
     batches = ImageBatches(images, view, recipe.batch_size, workers)
     held_out = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
     head = UncertaintyHead(backbone.dim, recipe.hidden, spec.seed)
-    loss = loss_of(recipe)
-    task = JointTask(backbone, head, lambda *batch: loss(*batch)[0], recipe, spec.stop_gradient)
+    task = JointTask(backbone, head, loss_of(recipe), recipe, spec.stop_gradient)
     mode = "with" if spec.stop_gradient else "without"
     name = f"joint training of {spec.backbone}, seed {spec.seed}, {mode} stop-gradient"
     saved = SavedState(job)

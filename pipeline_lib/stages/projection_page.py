@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.tables.spec import ViewSpec, refs
+from pipeline_lib.tables.summary import EvaluationSet
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS = (
+    Input("dataset", "the dataset"),
+    Input("projection", "the maps of its set"),
+    Input("scores", "the heads' evaluation of the set"),
+    Input("baselines", "the baselines' evaluation of the set"),
+)
+OUTPUT = "records/projection_page"
+FILES = ("plots/projection.html",)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, variant, seeds, dataset, split")
-    add_path(parser, "--dataset", "dataset artefact")
-    add_path(parser, "--projection", "projection artefact of the set")
-    add_path(parser, "--scores", "the heads' evaluation of the set")
-    add_path(parser, "--baselines", "the baselines' evaluation of the set")
-    add_path(parser, "--output", "the .html file to write")
+class Spec(ViewSpec):
+    """What is shown: the first variant on the first backbone."""
+
+    projected: EvaluationSet
+    backbone: str
+    variant: str
+    seeds: tuple[int, ...]
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config) -> Refs:
+    """Return the artefacts that the job reads."""
+    spec = Spec.of(config)
+    sets = [spec.projected]
+    return {
+        "dataset": Ref.to("dataset", dataset=spec.projected.dataset),
+        "projection": refs("projection", sets, backbone=spec.backbone),
+        "scores": refs("evaluate_heads", sets, backbone=spec.backbone, variant=spec.variant),
+        "baselines": refs("baselines", sets, backbone=spec.backbone),
+    }
+
+
+def plugins(config: Config) -> list[str]:
+    """Return the component that decodes the images."""
+    return [f"datasets.{config.datasets[Spec.of(config).projected.dataset].kind}"]
+
+
+def run(job: Job[Spec]) -> None:
     """Write the page."""
     import pandas as pd
 
-    from pipeline_lib.core import artefacts
     from pipeline_lib.datasets.images import ImageDataset
-    from pipeline_lib.evaluation.projection import COORDINATES, STAGE
-    from pipeline_lib.evaluation.scores import read_scores
-    from pipeline_lib.plots import style
-    from pipeline_lib.plots.projection_page import write_page
+    from pipeline_lib.figures import style
+    from pipeline_lib.figures.projection_page import page
+    from pipeline_lib.figures.reading import checked
 
-    spec = arguments.spec
-    same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}
-    artefacts.read(arguments.projection, STAGE, same_set)
-    coordinates = pd.read_parquet(arguments.projection / COORDINATES)
-    heads = read_scores(arguments.scores, {**same_set, "variant": spec["variant"]})
-    columns = {"sample_id": heads["sample_id"]}
-    columns |= {f"uncertainty_seed{seed}": heads[f"uncertainty_seed{seed}"] for seed in spec["seeds"]}
-    baselines = read_scores(arguments.baselines, same_set)
-    seeds = len(spec["seeds"])
-    write_page(
-        coordinates,
-        pd.DataFrame(columns),
-        pd.Series(baselines["correct"], index=baselines["sample_id"]),
-        ImageDataset(arguments.dataset, spec["split"]),
-        {
-            "title": f"Uncertainty on maps of {spec['dataset']}",
-            "subtitle": (
-                f"{style.plural(len(coordinates), 'image')} of {spec['dataset']}/{spec['split']}; backbone "
-                f"{spec['backbone']}, variant {spec['variant']}, "
-                + ("1 seed." if seeds == 1 else f"u is the mean over {seeds} seeds.")
-            ),
-        },
-        arguments.output,
-    )
+    spec = job.spec
+    dataset, split = spec.projected
+    expected = {"backbone": spec.backbone, "dataset": dataset, "split": split}
+    coordinates = pd.read_parquet(checked(job.input("projection"), "coordinates.parquet", **expected))
+    heads = pd.read_parquet(checked(job.input("scores"), "scores.parquet", variant=spec.variant, **expected))
+    baselines = pd.read_parquet(checked(job.input("baselines"), "scores.parquet", **expected))
+    seeds = len(spec.seeds)
+    description = {
+        "title": f"Uncertainty on maps of {dataset}",
+        "subtitle": f"{style.plural(len(coordinates), 'image')} of {dataset}/{split}; backbone {spec.backbone}, "
+        f"variant {spec.variant}, " + ("1 seed." if seeds == 1 else f"u is the mean over {seeds} seeds."),
+    }
+    columns = [f"uncertainty_seed{seed}" for seed in spec.seeds]
+    uncertainty = heads.set_index("sample_id")[columns].mean(axis=1)
+    correct = baselines.set_index("sample_id")["correct"]
+    text = page(coordinates, uncertainty, correct, ImageDataset(job.input("dataset"), split), description)
+    with job.writing() as draft:
+        (draft.path / "projection.html").write_text(text, encoding="utf-8")

@@ -1,30 +1,70 @@
-"""Build one table from metrics.csv, as csv, md and tex, with the published numbers beside ours where they match."""
+"""Build a table of `pipeline_lib.tables` from metrics.csv, as csv, md and tex.
+
+The table `<name>` is the module of that name. It defines
+
+- its docstring, which is its caption in the report, in reStructuredText;
+- `LABEL` in the report, and in `PAPER` what it is there ("Table 1"), or "";
+- `Spec`, exactly the parts of the config that it shows, with a class method `of(config)`;
+- `inputs(config)`, what it is built from, by the names in `INPUTS`;
+- `table_of(job)`, which reads that and builds the table;
+
+and, where it needs it, `wanted(config)`, whether a config has it.
+"""
 
 from __future__ import annotations
 
-import argparse
-import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pydantic import SerializeAsAny, ValidationInfo, field_validator
+
+from pipeline_lib.config import kinds
+from pipeline_lib.core.jobs import Input, Job, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
+from pipeline_lib.tables.spec import shown_spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS = (Input("metrics", "metrics.csv"), Input("published", "a CSV of published numbers", required=False))
+OUTPUT = "records/tables/{name}"
+FILES = ("tables/{name}.csv", "tables/{name}.md", "tables/{name}.tex")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    parser.add_argument("--name", required=True, help="which table: a module of pipeline_lib/stages/tables")
-    add_spec(parser, "upstream, upstream_split, downstream, backbones, variants, seeds")
-    add_path(parser, "--metrics", "metrics.csv")
-    add_path(parser, "--published", "CSV of published numbers", required=False)
-    for suffix in ("csv", "md", "tex"):
-        add_path(parser, f"--{suffix}", f"the .{suffix} file to write")
+class Spec(BaseSpec):
+    """Which table, and what it shows: the spec of its module."""
+
+    name: str
+    shows: SerializeAsAny[BaseSpec]
+
+    @field_validator("shows", mode="before")
+    @classmethod
+    def _as_the_table_has_it(cls, value: Any, info: ValidationInfo) -> Any:
+        return shown_spec("tables", info, value)
+
+    @classmethod
+    def of(cls, config: Config, name: str) -> Spec:
+        """Return the spec of a job."""
+        return cls(name=name, shows=kinds.load("tables", name).Spec.of(config))
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Build and write the table."""
+def inputs(config: Config, name: str) -> Refs:
+    """Return what a job reads."""
+    found: Refs = kinds.load("tables", name).inputs(config)
+    return found
+
+
+def plugins(config: Config, name: str) -> list[str]:
+    """Return the components that are chosen by name and whose code a job also runs."""
+    return [f"tables.{name}"]
+
+
+def run(job: Job[Spec]) -> None:
+    """Build and write."""
     from pipeline_lib.tables.render import write
-    from pipeline_lib.tables.summary import read_metrics
 
-    # One module per table, found by name: an edit of one makes only that table stale.
-    table = importlib.import_module(f"pipeline_lib.stages.tables.{arguments.name}")
-    published = read_metrics(arguments.published) if arguments.published else None
-    built = table.build(arguments.spec, read_metrics(arguments.metrics), published)
-    write(built, arguments.csv, arguments.md, arguments.tex)
+    spec = job.spec
+    shows: Any = spec.shows
+    table = kinds.load("tables", spec.name).table_of(replace(job, spec=shows))
+    with job.writing() as draft:
+        write(table, *(draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")))

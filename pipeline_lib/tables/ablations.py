@@ -1,17 +1,60 @@
-"""Table 3 of the paper: what a change of loss, head, augmentation or optimiser does to the R-AUROC on unseen data."""
+"""Table 3 of the paper: the R-AUROC, averaged over a few unseen datasets, after one change of the recipe.
+
+Of the loss, the head, the training images, the optimiser or the schedule. Where the paper has the same backbone, change
+and datasets, its number stands beside ours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
-import pandas as pd
+from pipeline_lib.tables.published import MEAN_OF, Estimate, beside, estimate, published_columns
+from pipeline_lib.tables.render import NOTHING, Table, number_of_seeds, signed, with_spreads, without_constant
+from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.summary import EvaluationSet, Summary, on_sets
 
-from pipeline_lib.tables import published as beside_published
-from pipeline_lib.tables.published import MEAN_OF, Estimate, estimate, signed, with_spread
-from pipeline_lib.tables.render import Table
-from pipeline_lib.tables.summary import EvaluationSet, Summary
+if TYPE_CHECKING:
+    import pandas as pd
 
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "ablations", "Table 3"
 _METRIC = "auroc_correct"
+
+
+class Spec(ViewSpec):
+    """What is shown."""
+
+    averaged: tuple[EvaluationSet, ...]
+    backbones: tuple[str, ...]
+    baseline: str
+    variants: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the spec."""
+        ablations = config.ablations
+        assert ablations is not None, "a config without ablations doesn't want the table"
+        variants = tuple(ablations.variants)
+        return cls.with_common(config, backbones=ablations.backbones, baseline=ablations.baseline, variants=variants)
+
+
+def wanted(config: Config) -> bool:
+    """Return whether a config has the table."""
+    return config.ablations is not None
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return METRICS_AND_PUBLISHED
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    spec, (metrics, published) = job.spec, read_beside(job)
+    return present(build(metrics, published, spec.averaged, spec.backbones, spec.baseline, spec.variants))
 
 
 def build(
@@ -30,12 +73,16 @@ def build(
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
+    import pandas as pd
+
     find = Summary(metrics)
-    dataset = MEAN_OF.join(each.dataset for each in averaged)
+    heads = on_sets(metrics[(metrics["metric"] == _METRIC) & (metrics["method"] == "head")], averaged)
+    dataset = MEAN_OF.join(pair.dataset for pair in averaged)
     rows, estimates = [], []
     for backbone in backbones:
-        of_backbone = [_seed_means(metrics, backbone, variant, averaged) for variant in (baseline, *variants)]
-        for variant, means in zip((baseline, *variants), of_backbone, strict=True):
+        of_backbone = heads[heads["backbone"] == backbone]
+        for variant in (baseline, *variants):
+            means = of_backbone[of_backbone["variant"] == variant].groupby("seed")["value"].mean()
             median = means.median()
             around = estimate(find, _METRIC, averaged, backbone, "head", variant)
             spread = max(median - means.min(), means.max() - median)
@@ -52,57 +99,42 @@ def build(
                     "spread": ours.spread,
                     "ci_low": ours.low,
                     "ci_high": ours.high,
-                    "change": median - of_backbone[0].median(),
                 }
             )
-    # The published means are over the same three sets in some order.
     table = pd.DataFrame(rows)
+    table["change"] = table["auroc_correct"] - table.groupby("backbone")["auroc_correct"].transform(
+        lambda values: values.iloc[0]
+    )
+    # The published means are over the same three sets in some order.
     if published is not None:
-        names = sorted(each.dataset for each in averaged)
+        names = sorted(pair.dataset for pair in averaged)
         same = published["dataset"].map(lambda name: sorted(name.split(MEAN_OF)) == names)
         published = published.assign(dataset=published["dataset"].mask(same, dataset))
-    return beside_published.beside(table, estimates, published, _METRIC)
+    return beside(table, estimates, published, _METRIC)
 
 
 def present(table: pd.DataFrame) -> Table:
     """Return the result of `build` ready to be written; what beats the baseline by more than both spreads is bold."""
+    import pandas as pd
+
     shown = pd.DataFrame(
         {
             "Backbone": table["backbone"],
             "Variant": table["variant"].str.replace("_", " "),
-            "R-AUROC": [with_spread(*pair) for pair in table[["auroc_correct", "spread"]].to_numpy(float)],
+            "R-AUROC": with_spreads(table, "auroc_correct", "spread"),
             "95 % interval": [f"{low:.3f}–{high:.3f}" for low, high in table[["ci_low", "ci_high"]].to_numpy(float)],
-            "Change": [signed(value) if value else "–" for value in table["change"]],
+            "Change": [signed(value) if value else NOTHING for value in table["change"]],
+            **published_columns(table),
         }
     )
-    if "published" in table:
-        pairs = table[["published", "published_spread"]].to_numpy(float)
-        shown["Published"] = [with_spread(*pair) for pair in pairs]
-        shown["Difference"] = [signed(value) for value in table["difference"]]
-        shown["Within"] = table["is_within_published"].map({True: "yes", False: "no"}).fillna("–")
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    reference = table.groupby("backbone")["spread"].transform("first")
-    bold["R-AUROC"] = table["change"] > table["spread"] + reference
+    of_baseline = table.groupby("backbone")["spread"].transform("first")
+    bold = pd.DataFrame({"R-AUROC": table["change"] > table["spread"] + of_baseline})
     datasets = table["dataset"].iloc[0].split(MEAN_OF)
     caption = (
         f"What single changes of the recipe do to the R-AUROC, averaged over {', '.join(datasets)}. The first row is "
-        f"the recipe itself. Median over {table['seeds'].max()} seeds ± the larger distance to the minimum or maximum; "
+        f"the recipe itself. Median over {number_of_seeds(table)} ± the larger distance to the minimum or maximum; "
         "the interval is a percentile bootstrap over images, combined over the datasets. Bold: better than the "
         "recipe by more than both spreads."
     )
-    groups = 1
-    if table["backbone"].nunique() == 1:
-        shown, bold, groups = shown.drop(columns="Backbone"), bold.drop(columns="Backbone"), 0
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=groups)
-
-
-def _seed_means(metrics: pd.DataFrame, backbone: str, variant: str, averaged: Sequence[EvaluationSet]) -> pd.Series:
-    """Return the mean over the sets of each seed's R-AUROC."""
-    rows = metrics[
-        (metrics["metric"] == _METRIC)
-        & (metrics["method"] == "head")
-        & (metrics["backbone"] == backbone)
-        & (metrics["variant"] == variant)
-    ]
-    is_averaged = [pair in set(averaged) for pair in rows[["dataset", "split"]].itertuples(index=False, name=None)]
-    return rows[is_averaged].groupby("seed")["value"].mean()
+    shown, groups = without_constant(shown, "Backbone", 1)
+    return Table(table, shown, bold, caption, groups)

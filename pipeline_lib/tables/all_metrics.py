@@ -1,20 +1,27 @@
-"""Every metric of every dataset on one page."""
+"""Every metric of every dataset and method, as the median over seeds.
+
+Metrics of the classifier (top-1, top-5, AUROC for a wrong class) exist on the upstream dataset only, the correlation
+with the entropy of human votes only where there are votes. AUROC (OOD) compares downstream with upstream images: 0.5
+means that both are equally uncertain.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.summary import MEAN, EvaluationSet, names, summarise
+from pipeline_lib.tables.spec import METRICS, ViewSpec
+from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, read_metrics, row_names, summarise
 
-METHODS = {
-    "head": "head",
-    "class_entropy": "class entropy",
-    "embedding_norm": "embedding norm",
-    "knn_distance": "1-NN distance",
-}
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "all metrics", ""
+_KEYS = ["backbone", "method", "variant", "dataset", "split"]
 # What a reader sees, in this order; the CSV has every metric.
 HEADINGS = {
     "r1": "R@1",
@@ -31,6 +38,26 @@ HEADINGS = {
 }
 
 
+class Spec(ViewSpec):
+    """What is shown."""
+
+    upstream: EvaluationSet
+    downstream: tuple[EvaluationSet, ...]
+    backbones: tuple[str, ...]
+    variants: tuple[str, ...]
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return METRICS
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    spec, metrics = job.spec, read_metrics(job.input("metrics"))
+    return present(build(metrics, spec.upstream, spec.downstream, spec.backbones, spec.variants))
+
+
 def build(
     metrics: pd.DataFrame,
     upstream: EvaluationSet,
@@ -45,23 +72,21 @@ def build(
 
     metrics: rows as `summary.read_metrics` gives them.
     """
-    rank = {evaluation_set: place for place, evaluation_set in enumerate([upstream, *downstream, MEAN])}
     summary = summarise(metrics)["median"].reset_index()
-    summary = summary[summary["backbone"].isin(backbones) & summary["variant"].isin(["", *variants])]
-    of_representation = summary["method"] == "representation"
+    of_backbones = summary[summary["backbone"].isin(backbones) & summary["variant"].isin(["", *variants])]
     on = ["backbone", "dataset", "split"]
-    table = _wide(summary[summary["method"].isin(METHODS)], ["backbone", "method", "variant", "dataset", "split"])
-    table = table.merge(_wide(summary[of_representation], on), on=on, how="left", validate="many_to_one")
-    table["_set"] = [rank.get(EvaluationSet(*pair)) for pair in table[["dataset", "split"]].to_numpy()]
-    table["_backbone"] = table["backbone"].map({name: place for place, name in enumerate(backbones)})
-    table["_method"] = table["method"].map({name: place for place, name in enumerate(METHODS)})
-    table["_variant"] = table["variant"].map({name: place for place, name in enumerate(["", *variants])})
-    order = ["_backbone", "_method", "_variant", "_set"]
-    table = table.dropna(subset="_set").sort_values(order, ignore_index=True).drop(columns=order)
-    keys = ["backbone", "method", "variant", "dataset", "split"]
-    shown_first = [metric for metric in HEADINGS if metric in table.columns]
-    others = [column for column in table.columns if column not in {*keys, *shown_first}]
-    return table[[*keys, *shown_first, *others]]
+    table = _wide(of_backbones[of_backbones["method"].isin(METHODS)], _KEYS)
+    of_representation = _wide(of_backbones[of_backbones["method"] == "representation"], on)
+    table = table.merge(of_representation, on=on, how="left", validate="many_to_one")
+    order = {"backbone": list(backbones), "method": list(METHODS), "variant": ["", *variants]}
+    ranks = [table[column].map({name: rank for rank, name in enumerate(names)}) for column, names in order.items()]
+    sets = {shown: rank for rank, shown in enumerate([upstream, *downstream, MEAN])}
+    table["_set"] = [sets.get(EvaluationSet(*pair)) for pair in table[["dataset", "split"]].to_numpy()]
+    table = table.assign(**{f"_{column}": rank for column, rank in zip(order, ranks, strict=True)})
+    by = [*(f"_{column}" for column in order), "_set"]
+    table = table.dropna(subset="_set").sort_values(by, ignore_index=True).drop(columns=by)
+    shown_first = [*_KEYS, *(metric for metric in HEADINGS if metric in table.columns)]
+    return table[[*shown_first, *(column for column in table.columns if column not in shown_first)]]
 
 
 def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -70,14 +95,14 @@ def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def present(table: pd.DataFrame) -> Table:
     """Return the result of `build` ready to be written, with the columns of `HEADINGS` that it has."""
-    label = names([EvaluationSet(*pair) for pair in table[["dataset", "split"]].drop_duplicates().to_numpy()])
-    label[MEAN] = "mean of downstream"
+    import pandas as pd
+
     method = table["method"].map(METHODS)
     shown = pd.DataFrame(
         {
             "Backbone": table["backbone"],
             "Method": method.where(table["variant"] == "", method + " (" + table["variant"] + ")"),
-            "Dataset": [label[EvaluationSet(*pair)] for pair in table[["dataset", "split"]].to_numpy()],
+            "Dataset": row_names(table),
         }
     )
     for metric, heading in HEADINGS.items():
@@ -91,5 +116,4 @@ def present(table: pd.DataFrame) -> Table:
         "raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman correlation of -u with "
         "the share of the side that a crop keeps."
     )
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=2)
+    return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=2)

@@ -1,19 +1,33 @@
-"""The table of the URL benchmark: every method on every architecture, averaged over unseen sets."""
+"""Every method of the URL benchmark on every architecture, averaged over datasets that no method has seen.
+
+How well its own uncertainty predicts wrong nearest neighbours (R-AUROC), how good its representation is (R@1), whether
+crops get a larger uncertainty, agreement with people where a dataset has votes, detection of unseen datasets, and
+R-AUROC on a mix with upstream images. Rows `head …` are pretrained heads on frozen backbones. Published numbers where
+architecture and datasets match.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import pandas as pd
+from pipeline_lib.config.benchmark import backbone_name
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.tables.published import MEAN_OF
+from pipeline_lib.tables.render import Table, number, number_of_seeds, signed, with_spreads, without_constant
+from pipeline_lib.tables.spec import METRICS, ViewSpec, read_beside
+from pipeline_lib.tables.summary import EvaluationSet, on_sets
 
-from pipeline_lib.tables.published import MEAN_OF, signed, with_spread
-from pipeline_lib.tables.render import Table
-from pipeline_lib.tables.summary import EvaluationSet
+if TYPE_CHECKING:
+    import pandas as pd
 
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "methods of the URL benchmark", ""
 OWN = "own_uncertainty"  # metric rows of a method's own uncertainty
 # Metric -> (the method whose rows hold it: None = the representation's; heading).
-METRICS = {
+METRICS_SHOWN = {
     "auroc_correct": (OWN, "R-AUROC"),
     "r1": (None, "R@1"),
     "croppedHasBiggerUnc": (OWN, "Crop has larger u"),
@@ -39,26 +53,91 @@ class Entry(NamedTuple):
     selection: str | None = None
 
 
+class Spec(ViewSpec):
+    """What is shown: the rows of an architecture together, its methods first, then the pretrained heads on it."""
+
+    averaged: tuple[EvaluationSet, ...]
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the spec."""
+        entries = [*_methods(config), *_pretrained_heads(config)]
+        order = list(dict.fromkeys(entry.architecture for entry in entries))
+        return cls.with_common(config, entries=sorted(entries, key=lambda entry: order.index(entry.architecture)))
+
+
+def wanted(config: Config) -> bool:
+    """Return whether a config has the table and the figure of the same name."""
+    return config.benchmark is not None
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return {**METRICS, "published": Ref.to("published", name="url_benchmark")}
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    metrics, published = read_beside(job)
+    return present(build(metrics, published, job.spec.entries, job.spec.averaged))
+
+
+def _methods(config: Config) -> Iterator[Entry]:
+    assert config.benchmark is not None, "a config without the benchmark doesn't want its table"
+    for name, architecture in config.benchmark.architectures.items():
+        for method in architecture.methods:
+            models = {seed: backbone_name(name, method, seed) for seed in config.benchmark.seeds}
+            backbone: Any = config.backbone(next(iter(models.values())))
+            yield Entry(name, method, models, selection=backbone.training.selection)
+
+
+def _pretrained_heads(config: Config) -> Iterator[Entry]:
+    architectures = {name: _architecture(config, name) for name in config.backbones}
+    for name, architecture in architectures.items():
+        on = "" if list(architectures.values()).count(architecture) == 1 else f"_on_{name}"
+        for variant in config.variants:
+            yield Entry(architecture, f"head_{variant}{on}", dict.fromkeys(config.seeds, name), variant)
+
+
+def _architecture(config: Config, backbone: str) -> str:
+    """Return the benchmark's architecture that a backbone is of: the same timm model, else another tag of it.
+
+    A backbone whose architecture no method trains is one of its own.
+    """
+    options = config.backbone(backbone)
+    model = getattr(options, "model", None) or getattr(options, "architecture", None) or ""
+    architectures = config.benchmark.architectures.items() if config.benchmark else ()
+    exact = [name for name, known in architectures if known.architecture == model]
+    similar = [name for name, known in architectures if known.architecture.split(".")[0] == model.split(".")[0]]
+    return [*exact, *similar, backbone][0]
+
+
 def seed_means(metrics: pd.DataFrame, entry: Entry, averaged: Sequence[EvaluationSet]) -> pd.DataFrame:
-    """Return one row per seed and one column per metric of `METRICS`: the plain mean over those sets that have it.
+    """Return one row per seed and one column per metric of `METRICS_SHOWN`: plain means over the sets that have it.
 
     metrics: rows as `summary.read_metrics` gives them.
     """
-    sets = set(averaged)
-    rows = metrics[[pair in sets for pair in metrics[["dataset", "split"]].itertuples(index=False, name=None)]]
+    import pandas as pd
+
+    rows = on_sets(metrics, averaged)
     found = {}
     for seed, backbone in entry.backbones.items():
-        mine = rows[rows["backbone"] == backbone]
-        own = mine[mine["method"] == OWN]
+        of_backbone = rows[rows["backbone"] == backbone]
+        is_own = of_backbone["method"] == OWN
         if entry.head is not None:
-            own = mine[(mine["method"] == "head") & (mine["variant"] == entry.head) & (mine["seed"] == seed)]
+            is_own = (
+                (of_backbone["method"] == "head")
+                & (of_backbone["variant"] == entry.head)
+                & (of_backbone["seed"] == seed)
+            )
+        own, representation = of_backbone[is_own], of_backbone[of_backbone["method"] == "representation"]
         found[seed] = {
-            metric: (mine[mine["method"] == "representation"] if method is None else own)
-            .loc[lambda part, metric=metric: part["metric"] == metric, "value"]
-            .mean()
-            for metric, (method, _) in METRICS.items()
+            metric: rows_of.loc[rows_of["metric"] == metric, "value"].mean()
+            for metric, (method, _) in METRICS_SHOWN.items()
+            for rows_of in [representation if method is None else own]
         }
-    return pd.DataFrame.from_dict(found, orient="index", columns=list(METRICS))
+    return pd.DataFrame.from_dict(found, orient="index", columns=list(METRICS_SHOWN))
 
 
 def build(
@@ -72,20 +151,22 @@ def build(
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
-    names = sorted(each.dataset for each in averaged)
+    import pandas as pd
+
+    names = sorted(pair.dataset for pair in averaged)
     rows = []
     for entry in entries:
         means = seed_means(metrics, entry, averaged)
         median = means.median()
-        row = {"architecture": entry.architecture, "method": entry.method, "dataset": MEAN_OF.join(names)}
-        row |= {"seeds": len(means)}
-        for metric in METRICS:
+        row: dict[str, Any] = {"architecture": entry.architecture, "method": entry.method}
+        row |= {"dataset": MEAN_OF.join(names), "seeds": len(means)}
+        for metric in METRICS_SHOWN:
             row[metric] = median[metric]
             largest = max(median[metric] - means[metric].min(), means[metric].max() - median[metric])
             row[f"{metric}_spread"] = largest if len(means) > 1 else float("nan")
         if published is not None and entry.head is None:
             row |= _published(published, entry, averaged)
-            if (theirs := row.get(f"published_{entry.selection}")) is not None:
+            if entry.selection and (theirs := row.get(f"published_{entry.selection}")) is not None:
                 row[f"difference_{entry.selection}"] = row[entry.selection] - theirs
         rows.append(row)
     return pd.DataFrame(rows)
@@ -93,42 +174,42 @@ def build(
 
 def present(table: pd.DataFrame) -> Table:
     """Return the result of `build` ready to be written; the best R-AUROC and R@1 of each architecture are bold."""
+    import pandas as pd
+
     shown = pd.DataFrame({"Architecture": table["architecture"], "Method": table["method"].str.replace("_", " ")})
-    bold = pd.DataFrame(False, index=table.index, columns=[heading for _, heading in METRICS.values()])
-    for metric, (_, heading) in METRICS.items():
+    bold = pd.DataFrame(index=shown.index)
+    for metric, (_, heading) in METRICS_SHOWN.items():
         if table[metric].isna().all():
             continue
-        shown[heading] = [with_spread(*pair) for pair in table[[metric, f"{metric}_spread"]].to_numpy(float)]
-        best = table[metric].round(3).groupby(table["architecture"]).transform("max")
-        bold[heading] = (table[metric].round(3) == best) if metric in ("auroc_correct", "r1") else False
+        shown[heading] = with_spreads(table, metric, f"{metric}_spread")
+        if metric in _PUBLISHED_VARIANT:
+            rounded = table[metric].round(3)
+            bold[heading] = rounded == rounded.groupby(table["architecture"]).transform("max")
         if f"published_{metric}" in table:
-            theirs = table[f"published_{metric}"]
-            shown[f"{heading}, published"] = [with_spread(value, float("nan")) for value in theirs]
+            shown[f"{heading}, published"] = table[f"published_{metric}"].map(number)
         if f"difference_{metric}" in table:
-            shown[f"{heading}, difference"] = [signed(value) for value in table[f"difference_{metric}"]]
-    bold = bold.reindex(columns=shown.columns, fill_value=False)
-    seeds = int(table["seeds"].max())
+            shown[f"{heading}, difference"] = table[f"difference_{metric}"].map(signed)
     caption = (
         f"The methods of the URL benchmark, averaged over {', '.join(table['dataset'].iloc[0].split(MEAN_OF))}, which "
-        f"no method has seen. Median over {seeds} seed{'s' if seeds != 1 else ''}"
-        + (" ± the larger distance to the minimum or maximum" if seeds > 1 else "")
+        f"no method has seen. Median over {number_of_seeds(table)}"
+        + (" ± the larger distance to the minimum or maximum" if table["seeds"].max() > 1 else "")
         + ". R-AUROC: how well a method's own uncertainty predicts that an image's nearest neighbour has another label "
         "(0.5 = chance). Bold: the best of an architecture."
     )
-    if any(column.startswith("published_") for column in table):
+    if any(f"published_{metric}" in table for metric in _PUBLISHED_VARIANT):
         caption += (
             " Published: R-AUROC of the models chosen by R-AUROC, R@1 of those chosen by R@1. Differences: where ours "
             "were chosen by the same metric."
         )
-    groups = 1
-    if table["architecture"].nunique() == 1:
-        shown, bold, groups = shown.drop(columns="Architecture"), bold.drop(columns="Architecture"), 0
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=groups)
+    shown, groups = without_constant(shown, "Architecture", 1)
+    return Table(table, shown, bold, caption, groups)
 
 
 def _published(published: pd.DataFrame, entry: Entry, averaged: Sequence[EvaluationSet]) -> dict[str, float]:
     """Return the printed numbers of a row, by column."""
     same = published[(published["backbone"] == entry.architecture) & (published["method"] == entry.method)]
+    import pandas as pd
+
     is_on_sets = [
         sorted(averaged) == sorted(EvaluationSet(name, split) for name in dataset.split(MEAN_OF))
         for dataset, split in same[["dataset", "split"]].itertuples(index=False, name=None)

@@ -1,25 +1,74 @@
-"""What the reference code's deviations change: each metric as defined, and as the reference computes it."""
+"""The published code deviates from the paper's definitions in a few places.
+
+Each row computes a metric both ways on this run's representations and uncertainties.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
+from pipeline_lib.tables.render import Table, number, signed
+from pipeline_lib.tables.spec import METRICS, ViewSpec
+from pipeline_lib.tables.summary import EvaluationSet, Summary, read_metrics, row_names
 
-from pipeline_lib.tables.published import signed
-from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.summary import EvaluationSet, Summary, names
+if TYPE_CHECKING:
+    import pandas as pd
 
-# Metric as defined, as the reference computes it, and what the reference does.
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "what the reference code's deviations change", ""
+
+
+class Switch(NamedTuple):
+    """A metric as defined and as the reference computes it, its heading, and what the reference does."""
+
+    defined: str
+    reference: str
+    heading: str
+    deviation: str
+
+
 SWITCHES = {
-    "neighbour": ("r1", "reference_r1", "second hit of a top-2 search: of two equal images one finds itself"),
-    "auroc": ("auroc_correct", "reference_auroc_correct", "float32 sigmoid of uncertainties outside [0, 1]"),
-    "thresholds": (
+    "neighbour": Switch(
+        "r1",
+        "reference_r1",
+        "Recall@1",
+        "second hit of a top-2 search: of two equal images one finds itself",
+    ),
+    "auroc": Switch(
+        "auroc_correct",
+        "reference_auroc_correct",
+        "R-AUROC",
+        "float32 sigmoid of uncertainties outside [0, 1]",
+    ),
+    "thresholds": Switch(
         "error_1nn_clean_queries_global",
         "error_1nn_clean_queries",
+        "1-NN error, clean queries",
         "the 10 % most uncertain queries of each true class are rejected, instead of all",
     ),
 }
+
+
+class Spec(ViewSpec):
+    """What is shown: the first variant on every backbone."""
+
+    downstream: tuple[EvaluationSet, ...]
+    backbones: tuple[str, ...]
+    variant: str
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return METRICS
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    spec = job.spec
+    return present(build(read_metrics(job.input("metrics")), spec.downstream, spec.backbones, spec.variant))
 
 
 def build(
@@ -29,20 +78,22 @@ def build(
 
     Medians over seeds of the heads of one variant. metrics: rows as `summary.read_metrics` gives them.
     """
+    import pandas as pd
+
     find = Summary(metrics)
     rows = []
-    for switch, (defined, reference, _) in SWITCHES.items():
-        method, of = ("representation", "") if switch == "neighbour" else ("head", variant)
+    for name, switch in SWITCHES.items():
+        method, of = ("representation", "") if name == "neighbour" else ("head", variant)
         for backbone in backbones:
-            for each in downstream:
-                ours, theirs = (find(metric, each, backbone, method, of) for metric in (defined, reference))
+            for pair in downstream:
+                ours, theirs = (find(metric, pair, backbone, method, of) for metric in switch[:2])
                 rows.append(
                     {
-                        "switch": switch,
-                        "metric": defined,
+                        "switch": name,
+                        "metric": switch.defined,
                         "backbone": backbone,
-                        "dataset": each.dataset,
-                        "split": each.split,
+                        "dataset": pair.dataset,
+                        "split": pair.split,
                         "as_defined": ours,
                         "as_in_reference": theirs,
                         "difference": theirs - ours,
@@ -53,26 +104,23 @@ def build(
 
 def present(table: pd.DataFrame) -> Table:
     """Return the result of `build` ready to be written."""
-    label = names([EvaluationSet(*pair) for pair in table[["dataset", "split"]].drop_duplicates().to_numpy()])
+    import pandas as pd
+
     shown = pd.DataFrame(
         {
-            "Metric": table["switch"].map(
-                {"neighbour": "Recall@1", "auroc": "R-AUROC", "thresholds": "1-NN error, clean queries"}
-            ),
+            "Metric": table["switch"].map({name: switch.heading for name, switch in SWITCHES.items()}),
             "Backbone": table["backbone"],
-            "Dataset": [label[EvaluationSet(*pair)] for pair in table[["dataset", "split"]].to_numpy()],
+            "Dataset": row_names(table),
             "As defined": table["as_defined"].map(number),
             "As in the reference": table["as_in_reference"].map(number),
-            "Difference": [signed(value) for value in table["difference"]],
+            "Difference": table["difference"].map(signed),
         }
     )
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    bold["Difference"] = table["difference"].abs() >= 0.0005
-    heading = dict(zip(table["switch"], shown["Metric"], strict=True))
-    does = "; ".join(f"{heading[switch]}: {deviation}" for switch, (_, _, deviation) in SWITCHES.items())
+    does = "; ".join(f"{switch.heading}: {switch.deviation}" for switch in SWITCHES.values())
     caption = (
         f"Where the published code deviates from the paper's definitions, and what that changes here. {does}. "
         "With evaluation.compat = reference in the config the first two become the main values. Bold: a visible "
         "difference."
     )
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=2)
+    bold = pd.DataFrame({"Difference": table["difference"].abs() >= 0.0005})
+    return Table(table, shown, bold, caption, groups=2)

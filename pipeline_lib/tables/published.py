@@ -1,19 +1,42 @@
-"""Our numbers beside those printed in the papers, wherever backbone, method, variant, set and metric match."""
+"""Every number printed in the paper that this run has a counterpart of.
+
+That is, where backbone, method, variant, dataset and metric have the same names: ours, theirs, the difference, and
+whether our bootstrap interval overlaps the published value and its spread over seeds. Empty where no backbone and
+dataset has a published name.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+from pipeline_lib.tables.render import NOTHING, Table, signed, with_spreads
+from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec
+from pipeline_lib.tables.summary import KEY, METHODS, EvaluationSet, Summary, read_metrics
 
-from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.summary import EvaluationSet, Summary
+if TYPE_CHECKING:
+    import pandas as pd
 
-KEY = ["backbone", "method", "variant", "dataset", "split", "metric"]
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "ours beside the published numbers", ""
 MEAN_OF = "+"  # a dataset called a+b+c is the plain mean over a, b and c
-_METHODS = {"head": "head", "class_entropy": "class entropy", "representation": "–"}
+
+
+class Spec(ViewSpec):
+    """Nothing: all that was measured is shown."""
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return METRICS_AND_PUBLISHED
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    return present(build(read_metrics(job.input("metrics")), read_metrics(job.input("published"))))
 
 
 class Estimate(NamedTuple):
@@ -36,7 +59,7 @@ def estimate(
     """
 
     def values(name: str, statistic: str = "median") -> list[float]:
-        return [find(name, each, backbone, method, variant, statistic) for each in sets]
+        return [find(name, pair, backbone, method, variant, statistic) for pair in sets]
 
     medians, spreads = values(metric), values(metric, "spread")
     value = sum(medians) / len(sets)
@@ -63,6 +86,8 @@ def beside(table: pd.DataFrame, estimates: list[Estimate], published: pd.DataFra
     table: columns backbone, variant, dataset, split. estimates: ours, row by row. published: rows of
     `workflow/published`. A table without any counterpart comes back as it is.
     """
+    import pandas as pd
+
     if published is None:
         return table
     is_median = (published["metric"] == metric) & (published["method"] == "head") & published["seed"].isna()
@@ -74,12 +99,22 @@ def beside(table: pd.DataFrame, estimates: list[Estimate], published: pd.DataFra
     if merged["published"].isna().all():
         return table
     rows = list(zip(estimates, merged["published"], merged["published_spread"], strict=True))
-    return merged.assign(
-        difference=[ours.value - value for ours, value, _ in rows],
-        is_within_published=[
-            None if math.isnan(value) else lies_within(ours, value, spread) for ours, value, spread in rows
-        ],
+    merged["difference"] = [ours.value - value for ours, value, _ in rows]
+    merged["is_within_published"] = pd.Series(
+        [None if math.isnan(value) else lies_within(ours, value, spread) for ours, value, spread in rows], dtype=object
     )
+    return merged
+
+
+def published_columns(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what a reader sees of the columns of `beside`, by heading; nothing where the table has none."""
+    if "published" not in table:
+        return {}
+    return {
+        "Published": with_spreads(table, "published", "published_spread"),
+        "Difference": table["difference"].map(signed),
+        "Within": table["is_within_published"].map({True: "yes", False: "no"}).fillna(NOTHING),
+    }
 
 
 def build(metrics: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -87,6 +122,8 @@ def build(metrics: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
+    import pandas as pd
+
     find = Summary(metrics)
     rows = []
     for theirs in published[published["seed"].isna()].to_dict("records"):
@@ -114,17 +151,18 @@ def build(metrics: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
 def present(table: pd.DataFrame) -> Table:
     """Return the result of `build` ready to be written."""
+    import pandas as pd
+
+    labels = METHODS | {"representation": NOTHING}
     shown = pd.DataFrame(
         {
             "Backbone": table["backbone"],
-            "Method": [_METHODS.get(name, name) for name in table["method"]],
-            "Variant": table["variant"].replace("", "–"),
+            "Method": [labels.get(name, name) for name in table["method"]],
+            "Variant": table["variant"].replace("", NOTHING),
             "Dataset": table["dataset"],
             "Metric": table["metric"],
-            "Ours": [with_spread(*pair) for pair in table[["ours", "ours_spread"]].to_numpy(float)],
-            "Published": [with_spread(*pair) for pair in table[["published", "published_spread"]].to_numpy(float)],
-            "Difference": [signed(value) for value in table["difference"]],
-            "Within": ["yes" if value else "no" for value in table["is_within_published"]],
+            "Ours": with_spreads(table, "ours", "ours_spread"),
+            **published_columns(table),
         }
     )
     if table.empty:
@@ -138,15 +176,4 @@ def present(table: pd.DataFrame) -> Table:
             f"Every published number that this run reproduces. Within: our bootstrap interval over images overlaps "
             f"the published value ± its spread over seeds; {matches} of {len(table)} do."
         )
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=1)
-
-
-def with_spread(value: float, spread: float) -> str:
-    """Return a value with its spread over seeds, where there is one."""
-    return number(value) if math.isnan(value) or math.isnan(spread) else f"{number(value)} ± {number(spread)}"
-
-
-def signed(value: float) -> str:
-    """Return a difference with its sign, a real minus for a negative one."""
-    return number(value) if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+    return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=1)

@@ -1,19 +1,58 @@
-"""The safe-retrieval table (Table 1 of the paper): 1-NN error without the most uncertain images."""
+"""Table 1 of the paper: the error of a nearest-neighbour search without uncertain images.
+
+Over all images, without the most uncertain queries, and with a database that the most uncertain images were taken out
+of too. The share is taken from each true class (as published, which needs labels), from all images, or from the images
+whose nearest neighbour has the same class.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
-import pandas as pd
+from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads, without_constant
+from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, role, row_names
 
-from pipeline_lib.tables.published import with_spread
-from pipeline_lib.tables.render import NOTHING, Table, count, number
-from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names, role
+if TYPE_CHECKING:
+    import pandas as pd
 
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "safe retrieval", "Table 1"
 # What the names of the metrics end in, per kind of threshold, and what the most uncertain images are the ones of.
 ENDINGS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
 LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour_class": "each neighbour's class"}
 _CLEANED = ("clean_queries", "clean_database")
+
+
+class Spec(ViewSpec):
+    """What is shown; `table_share` is the share that is left out."""
+
+    upstream: EvaluationSet
+    downstream: tuple[EvaluationSet, ...]
+    backbones: tuple[str, ...]
+    variants: tuple[str, ...]
+    table_share: float
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the spec."""
+        return cls.with_common(config, table_share=config.evaluation.safe_retrieval.table_share)
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return METRICS_AND_PUBLISHED
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    spec, (metrics, published) = job.spec, read_beside(job)
+    table = build(metrics, published, spec.upstream, spec.downstream, spec.backbones, spec.variants)
+    return present(table, spec.table_share)
 
 
 def build(
@@ -34,74 +73,79 @@ def build(
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
+    import pandas as pd
+
     find = Summary(metrics)
-    rows = []
-    for backbone in backbones:
-        for variant in variants:
-            for evaluation_set in [upstream, *downstream, MEAN]:
-                place = (evaluation_set, backbone, "head", variant)
-                full = find("error_1nn_full", *place)
-                for kind, ending in ENDINGS.items():
-                    row = {
-                        "backbone": backbone,
-                        "variant": variant,
-                        "role": role(evaluation_set, upstream),
-                        "dataset": evaluation_set.dataset,
-                        "split": evaluation_set.split,
-                        "n": find("error_1nn_full", *place, "n"),
-                        "seeds": find("error_1nn_full", *place, "seeds"),
-                        "kind": kind,
-                        "full": full,
-                    }
-                    for each in _CLEANED:
-                        row[each] = find(f"error_1nn_{each}{ending}", *place)
-                        row[f"{each}_spread"] = find(f"error_1nn_{each}{ending}", *place, "spread")
-                    row["reduction"] = 1 - row["clean_database"] / full if full > 0 else float("nan")
-                    rows.append(row)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(
+        [
+            _row(find, shown, upstream, backbone, variant, kind)
+            for backbone in backbones
+            for variant in variants
+            for shown in [upstream, *downstream, MEAN]
+            for kind in ENDINGS
+        ]
+    )
     table[["n", "seeds"]] = table[["n", "seeds"]].astype("Int64")
     return table if published is None else _beside_published(table, published)
 
 
+def _row(
+    find: Summary, shown: EvaluationSet, upstream: EvaluationSet, backbone: str, variant: str, kind: str
+) -> dict[str, str | float]:
+    def error(of: str, statistic: str = "median") -> float:
+        return find(f"error_1nn_{of}", shown, backbone, "head", variant, statistic)
+
+    full, clean_database = error("full"), error(f"clean_database{ENDINGS[kind]}")
+    return {
+        "backbone": backbone,
+        "variant": variant,
+        "role": role(shown, upstream),
+        "dataset": shown.dataset,
+        "split": shown.split,
+        "n": error("full", "n"),
+        "seeds": error("full", "seeds"),
+        "kind": kind,
+        "full": full,
+        "clean_queries": error(f"clean_queries{ENDINGS[kind]}"),
+        "clean_queries_spread": error(f"clean_queries{ENDINGS[kind]}", "spread"),
+        "clean_database": clean_database,
+        "clean_database_spread": error(f"clean_database{ENDINGS[kind]}", "spread"),
+        "reduction": 1 - clean_database / full if full > 0 else float("nan"),
+    }
+
+
 def present(table: pd.DataFrame, table_share: float) -> Table:
     """Return the result of `build` ready to be written. table_share: the share that was left out."""
-    label = names([EvaluationSet(*pair) for pair in table[["dataset", "split"]].drop_duplicates().to_numpy()])
-    lines = []
-    for row in table.to_dict("records"):
-        is_mean = row["role"] == "mean"
-        name = "mean of downstream" if is_mean else label[EvaluationSet(row["dataset"], row["split"])]
-        line = {
-            "Backbone": row["backbone"],
-            "Variant": row["variant"],
-            "Dataset": f"{name} (upstream)" if row["role"] == "upstream" else name,
-            "n": count(float("nan") if is_mean or pd.isna(row["n"]) else row["n"]),
-            "Full": number(row["full"]),
-            "Most uncertain of": LABELS[row["kind"]],
-            "+ clean queries": _with_spread(row, "clean_queries"),
-            "+ clean database": _with_spread(row, "clean_database"),
-            "Change": _percent(row["reduction"]),
+    import pandas as pd
+
+    is_upstream = table["role"] == "upstream"
+    shown = pd.DataFrame(
+        {
+            "Backbone": table["backbone"],
+            "Variant": table["variant"],
+            "Dataset": row_names(table) + is_upstream.map({True: " (upstream)", False: ""}),
+            "n": table["n"].astype(float).where(table["role"] != "mean").map(count),
+            "Full": table["full"].map(number),
+            "Most uncertain of": table["kind"].map(LABELS),
+            "+ clean queries": with_spreads(table, "clean_queries", "clean_queries_spread"),
+            "+ clean database": with_spreads(table, "clean_database", "clean_database_spread"),
+            "Change": table["reduction"].map(_percent),
         }
-        if "published_full" in row:
-            line["Published full"] = number(row["published_full"])
-            line["Published + queries"] = _with_spread(row, "published_clean_queries")
-            line["Published + database"] = _with_spread(row, "published_clean_database")
-        lines.append(line)
-    shown = pd.DataFrame(lines)
-    groups = 5  # up to "Full": what the three kinds share
-    if table["variant"].nunique() == 1:
-        shown, groups = shown.drop(columns="Variant"), 4
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    seeds = table["seeds"].max()
-    seeds = 0 if pd.isna(seeds) else int(seeds)
+    )
+    if "published_full" in table:
+        shown["Published full"] = table["published_full"].map(number)
+        for quantity, heading in zip(_CLEANED, ("Published + queries", "Published + database"), strict=True):
+            shown[heading] = with_spreads(table, f"published_{quantity}", f"published_{quantity}_spread")
+    shown, groups = without_constant(shown, "Variant", 5)  # up to "Full": what the three kinds share
     share = f"{100 * table_share:g} %"
     caption = (
         f"Safe retrieval: 1-NN error of all images, without the {share} most uncertain queries, and without the "
         f"{share} most uncertain images in the database either. The most uncertain of each true class (as published; "
         "it needs the queries' labels), of all images, or of the images whose nearest neighbour has the same class "
-        f"(neither needs them). Median over {seeds} seed{'s' if seeds != 1 else ''} ± the larger distance to the "
+        f"(neither needs them). Median over {number_of_seeds(table)} ± the larger distance to the "
         "minimum or maximum. Change: of the error, from full to clean database."
     )
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=groups)
+    return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups)
 
 
 def _beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -120,12 +164,8 @@ def _beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFr
     return merged
 
 
-def _with_spread(row: dict[str, float], quantity: str) -> str:
-    return with_spread(row[quantity], row[f"{quantity}_spread"])
-
-
 def _percent(reduction: float) -> str:
-    if pd.isna(reduction):
+    if math.isnan(reduction):
         return NOTHING
     rounded = round(100 * reduction)
     sign = "−" if rounded > 0 else "+" if rounded < 0 else ""

@@ -1,16 +1,45 @@
-"""What rejecting uncertain images buys: risk and coverage of every method on every dataset."""
+"""What is gained by answering only for images whose uncertainty is low.
+
+The mean error over all shares of images that are kept (AURC), its excess over a perfect order, and the share that can
+be kept at a stated Recall@1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from pipeline_lib.tables.all_metrics import METHODS
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.summary import EvaluationSet, Summary, names
+from pipeline_lib.tables.spec import METRICS, ViewSpec
+from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, read_metrics, row_names
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+LABEL, PAPER = "risk and coverage", ""
 _COVERAGE = "coverage_at_r1_"
+
+
+class Spec(ViewSpec):
+    """What is shown: the first variant on every backbone."""
+
+    downstream: tuple[EvaluationSet, ...]
+    backbones: tuple[str, ...]
+    variant: str
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the table is built from."""
+    return METRICS
+
+
+def table_of(job: Job[Spec]) -> Table:
+    """Read and build."""
+    spec = job.spec
+    return present(build(read_metrics(job.input("metrics")), spec.downstream, spec.backbones, spec.variant))
 
 
 def build(
@@ -22,22 +51,24 @@ def build(
 
     metrics: rows as `summary.read_metrics` gives them.
     """
+    import pandas as pd
+
     find = Summary(metrics)
     targets = sorted(metric for metric in metrics["metric"].unique() if metric.startswith(_COVERAGE))
     rows = []
     for backbone in backbones:
-        for each in downstream:
+        for pair in downstream:
             for method in METHODS:
                 of = variant if method == "head" else ""
                 rows.append(
                     {
                         "backbone": backbone,
-                        "dataset": each.dataset,
-                        "split": each.split,
+                        "dataset": pair.dataset,
+                        "split": pair.split,
                         "method": method,
                         "variant": of,
-                        "r1": find("r1", each, backbone, "representation"),
-                        **{name: find(name, each, backbone, method, of) for name in ("aurc", "e_aurc", *targets)},
+                        "r1": find("r1", pair, backbone, "representation"),
+                        **{name: find(name, pair, backbone, method, of) for name in ("aurc", "e_aurc", *targets)},
                     }
                 )
     return pd.DataFrame(rows)
@@ -45,30 +76,31 @@ def build(
 
 def present(table: pd.DataFrame) -> Table:
     """Return the result of `build` ready to be written; the best method per dataset is bold."""
-    label = names([EvaluationSet(*pair) for pair in table[["dataset", "split"]].drop_duplicates().to_numpy()])
+    import pandas as pd
+
     shown = pd.DataFrame(
         {
             "Backbone": table["backbone"],
-            "Dataset": [label[EvaluationSet(*pair)] for pair in table[["dataset", "split"]].to_numpy()],
+            "Dataset": row_names(table),
             "Method": table["method"].map(METHODS),
             "R@1": table["r1"].map(number),
-            "AURC": table["aurc"].map(number),
-            "E-AURC": table["e_aurc"].map(number),
         }
     )
-    bold = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    group = [table["backbone"], table["dataset"], table["split"]]
-    for name, heading in (("aurc", "AURC"), ("e_aurc", "E-AURC")):
-        rounded = table[name].round(3)
-        bold[heading] = rounded.eq(rounded.groupby(group).transform("min"))
+    bold = pd.DataFrame(index=shown.index)
+    headings = {"aurc": "AURC", "e_aurc": "E-AURC"}
     for name in [column for column in table.columns if column.startswith(_COVERAGE)]:
-        heading = f"Coverage at R@1 {float(name.removeprefix(_COVERAGE)):.0%}".replace("%", " %")
+        headings[name] = f"Coverage at R@1 {100 * float(name.removeprefix(_COVERAGE)):.0f} %"
+    for name, heading in headings.items():
         shown[heading] = table[name].map(number)
         rounded = table[name].round(3)
-        bold[heading] = rounded.eq(rounded.groupby(group).transform("max")) & (rounded > 0)
+        of_dataset = rounded.groupby([table["backbone"], table["dataset"], table["split"]])
+        if name.startswith(_COVERAGE):
+            bold[heading] = rounded.eq(of_dataset.transform("max")) & (rounded > 0)
+        else:
+            bold[heading] = rounded.eq(of_dataset.transform("min"))
     caption = (
         "Answer only for images whose uncertainty is low. AURC: mean 1-NN error over all shares of images kept, the "
         "most certain first (lower is better). E-AURC: the same less that of a perfect order. Coverage: the largest "
         "share of images that can be kept at the stated Recall@1. Medians over seeds. Bold: the best method."
     )
-    return Table(values=table, shown=shown, bold=bold, caption=caption, groups=2)
+    return Table(table, shown, bold, caption, groups=2)

@@ -1,18 +1,24 @@
-"""Metric rows, summarised over seeds: what every table and most plots are a view of."""
+"""Metric rows, summarised over seeds: what every table and most figures are a view of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import pandas as pd
-
-from pipeline_lib.evaluation.metric_rows import read_metric_rows
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEY = ["backbone", "method", "variant", "dataset", "split", "metric"]
 MEAN_PREFIX = "avg_downstream_"
+# What readers see of the methods that have an uncertainty; the representation itself has none.
+METHODS = {
+    "head": "head",
+    "class_entropy": "class entropy",
+    "embedding_norm": "embedding norm",
+    "knn_distance": "1-NN distance",
+}
 
 
 class EvaluationSet(NamedTuple):
@@ -32,9 +38,13 @@ def read_metrics(path: Path) -> pd.DataFrame:
     Text columns hold "" where nothing applies (a baseline has no variant), `seed` and `n` are Int64 with missing
     values, `value` is float64. Raises `PipelineError` when columns are missing.
     """
+    import pandas as pd
+
+    from pipeline_lib.evaluation.metric_rows import read_metric_rows
+
     table = read_metric_rows(path)
     for column in table.columns.intersection(["spread", "minimum", "maximum"]):
-        table[column] = pd.to_numeric(table[column].replace("", None)).astype(np.float64)
+        table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
     return table
 
 
@@ -47,14 +57,17 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
 
     metrics: rows as `read_metrics` gives them.
     """
+    import numpy as np
+    import pandas as pd
+
     rows = metrics[[*KEY, "value", "n"]].copy()
     is_mean = rows["metric"].str.startswith(MEAN_PREFIX)
     rows.loc[is_mean, ["dataset", "split"]] = list(MEAN)
     rows["metric"] = rows["metric"].str.removeprefix(MEAN_PREFIX)
     groups = rows.groupby(KEY, sort=False)
-    summary = groups["value"].agg(median="median", minimum="min", maximum="max", seeds="size")
+    summary = pd.DataFrame(groups["value"].agg(median="median", minimum="min", maximum="max", seeds="size"))
     summary["spread"] = np.maximum(summary["median"] - summary["minimum"], summary["maximum"] - summary["median"])
-    summary["n"] = groups["n"].first()
+    summary["n"] = groups["n"].first().astype("float64")  # NaN where the number of images is not known
     return summary
 
 
@@ -75,7 +88,7 @@ class Summary:
     ) -> float:
         """Return one statistic over seeds: `median`, `minimum`, `maximum`, `spread`, `seeds` or `n`."""
         row = self._rows.get((backbone, method, variant, *evaluation_set, metric))
-        return float("nan") if row is None or pd.isna(row[statistic]) else float(row[statistic])
+        return float("nan") if row is None else float(row[statistic])
 
     def median_and_spread(self, metric: str, evaluation_set: EvaluationSet, backbone: str, variant: str) -> str:
         """Return a head's value as a label of a figure: `0.71±0.02` over several seeds, `0.71` of one, `–` for none."""
@@ -83,9 +96,24 @@ class Summary:
             self(metric, evaluation_set, backbone, "head", variant, statistic)
             for statistic in ("median", "spread", "seeds")
         )
-        if np.isnan(median):
+        if math.isnan(median):
             return "–"
         return f"{median:.2f}" if seeds <= 1 else f"{median:.2f}±{spread:.2f}"
+
+
+def on_sets(metrics: pd.DataFrame, evaluation_sets: Collection[EvaluationSet]) -> pd.DataFrame:
+    """Return the metric rows of some sets."""
+    import pandas as pd
+
+    return metrics[pd.MultiIndex.from_frame(metrics[["dataset", "split"]]).isin(list(evaluation_sets))]
+
+
+def typical_seed(metrics: pd.DataFrame, downstream: Sequence[EvaluationSet], backbone: str, variant: str) -> int:
+    """Return the seed whose mean `auroc_ood` over the downstream sets is the (lower) median of all seeds."""
+    is_head = (metrics["method"] == "head") & (metrics["backbone"] == backbone) & (metrics["variant"] == variant)
+    rows = on_sets(metrics[is_head & (metrics["metric"] == "auroc_ood")], downstream)
+    means = rows.groupby("seed")["value"].mean().sort_values(kind="stable")
+    return int(means.index[(len(means) - 1) // 2])
 
 
 def role(evaluation_set: EvaluationSet, upstream: EvaluationSet) -> str:
@@ -97,8 +125,12 @@ def role(evaluation_set: EvaluationSet, upstream: EvaluationSet) -> str:
 
 def names(evaluation_sets: Sequence[EvaluationSet]) -> dict[EvaluationSet, str]:
     """Return a name for each set: the dataset's, followed by the split where a dataset occurs more than once."""
-    datasets = [each.dataset for each in evaluation_sets]
-    return {
-        each: each.dataset if datasets.count(each.dataset) == 1 else f"{each.dataset}/{each.split}"
-        for each in evaluation_sets
-    }
+    datasets = [evaluation_set.dataset for evaluation_set in evaluation_sets]
+    return {pair: pair.dataset if datasets.count(pair.dataset) == 1 else "/".join(pair) for pair in evaluation_sets}
+
+
+def row_names(table: pd.DataFrame) -> list[str]:
+    """Return what to call the set of each row of a table with the columns `dataset` and `split`."""
+    sets = [EvaluationSet(*pair) for pair in table[["dataset", "split"]].itertuples(index=False, name=None)]
+    known = names(list(dict.fromkeys(sets))) | {MEAN: "mean of downstream"}
+    return [known[evaluation_set] for evaluation_set in sets]

@@ -16,7 +16,7 @@ from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.features.spec import BlockSpec
 from pipeline_lib.planning.jobs import block_bytes, extractions
-from pipeline_lib.planning.plan import job_times, make_plan
+from pipeline_lib.planning.plan import Times, job_times, make_plan
 from pipeline_lib.planning.published_sizes import published_size
 from pipeline_lib.planning.split_sizes import split_sizes
 from tests.jobs import run
@@ -159,15 +159,15 @@ def test_a_wrong_size_is_refused_in_one_line(
 )
 def test_hours_of_jobs(workers: int, device: str, hours: float, device_hours: float, bound: str) -> None:
     found = job_times(preparing=3600, encoding=7200, workers=workers, threads=2, cores=2, device=device)
-    assert found == {"hours": hours, "device_hours": device_hours, "bound": bound}
+    assert found == (hours, device_hours, bound)
 
 
 def test_decoding_bounds_a_fast_backbone_until_there_are_enough_workers() -> None:
-    def times(workers: int) -> dict[str, Any]:
+    def times(workers: int) -> Times:
         return job_times(preparing=36_000, encoding=3600, workers=workers, threads=1, cores=16, device="cuda")
 
-    assert times(5) == {"hours": 2.0, "device_hours": 2.0, "bound": "decoding and augmentation"}
-    assert times(12) == {"hours": 1.0, "device_hours": 1.0, "bound": "backbone"}
+    assert times(5) == (2.0, 2.0, "decoding and augmentation")
+    assert times(12) == (1.0, 1.0, "backbone")
     assert times(100) == times(16)  # there are only 16 cores
 
 

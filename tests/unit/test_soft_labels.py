@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline_lib.backbones.artefact import open_backbone
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.images import INDEX, STAGE, ImageDataset
@@ -25,6 +24,7 @@ from pipeline_lib.datasets.plain_views import draw_generator
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features.blocks import block_ranges
 from pipeline_lib.features.store import BlockArrays
+from pipeline_lib.training.images import ImageBatches
 from tests.jobs import run
 from tests.unit import worlds
 

@@ -19,6 +19,7 @@ from pipeline_lib.core import runner
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.stages.graph import Graph
+from pipeline_lib.stages.targets import targets
 import engine
 from bundles import planned_bundles
 from runs import begin_run, check_writable
@@ -99,9 +100,9 @@ def together(name, refs):
     return planned_bundles(GRAPH, name, refs, engine.plans(workflow)) if ROOT == workflow.basedir else {}
 
 
-def command(stage, more=""):
+def command(stage, more="", described="{input.job:q}"):
     """Return the shell command of a stage's rule."""
-    return f"python -m pipeline_lib {stage} --job {{input.job:q}} {more} 2>&1 | tee {{log:q}}"
+    return f"python -m pipeline_lib {stage} --job {described} {more} 2>&1 | tee {{log:q}}"
 
 
 def gpu(device):

@@ -1,7 +1,5 @@
 # Datasets: their raw files, fetched where the config says from where; an index of every image; a card.
 
-CARDS = expand("<results>/cards/{dataset}/card.html", dataset=dict.fromkeys(entry.dataset for entry in EVALUATION_SETS))
-
 
 rule download:
     input:

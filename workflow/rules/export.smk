@@ -1,9 +1,5 @@
 # Checkpoints to take home: heads, backbone and model card of every backbone and variant.
 
-CHECKPOINTS = expand(
-    "<results>/checkpoints/{backbone}/{variant}/manifest.json", backbone=CONFIG.backbones, variant=CONFIG.variants
-)
-
 
 rule export:
     input:

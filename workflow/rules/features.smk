@@ -99,5 +99,8 @@ rule cache:
     localrule: True
     conda:
         "../../envs/pipeline.yaml"
+    params:
+        # Its inputs are not known before the dataset is indexed.
+        described=lambda wildcards: str(GRAPH.description_path(Ref.to("cache", **wildcards))),
     shell:
-        command("cache")
+        command("cache", described="{params.described:q}")

@@ -1,0 +1,161 @@
+"""The images with the lowest uncertainty (left, lowest first) and with the highest (right, highest last).
+
+Of each dataset, with their u, the mean over seeds. They are the extremes, not a choice. In the form of Figure 5 of the
+paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.figures import style
+from pipeline_lib.figures.reading import checked
+from pipeline_lib.tables.spec import ViewSpec, refs
+from pipeline_lib.tables.summary import EvaluationSet, names
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+    from pipeline_lib.datasets.images import ImageDataset
+
+CATEGORY, LABEL, PAPER = "Zero-shot", "least and most uncertain images", "Figure 5"
+SIZE = (6.75, 7.5)
+_IMAGES_A_SIDE = 6
+_GAP_INCHES = 0.05
+_MIDDLE_INCHES = 0.2
+_NAME_INCHES = 1.3
+_LINE_INCHES = 1.5 * style.TEXT_SIZE / 72
+_LARGEST_PIXELS = 256
+
+
+class Spec(ViewSpec):
+    """What is shown: the first variant on the first backbone."""
+
+    upstream: EvaluationSet
+    downstream: tuple[EvaluationSet, ...]
+    backbone: str
+    variant: str
+    seeds: tuple[int, ...]
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the figure is drawn from: `datasets` and `scores` of each set, the upstream one first."""
+    spec = Spec.of(config)
+    sets = [spec.upstream, *spec.downstream]
+    return {
+        "datasets": [Ref.to("dataset", dataset=pair.dataset) for pair in sets],
+        "scores": refs("evaluate_heads", sets, backbone=spec.backbone, variant=spec.variant),
+    }
+
+
+def plugins(config: Config) -> list[str]:
+    """Return the components that decode the images."""
+    names = [config.upstream.dataset, *(entry.dataset for entry in config.downstream)]
+    return sorted({f"datasets.{config.datasets[name].kind}" for name in names})
+
+
+def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
+    """Read and draw."""
+    import pandas as pd
+
+    from pipeline_lib.datasets.images import ImageDataset
+
+    spec = job.spec
+    folders = zip(job.all_inputs("datasets"), job.all_inputs("scores"), strict=True)
+    shown = []
+    for (pair, name), (dataset, scores) in zip(names([spec.upstream, *spec.downstream]).items(), folders, strict=True):
+        path = checked(scores, "scores.parquet", backbone=spec.backbone, variant=spec.variant, **pair._asdict())
+        images = ImageDataset(dataset, pair.split)
+        shown.append(extremes(pd.read_parquet(path), images, name, _IMAGES_A_SIDE))
+    return draw(shown, spec.backbone, spec.variant, len(spec.seeds), width, height)
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Images of one dataset with the lowest u (the very lowest first) and the highest u (the very highest last)."""
+
+    dataset: str
+    n: int
+    lowest: list[tuple[Image, float]]
+    highest: list[tuple[Image, float]]
+
+
+def extremes(scores: pd.DataFrame, images: ImageDataset, name: str, count: int) -> Extremes:
+    """Decode the `count` least and most uncertain images of a dataset; half of the images at most on each side.
+
+    u is the mean over the `uncertainty_seed<k>` columns; equal ones come in the order of their rows.
+
+    scores: per-sample scores with a column `sample_id`. images: the same split, any order.
+    """
+    import numpy as np
+    import pandas as pd
+
+    uncertainty = scores.filter(regex="^uncertainty_seed").to_numpy(np.float64).mean(axis=1)
+    order = np.argsort(uncertainty, kind="stable")
+    count = min(count, len(order) // 2)
+    position = pd.Index(images.sample_id).get_indexer(scores["sample_id"])
+
+    def decode(rows: np.ndarray) -> list[tuple[Image, float]]:
+        return [(images.image(int(position[row])), float(uncertainty[row])) for row in rows]
+
+    return Extremes(name, len(order), decode(order[:count]), decode(order[len(order) - count :]))
+
+
+@style.styled
+def draw(examples: Sequence[Extremes], backbone: str, variant: str, seeds: int, width: float, height: float) -> Figure:
+    """Return the image grid: one row per dataset, certain images to the left and uncertain ones to the right.
+
+    Below each image stands its u. Images are square cells, as large as `width` and `height` (inches) allow; the
+    figure gets lower where few datasets leave room.
+    """
+    title = "Images with the lowest and the highest uncertainty"
+    subtitle = (
+        f"{style.shorten(backbone)}, variant {style.shorten(variant)}; below each image its uncertainty u, "
+        + ("1 seed" if seeds == 1 else f"mean over {seeds} seeds")
+        + "; n: images of the dataset."
+    )
+    columns = max(max(len(row.lowest), len(row.highest)) for row in examples)
+    below_title = style.new_figure(width, height, title, subtitle)[1]
+    heading = height - below_title + _LINE_INCHES
+    by_width = (width - _NAME_INCHES - _MIDDLE_INCHES) / (2 * columns) - _GAP_INCHES
+    by_height = (height - heading) / len(examples) - _LINE_INCHES - _GAP_INCHES
+    side = max(0.1, min(by_width, by_height))
+    row_inches = side + _LINE_INCHES + _GAP_INCHES
+    height = min(height, heading + row_inches * len(examples))
+    figure, _ = style.new_figure(width, height, title, subtitle)
+    figure.set_layout_engine("none")
+    starts = (_NAME_INCHES, _NAME_INCHES + columns * (side + _GAP_INCHES) + _MIDDLE_INCHES)
+    for start, text in zip(starts, ("lowest u", "highest u"), strict=True):
+        figure.text(start / width, 1 - (heading - 0.04) / height, text, fontweight="bold", va="bottom")
+    for number, row in enumerate(examples):
+        top = height - heading - number * row_inches
+        name = f"{style.shorten(row.dataset, 20)}\nn = {row.n:,}"
+        figure.text(0.06 / width, (top - side / 2) / height, name, va="center")
+        for start, cells in zip(starts, (row.lowest, row.highest), strict=True):
+            for column, (image, uncertainty) in enumerate(cells):
+                left = start + column * (side + _GAP_INCHES)
+                axes = style.add_picture(figure, _small(image), left, top, side)
+                axes.set_xlabel(_short(uncertainty, side), labelpad=1.5)
+    return figure
+
+
+def _small(image: Image) -> np.ndarray:
+    """Return an image as an RGB array with at most `_LARGEST_PIXELS` a side, so that the PDF stays small."""
+    import numpy as np
+
+    image = image.convert("RGB")
+    image.thumbnail((_LARGEST_PIXELS, _LARGEST_PIXELS))
+    return np.asarray(image)
+
+
+def _short(uncertainty: float, side: float) -> str:
+    """Return u with as many digits as fit below a cell of `side` inches."""
+    return f"{uncertainty:#.{3 if side > 0.4 else 2}g}".rstrip(".")

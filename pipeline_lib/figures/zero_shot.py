@@ -1,0 +1,184 @@
+"""R-AUROC of the uncertainty heads, from chance (0.5) up, one group of bars per dataset.
+
+The upstream dataset comes first, then the datasets that the heads never saw, by falling R-AUROC. Bars are medians over
+seeds, whiskers the lowest and highest seed, diamonds the entropy of the classifier's prediction. In the form of Figure
+1 of the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline_lib.figures import style
+from pipeline_lib.tables.spec import METRICS, ViewSpec
+from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.core.jobs import Job, Refs
+
+CATEGORY, LABEL, PAPER = "Zero-shot", "R-AUROC per dataset", "Figure 1"
+SIZE = (6.75, 3.0)
+CHANCE = 0.5
+_GROUP_WIDTH = 0.8
+_WIDEST_BAR_INCHES = 0.6
+
+
+class Spec(ViewSpec):
+    """What is shown: the first variant on every backbone."""
+
+    upstream: EvaluationSet
+    downstream: tuple[EvaluationSet, ...]
+    backbones: tuple[str, ...]
+    variant: str
+
+
+def inputs(config: Config) -> Refs:
+    """Return what the figure is drawn from."""
+    return METRICS
+
+
+def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
+    """Read and draw."""
+    spec = job.spec
+    metrics = read_metrics(job.input("metrics"))
+    return draw(metrics, spec.upstream, spec.downstream, spec.backbones, spec.variant, width, height)
+
+
+@style.styled
+def draw(
+    metrics: pd.DataFrame,
+    upstream: EvaluationSet,
+    downstream: Sequence[EvaluationSet],
+    backbones: Sequence[str],
+    variant: str,
+    width: float,
+    height: float,
+) -> Figure:
+    """Return the figure, with one bar per backbone in each group.
+
+    metrics: rows as `tables.summary.read_metrics` gives them. width, height: inches.
+    """
+    find = Summary(metrics)
+    order = [upstream, *by_falling_auroc(find, downstream, backbones, variant)]
+    seeds = _largest(find, order, backbones, variant, "seeds")
+    title = f"Zero-shot R-AUROC of pretrained uncertainties, variant {style.shorten(variant)}"
+    subtitle = (
+        f"Bars: from chance (0.5) to the median over {style.plural(seeds, 'seed')}"
+        + ("; whiskers: lowest and highest seed. " if seeds > 1 else ". ")
+        + f"Heads learnt on {style.shorten(upstream.dataset)} and never saw the other "
+        f"{style.plural(len(downstream), 'dataset')}. n: images."
+    )
+    figure, _ = style.new_figure(width, height, title, subtitle)
+    axes = figure.add_subplot()
+    slot_inches = (width - 0.6) / len(order)
+    bar = min(_GROUP_WIDTH / len(backbones), _WIDEST_BAR_INCHES / slot_inches)
+    for number, backbone in enumerate(backbones):
+        offset = (number - (len(backbones) - 1) / 2) * bar
+        _bars(axes, find, order, backbone, variant, style.series(number), offset, bar)
+    axes.axhline(CHANCE, color="black", linewidth=0.8)
+    axes.axvline(0.5, color=style.GREY, linewidth=0.6, linestyle=(0, (3, 3)))
+    axes.set_xlim(-0.5, len(order) - 0.5)
+    axes.set_ylabel("R-AUROC")
+    axes.grid(axis="y", **style.GRID)
+    _label_sets(axes, find, order, backbones, variant, slot_inches)
+    style.legend(figure, _handles(axes, find, order, backbones), width)
+    return figure
+
+
+def by_falling_auroc(
+    find: Summary, evaluation_sets: Sequence[EvaluationSet], backbones: Sequence[str], variant: str
+) -> list[EvaluationSet]:
+    """Return the sets by falling R-AUROC of the head (mean over backbones of medians over seeds), unknown ones last."""
+
+    def rank(evaluation_set: EvaluationSet) -> float:
+        medians = [find("auroc_correct", evaluation_set, backbone, "head", variant) for backbone in backbones]
+        known = [median for median in medians if not math.isnan(median)]
+        return -sum(known) / len(known) if known else math.inf
+
+    return sorted(evaluation_sets, key=rank)
+
+
+def _bars(
+    axes: Axes,
+    find: Summary,
+    order: list[EvaluationSet],
+    backbone: str,
+    variant: str,
+    look: style.Series,
+    offset: float,
+    width: float,
+) -> None:
+    import numpy as np
+
+    position = np.arange(len(order)) + offset
+    median, minimum, maximum = (
+        np.array([find("auroc_correct", shown, backbone, "head", variant, name) for shown in order])
+        for name in ("median", "minimum", "maximum")
+    )
+    axes.bar(
+        position,
+        median - CHANCE,
+        width=0.92 * width,
+        bottom=CHANCE,
+        color=look.colour,
+        hatch=look.hatch,
+        edgecolor="white" if look.hatch else look.colour,
+        linewidth=0,
+        label=style.shorten(backbone),
+    )
+    spread = [median - minimum, maximum - median]
+    if np.nanmax(spread, initial=0) > 0:
+        axes.errorbar(position, median, yerr=spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
+    entropy = [find("auroc_correct", shown, backbone, "class_entropy") for shown in order]
+    axes.plot(position, entropy, "D", markersize=3.2, markerfacecolor="white", markeredgecolor="black", zorder=4)
+
+
+def _label_sets(
+    axes: Axes,
+    find: Summary,
+    order: list[EvaluationSet],
+    backbones: Sequence[str],
+    variant: str,
+    slot_inches: float,
+) -> None:
+    label = names(order)
+    texts = []
+    for shown in order:
+        n = _largest(find, [shown], backbones, variant, "n")
+        role = ["upstream"] if shown == order[0] else []
+        texts.append([style.shorten(label[shown], 20), *role, f"n = {n:,}"])
+    axes.tick_params(axis="x", length=0)
+    if max(style.text_inches(line) for lines in texts for line in lines) + 0.05 < slot_inches:
+        axes.set_xticks(range(len(order)), ["\n".join(lines) for lines in texts])
+    else:
+        axes.set_xticks(range(len(order)), [f"{lines[0]}\n{', '.join(lines[1:])}" for lines in texts])
+        for text in axes.get_xticklabels():
+            text.set(rotation=35, ha="right", va="top", rotation_mode="anchor", linespacing=1.05)
+
+
+def _handles(axes: Axes, find: Summary, order: list[EvaluationSet], backbones: Sequence[str]) -> list[Artist]:
+    handles = axes.get_legend_handles_labels()[0]
+    entropies = [find("auroc_correct", shown, backbone, "class_entropy") for shown in order for backbone in backbones]
+    if not all(map(math.isnan, entropies)):
+        diamond = {"marker": "D", "markersize": 3.2, "color": "black", "markerfacecolor": "white"}
+        handles.append(style.handle("classifier's entropy", linestyle="", **diamond))
+    return handles
+
+
+def _largest(
+    find: Summary, evaluation_sets: Sequence[EvaluationSet], backbones: Sequence[str], variant: str, statistic: str
+) -> int:
+    found = [
+        find("auroc_correct", shown, backbone, "head", variant, statistic)
+        for shown in evaluation_sets
+        for backbone in backbones
+    ]
+    return int(max((value for value in found if not math.isnan(value)), default=0))
