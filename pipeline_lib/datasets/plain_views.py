@@ -90,7 +90,7 @@ class AugmentedView:
             scale=augmentation.scale,
             ratio=augmentation.ratio,
             hflip=augmentation.horizontal_flip,
-            color_jitter=augmentation.color_jitter or None,
+            color_jitter=augmentation.color_jitter or None,  # type: ignore[arg-type]  # timm takes None: no jitter
             color_jitter_prob=augmentation.color_jitter_probability,
             auto_augment=auto_augment,
             interpolation=augmentation.interpolation,
