@@ -19,8 +19,20 @@ from pipeline_lib.planning.split_sizes import SplitSize
 class Extraction:
     """The jobs of one rule that extract views of one split by one backbone; each decodes its images once.
 
-    rule: the workflow's name. views: those that a job extracts together. images: of the split.
-    samples: the images per job. epochs: the epochs per job, of each view.
+    Attributes
+    ----------
+    rule : str
+        The workflow's name.
+    backbone, dataset, split : str
+        What is extracted.
+    views : tuple of str
+        The views that a job extracts together.
+    images : int
+        Of the split.
+    samples : tuple of int
+        The images of each range that is one job.
+    epochs : mapping from str to tuple of int
+        By view, the epochs of each range that is one job.
     """
 
     rule: str
@@ -142,9 +154,19 @@ def _trained_views(config: Config, backbone: str) -> int:
 def block_bytes(config: Config, extraction: Extraction, dim: int, extras: Mapping[str, int]) -> int:
     """Return the bytes that the blocks of an extraction take on the disk.
 
-    dim: length of a representation. extras: float32 values per draw that a view adds, by view.
     Whole chunks are written, also where a block ends within one. What a block says of itself is not counted: some
     kilobytes, which matter for blocks of less than a thousand images alone.
+
+    Parameters
+    ----------
+    config : Config
+        How features are stored.
+    extraction : Extraction
+        The blocks.
+    dim : int
+        Length of a representation.
+    extras : mapping from str to int
+        How many float32 values each view adds to a draw.
     """
     width = dim * {"float16": 2, "float32": 4}[config.features.dtype]
     scalars = 4 + (8 if extraction.dataset == config.upstream.dataset else 0)

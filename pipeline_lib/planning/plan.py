@@ -32,9 +32,20 @@ _COLUMNS = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
 class Row:
     """A line of the plan; None: nothing of the kind, or not estimated.
 
-    images: decoded images. draws: images that the backbone sees. bytes: on the disk. hours: one job after the other.
-    device_hours: of the GPU, or of CPU cores where there is none. bound: what takes longest, "decoding and
-    augmentation" or "backbone".
+    Attributes
+    ----------
+    stage, backbone : str
+        What it is about; backbone "" = not of one backbone.
+    jobs, images, draws : int
+        How many jobs there are, how many images they decode, and how many the backbone sees.
+    bytes : int
+        What is written to the disk.
+    hours : float
+        One job after the other.
+    device_hours : float
+        Hours of the GPU, or of CPU cores where there is none.
+    bound : str
+        What takes longest: "decoding and augmentation" or "backbone".
     """
 
     stage: str
@@ -78,9 +89,19 @@ class Plan:
 def make_plan(config: Config, given: Mapping[tuple[str, str], int], seconds: float) -> Plan:
     """Plan a config.
 
-    given: the number of images in splits, by (dataset, split), where the user knows better.
-    seconds: about how long each backbone is measured; 0 = no hours are estimated.
-    Raises `PipelineError` as `split_sizes` does and for backbones that can't be built.
+    Parameters
+    ----------
+    config : Config
+        What is to be done.
+    given : mapping
+        The number of images in splits, by (dataset, split), where the user knows better.
+    seconds : float
+        About how long each backbone is measured; 0 = no hours are estimated.
+
+    Raises
+    ------
+    PipelineError
+        A given size is of a split that no job reads, a dataset lacks a split, or a backbone can't be built.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sizes = split_sizes(config, given)
@@ -128,8 +149,18 @@ class Times(NamedTuple):
 def job_times(preparing: float, encoding: float, workers: int, threads: int, cores: int, device: str) -> Times:
     """Return the times of jobs.
 
-    preparing: core-seconds of decoding and augmentation. encoding: seconds of the backbone, on `threads` cores of a CPU
-    or on the GPU. Without workers one follows the other; with workers both go on at once, on a CPU sharing its cores.
+    Without workers, decoding and the backbone take turns; with workers both go on at once, on a CPU sharing its cores.
+
+    Parameters
+    ----------
+    preparing : float
+        Core-seconds of decoding and augmentation.
+    encoding : float
+        Seconds of the backbone, on `threads` cores of a CPU or on the GPU.
+    workers, threads, cores : int
+        Processes that decode, CPU threads of the backbone, cores of the machine.
+    device : str
+        "cpu" or "cuda".
     """
     prepared_in = preparing / max(1, min(workers, cores))
     if workers == 0:
