@@ -30,12 +30,10 @@ class PretrainedModel(nn.Module):
     ----------
     transform : Transform
         Turns a PIL image into what the model takes.
-    card : ModelCard
-        The checkpoint's model card.
-    config : CheckpointConfig
-        The checkpoint's description of itself.
     seeds : tuple of int
         Seeds of the heads that are used.
+    config, card
+        As given.
 
     Parameters
     ----------
@@ -45,8 +43,10 @@ class PretrainedModel(nn.Module):
         By seed.
     quantiles
         Of each head's uncertainty in rising order, float32 [heads, q]; needed for several heads.
-    config, card
-        As above.
+    config
+        The checkpoint's `config.json`.
+    card
+        Its model card.
     precision
         `float32`, or `bfloat16` for the backbone alone.
     """

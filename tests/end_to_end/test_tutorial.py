@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from pipeline_lib.__main__ import main
 from pipeline_lib.config import kinds
 from tests.unit.scoring_world import write_images, write_random_checkpoint
 
@@ -25,24 +27,24 @@ def blocks(*languages: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every block of the tutorial has run."""
+    """A folder in which every block of the tutorial has run; what was printed is in printed.txt."""
     folder = tmp_path_factory.mktemp("tutorial")
     write_images(folder / "photos", 30)
     (folder / "photos" / "cat" / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     write_random_checkpoint(folder / "results/checkpoints/resnet/default")
-    python = folder / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    # Python blocks build on each other, so they run as one script that calls the commands in between.
-    script = [
-        f"import subprocess; subprocess.run({text!r}, shell=True, check=True)" if language == "sh" else text
-        for language, text in blocks("sh", "python")
-    ]
-    (folder / "tutorial.py").write_text("\n".join(script))
-    done = subprocess.run([python, "tutorial.py"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (folder / "printed.txt").write_text(done.stdout)
+    names: dict[str, Any] = {}  # Python blocks build on each other
+    with (
+        contextlib.chdir(folder),
+        open("printed.txt", "w") as printed,
+        contextlib.redirect_stdout(printed),
+    ):
+        for language, text in blocks("sh", "python"):
+            if language == "python":
+                exec(compile(text, "tutorial.md", "exec"), names)
+                continue
+            words = shlex.split(text.replace("\\\n", ""))
+            assert words[:3] == [".venv/bin/python", "-m", "pipeline_lib"]
+            assert main(words[3:]) == 0
     return folder
 
 

@@ -46,7 +46,7 @@ def write_random_checkpoint(directory: Path, model: str = "test_resnet", image_s
         options={"kind": "timm", "model": model, "image_size": image_size},
         dim=dim,
         num_classes=5,
-        parameters=sum(each.numel() for each in network.parameters()),
+        parameters=sum(values.numel() for values in network.parameters()),
         data_config={
             "input_size": (3, image_size, image_size),
             "mean": (0.5, 0.4, 0.3),
