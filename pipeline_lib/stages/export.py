@@ -6,6 +6,7 @@ representation, uncertainty = load(FOLDER)(images)
 
 from __future__ import annotations
 
+from pipeline_lib.backbones.spec import made_by
 from pipeline_lib.config.config import Config, Downstream
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
@@ -49,7 +50,7 @@ def inputs(config: Config, backbone: str, variant: str) -> Refs:
     model = {"backbone": backbone, "variant": variant}
     upstream = config.upstream
     return {
-        "backbone": Ref.to("method" if config.backbone(backbone).kind == "method" else "backbone", backbone=backbone),
+        "backbone": Ref.to(made_by(config, backbone), backbone=backbone),
         "heads": [Ref.to("head", **model, seed=seed) for seed in config.seeds],
         "upstream": Ref.to("evaluate_heads", **model, dataset=upstream.dataset, split=upstream.eval_split),
         "metrics": Ref.to("metrics"),
