@@ -41,7 +41,7 @@ STAGES = {
     "metrics": "gather all metrics into one table",
     "provenance": "list what the metrics were made from",
     "table": "build a table (csv, md, tex)",
-    "plot": "draw a figure (png, pdf)",
+    "figure": "draw a figure (png, pdf)",
     "projection_page": "make a page of a map with thumbnails (html)",
     "export": "write a checkpoint to take home, with its model card",
     "convert_reference": "convert a checkpoint of the papers' own code",

@@ -68,7 +68,7 @@ def compare(changed: set[str]) -> dict[str, bool]:
             used = changed & graph.code(ref).keys()
             if not used:
                 continue
-            job = graph.job(ref, output=Path("again") / graph.folder(ref).relative_to(graph.results))
+            job = graph.job(ref, elsewhere=Path("again") / graph.folder(ref).relative_to(graph.results))
             load_stage(ref.stage).run(job)
             is_same = what_readers_find(artefacts.read(job.output)) == what_readers_find(
                 artefacts.read(graph.folder(ref))

@@ -21,7 +21,7 @@ from pipeline_lib.config.figures import Figures
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.section import KindSection, Name, Section, Seeds
-from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
+from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.core.errors import did_you_mean, one_of
 
@@ -169,15 +169,19 @@ class Config(Section):
         for section, name, backbone in learning:
             task_loss, view = self.task_loss_of(backbone, name), self.variant(name).view
             where = f"{section}.{name}.training.task_loss: {task_loss}"
-            if task_loss == "cross_entropy" and not self.has_classifier(backbone):
+            if task_loss == CROSS_ENTROPY and not self.has_classifier(backbone):
                 raise ValueError(f"{where} needs a classifier, but backbone '{backbone}' has none; use knn, or null")
-            if task_loss == "cross_entropy":
+            if task_loss == CROSS_ENTROPY:
                 continue
             options = self.features.views[view]
             if options.policy is not None and options.policy.kind in MIXING_POLICIES:
                 raise ValueError(f"{where} says nothing of images that view '{view}' mixes; use another view")
-            if task_loss == "contrastive" and options.epochs < 2:
-                raise ValueError(f"{where} compares two epochs, but view '{view}' has 1; set its epochs to at least 2")
+            least = getattr(kinds.load("task_losses", task_loss), "MINIMUM_EPOCHS", 1)
+            if options.epochs < least:
+                raise ValueError(
+                    f"{where} compares {least} epochs, but view '{view}' has {options.epochs}; set its epochs to at "
+                    f"least {least}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -263,7 +267,7 @@ class Config(Section):
     def task_loss_of(self, backbone: str, variant: str) -> TaskLoss:
         """Return what the heads of a variant rank the images of a backbone by."""
         chosen = self.training_of(variant).task_loss
-        return chosen or ("cross_entropy" if self.has_classifier(backbone) else "knn")
+        return chosen or (CROSS_ENTROPY if self.has_classifier(backbone) else "knn")
 
     def ablation_views(self) -> dict[str, list[str]]:
         """Return the ablations that learn from each view, sorted: the order in the config changes no result."""

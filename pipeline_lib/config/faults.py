@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
@@ -67,6 +67,8 @@ def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
             sections = [section for section in sections if part in get_args(section.model_fields["kind"].annotation)]
         elif sections and part in sections[0].model_fields:
             sections = _models_inside(sections[0].model_fields[part].annotation)
+        elif sections and sections[0].model_config.get("extra") == "allow":
+            sections = _models_inside(get_type_hints(sections[0])["__pydantic_extra__"])
         # Anything else is a name in a dict of sections, or a position in a list.
     if not sections:
         return []

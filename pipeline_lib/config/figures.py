@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.section import Section
+from pipeline_lib.core.errors import did_you_mean, one_of
 
 
 class Size(Section):
@@ -30,26 +30,26 @@ class Look(Section):
     title: bool
 
 
-class _Figures(Section):
+class Figures(Section):
     """Sizes by figure, so that changing one re-draws that one."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Size] = Field(init=False)
 
     title: bool = Field(
         True, description="Titles and explanations inside the figures; false where captions stand beside them."
     )
 
+    @model_validator(mode="after")
+    def _figures_are_known(self) -> Figures:
+        known = ("title", "reliability", *kinds.kinds("figures"))  # that of calibration is a part of its artefact
+        for name in self.__pydantic_extra__:
+            if name not in known:
+                raise ValueError(f"figures.{name}: unknown figure; allowed: {one_of(known)}{did_you_mean(name, known)}")
+        return self
+
     def look(self, name: str) -> Look:
         """Return how a figure is drawn: as the config says, or else by default."""
         width, height = importlib.import_module(f"pipeline_lib.figures.{name}").SIZE
-        size: Size = getattr(self, name)
+        size = self.__pydantic_extra__.get(name, Size())
         return Look(width=size.width or width, height=size.height or height, dpi=size.dpi, title=self.title)
-
-
-if TYPE_CHECKING:
-    Figures = _Figures
-else:
-    _SIZES: dict[str, Any] = {
-        # The figure of calibration is a part of that artefact.
-        name: (Size, Field(Size(), description=f"The figure {name}."))
-        for name in (*kinds.kinds("figures"), "reliability")
-    }
-    Figures = create_model("Figures", __base__=_Figures, __doc__=_Figures.__doc__, **_SIZES)

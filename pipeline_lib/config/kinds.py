@@ -55,6 +55,11 @@ def wanted(family: Literal["figures", "tables"], config: Any) -> dict[str, Modul
     return {name: module for name, module in found.items() if not hasattr(module, "wanted") or module.wanted(config)}
 
 
+def label(module: ModuleType) -> str:
+    """Return what the report calls a figure or table, with its number in the paper."""
+    return f"{module.LABEL} ({module.PAPER})" if module.PAPER else str(module.LABEL)
+
+
 def options_class(family: Family, kind: str) -> type[KindSection]:
     """Return the class that validates the config section of a kind."""
     return load(family, kind).Options

@@ -39,7 +39,8 @@ def _plain(value: Any, everything: bool) -> Any:
         said = {
             name: item
             for name, item in value
-            if (item is not None or fields[name].default is not None) and (everything or not fields[name].exclude)
+            if (field := fields.get(name)) is None  # an extra one, such as the share of a split
+            or ((item is not None or field.default is not None) and (everything or not field.exclude))
         }
         return {name: _plain(item, everything) for name, item in said.items()}
     if isinstance(value, Mapping):

@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -22,12 +23,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name
+from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name, safe_name
+from pipeline_lib.datasets.files import digest_of_entries
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_GZIP_MARK = b"\x1f\x8b"
+_TAR_AND_MEMBER = re.compile(r"(.*?\.tar):(\d+:\d+:.*)", re.DOTALL)
 _TAR_BLOCK_BYTES = 512
 _PIECE_BYTES = 1 << 20
 
@@ -88,18 +92,6 @@ def sorted_members(members: Iterable[Member], source: str) -> list[Member]:
     return found
 
 
-def safe_name(name: str, source: str) -> str:
-    """Return a member's name without `./`; raises `PipelineError` for one that leads out of its archive or folder."""
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or parts[0].endswith(":"):
-        raise PipelineError(
-            f"{source}: the name '{name}' is refused: it must be relative, with '/' between its parts and without '..'"
-        )
-    if "." in parts or "" in parts:
-        return "/".join(part for part in parts if part not in ("", "."))
-    return name
-
-
 @dataclass(frozen=True)
 class MemberOpener:
     """Decodes the image at a location from `list_members`. Safe in threads and in forked or spawned processes."""
@@ -108,6 +100,35 @@ class MemberOpener:
 
     def __call__(self, location: str) -> Image:
         return decode(io.BytesIO(read_member(self.archive, location)), f"{self.archive}, member '{location}'")
+
+
+@dataclass(frozen=True)
+class TarFolderOpener:
+    """Decodes the image at a location `tar:offset:size:name`; the tar's path starts at `folder`.
+
+    Safe in threads and in forked or spawned processes.
+    """
+
+    folder: str
+
+    def __call__(self, location: str) -> Image:
+        found = _TAR_AND_MEMBER.fullmatch(location)
+        if found is None:
+            raise UnreadableImageError(f"{self.folder}: '{location}' is no place in a tar; list the dataset anew")
+        tar, member = found.groups()
+        return MemberOpener(f"{self.folder}/{tar}")(member)
+
+
+def digest_of_members(members: Iterable[Member]) -> str:
+    """Return the SHA-256 over the name, size and checksum of each member, in the order given."""
+    return digest_of_entries((member.name, str(member.size), member.checksum) for member in members)
+
+
+def refuse_gzip(archive: Path, remedy: str) -> None:
+    """Raise `PipelineError` with the remedy for an archive that is compressed as a whole, whatever its name says."""
+    with naming_faults(str(archive)), open(archive, "rb") as content:
+        if content.read(len(_GZIP_MARK)) == _GZIP_MARK:
+            raise PipelineError(f"{archive}: is compressed, so it can't be read at random; {remedy}")
 
 
 def read_member(archive: str, location: str) -> bytes:
@@ -145,7 +166,7 @@ def tar_members(content: IO[bytes], source: str, start: int = 0, checksum: bool 
     """
     with tarfile.open(fileobj=content, mode="r:") as opened:
         for info in opened:
-            opened.members.clear()  # tarfile keeps them all: about a kilobyte each
+            opened.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed; it keeps a kilobyte for each
             name = safe_name(info.name, source)
             if info.isdir():
                 yield Member(name, "", 0, "", True)

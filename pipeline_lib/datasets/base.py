@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,9 +59,39 @@ class Index:
     label_counts: list[dict[int, float]] | None = None
 
 
+def numbered(values: Iterable[int | str]) -> tuple[list[str], np.ndarray]:
+    """Return the distinct values, sorted, as class names, and each value's position among them, int64 [n]."""
+    values = list(values)
+    found = sorted(set(values))
+    return [str(value) for value in found], positions(values, found)
+
+
+def positions(values: Iterable[int | str], classes: Iterable[int | str]) -> np.ndarray:
+    """Return each value's position among the classes, int64 [n]."""
+    position = {name: number for number, name in enumerate(classes)}
+    return np.array([position[value] for value in values], np.int64)
+
+
+def most_votes(counts: Mapping[int, float]) -> int:
+    """Return the class with the most votes, the first of several."""
+    return min(counts, key=lambda label: (-counts[label], label))
+
+
 def resolve(data_dir: Path, path: str) -> Path:
     """Return an absolute path as it is, a relative one below `data_dir`."""
     return Path(data_dir) / Path(path).expanduser()
+
+
+def safe_name(name: str, source: str) -> str:
+    """Return a member's name without `./`; raises `PipelineError` for one that leads out of its archive or folder."""
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "\\" in name or parts[0].endswith(":"):
+        raise PipelineError(
+            f"{source}: the name '{name}' is refused: it must be relative, with '/' between its parts and without '..'"
+        )
+    if "." in parts or "" in parts:
+        return "/".join(part for part in parts if part not in ("", "."))
+    return name
 
 
 def is_image_name(name: str) -> bool:
@@ -95,7 +125,12 @@ def read_json(path: Path, option: str) -> Any:
         raise PipelineError(f"{path}: can't be read as JSON ({error}); get it again") from None
 
 
-def decode(stream: object, where: str) -> Image:
+def one_line(error: object) -> str:
+    """Return the text of an error without line breaks; of one without a text, its type."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def decode(stream: IO[bytes] | str, where: str) -> Image:
     """Decode a file or stream into an RGB image; raises `UnreadableImageError` that names `where`.
 
     Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits, transparency is dropped, and a

@@ -5,22 +5,17 @@ Both list relative names with `/` between the parts; here they become an index.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Annotated
 
-import numpy as np
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets.base import IMAGE_SUFFIXES, Index
-from pipeline_lib.datasets.spec import DatasetOptions
+from pipeline_lib.datasets.base import IMAGE_SUFFIXES, Index, numbered
+from pipeline_lib.datasets.spec import DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
-
-FolderName = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class ClassFolderOptions(DatasetOptions):
@@ -100,22 +95,14 @@ def index_class_folders(
         members += inside
     if split_by is not None:
         split_names = assign(class_names, members, split_by, source)
-    classes, label = np.unique(np.array(class_names), return_inverse=True)
+    class_list, label = numbered(class_names)
     return Index(
-        classes=classes.tolist(),
+        classes=class_list,
         split=split_names,
-        label=label.astype(np.int64),
+        label=label,
         location=members if locations is None else [locations[name] for name in members],
         fingerprint=fingerprint,
     )
-
-
-def digest_of_entries(entries: Iterable[tuple[str, ...]]) -> str:
-    """Return the SHA-256 of entries such as (name, size, checksum), in the order given."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update("\0".join(entry).encode(errors="surrogateescape") + b"\n")
-    return digest.hexdigest()
 
 
 def _class_of(name: str, start: int, source: str) -> str:

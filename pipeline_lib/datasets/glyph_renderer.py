@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from pipeline_lib.core.errors import PipelineError
+
 FACES = (
     "DejaVuSans",
     "DejaVuSans-Oblique",
@@ -37,8 +39,10 @@ _MAX_STROKES = 4
 @functools.cache
 def font_folder() -> Path:
     """Return the folder of matplotlib's fonts; matplotlib itself, which is slow to import, is not imported."""
-    specification = importlib.util.find_spec("matplotlib")
-    return Path(specification.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    package = importlib.util.find_spec("matplotlib")
+    if package is None or package.origin is None:
+        raise PipelineError("rendered characters need the fonts of matplotlib, which is not installed")
+    return Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xxhash
 from PIL.Image import Image
-from timm.data import create_transform
+from timm.data.transforms_factory import create_transform
 
 from pipeline_lib.config.features import Augmentation, CentreCrop
 
@@ -90,7 +90,7 @@ class AugmentedView:
             scale=augmentation.scale,
             ratio=augmentation.ratio,
             hflip=augmentation.horizontal_flip,
-            color_jitter=augmentation.color_jitter or None,
+            color_jitter=augmentation.color_jitter or None,  # type: ignore[arg-type]  # timm takes None for no jitter
             color_jitter_prob=augmentation.color_jitter_probability,
             auto_augment=auto_augment,
             interpolation=augmentation.interpolation,

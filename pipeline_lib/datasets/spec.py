@@ -8,21 +8,28 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.download import Download
-from pipeline_lib.config.section import KindSection, Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.spec import Spec
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
 
 
+# A path: it starts at data_dir, or at another path.
+FolderName = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Checksum = Annotated[
+    Literal["content", "size"],
+    Field(description="What tells a changed image: content = SHA-256 of every file, size = its size alone (faster)."),
+]
+
+
 class DatasetOptions(KindSection):
     """Options that every dataset kind has."""
 
-    kind: str = Field(description="The module of `pipeline_lib/datasets/` that reads the dataset.")
     skip_unreadable: int = Field(
         0, ge=0, description="How many images may fail to decode before the job stops; each is listed."
     )
@@ -41,7 +48,7 @@ class DatasetOptions(KindSection):
         return "download" if self.download else None
 
 
-def _of_its_kind(options: Any) -> Section:
+def _of_its_kind(options: Any) -> KindSection:
     return kinds.validated("datasets", options, "options")
 
 
@@ -49,7 +56,7 @@ class DatasetSpec(Spec):
     """A dataset of the config. Where its files come from is no part of it."""
 
     name: str
-    options: Annotated[SerializeAsAny[DatasetOptions], BeforeValidator(_of_its_kind)]
+    options: Annotated[DatasetOptions, BeforeValidator(_of_its_kind)]
     data_dir: str
 
     @classmethod

@@ -15,6 +15,7 @@ a split with a share of 0.1 gets none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -35,8 +36,7 @@ def assign(label: Sequence[str], names: Sequence[str], splitter: Splitter, sourc
     gets no images.
     """
     if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise PipelineError(f"{source}: image '{twice}' is listed twice, so split_by can't keep its splits disjoint")
     shares = _exact(splitter.shares)
     positions_of: dict[str, list[int]] = {}

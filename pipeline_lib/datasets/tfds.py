@@ -20,9 +20,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.core.errors import PipelineError, one_of
-from pipeline_lib.datasets.base import ImageOpener, Index, UnreadableImageError, decode, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, UnreadableImageError, decode, one_line, resolve
 from pipeline_lib.datasets.spec import DatasetOptions
-from pipeline_lib.datasets.tfds_reading import check_feature, find_parts, one_line, open_builder, read
+from pipeline_lib.datasets.tfds_reading import check_feature, find_parts, open_builder, read
 
 if TYPE_CHECKING:
     from PIL.Image import Image

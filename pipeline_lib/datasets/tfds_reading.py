@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
+from pipeline_lib.datasets.base import one_line
 from pipeline_lib.datasets.tfds_records import read_record
 
 
@@ -76,8 +77,3 @@ def find_parts(builder: Any, splits: dict[str, str], where: str) -> dict[str, li
                 f"{where}: splits '{name}' ({splits[name]}) and '{other}' ({splits[other]}) share images; part them"
             )
     return parts
-
-
-def one_line(text: object) -> str:
-    """Return a text, or the message of an error, without line breaks."""
-    return " ".join(str(text).split())

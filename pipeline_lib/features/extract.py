@@ -122,8 +122,8 @@ class _Block:
     ) -> None:
         self._spec, self._images, self._backbone, self._on_images = spec, images, backbone, on_images
         # Only an augmented view draws labels: on clean images an image's label is its own.
-        is_drawn = isinstance(spec.view, Augmented)
-        self._drawn_label = functools.partial(images.drawn_label, spec.view.seed) if is_drawn else None
+        view = spec.view
+        self._drawn_label = functools.partial(images.drawn_label, view.seed) if isinstance(view, Augmented) else None
         self.view = make_view(spec.view, backbone.data_config, images, self._drawn_label)
         self.epochs = range(*spec.epochs)
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.archive_members import MemberOpener, check_format, list_members
 from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, report_no_images
-from pipeline_lib.datasets.class_folders import digest_of_entries
+from pipeline_lib.datasets.files import FileOpener, digest_of_entries, list_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,7 +83,7 @@ def open_file(path: str) -> Image:
 
 def _list_source(source: Path) -> tuple[ImageOpener, list[_Found]]:
     if source.is_dir():
-        return folder.FileOpener(str(source)), _checked(source, _in_folder(source))
+        return FileOpener(str(source)), _checked(source, _in_folder(source))
     if not source.is_file():
         raise PipelineError(f"{source}: no such folder, archive or image; check the path")
     if source.name.lower().endswith(_ARCHIVE_SUFFIXES):
@@ -105,7 +104,7 @@ def _checked(source: Path, images: Iterator[_Found]) -> list[_Found]:
 
 
 def _in_folder(source: Path) -> Iterator[_Found]:
-    images, _, others = folder.list_images(source, "", with_broken=True)
+    images, _, others = list_images(source, "", with_broken=True)
     report_no_images(str(source), others)
     for name in images:
         yield _Found(_text(f"{source}/{name}"), _label(name), name, _version(source / name))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean, one_of
 from pipeline_lib.core.jobs import Job
+from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.stages import dataset, dataset_card
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def index_of(config: Config, name: str, folder: Path) -> Path:
     """Return the workflow's index of a dataset or, where it has none or an old one, list the images below `folder`."""
-    spec, directory = dataset.Spec.of(config, name), Path(config.results_dir) / "datasets" / name
+    spec, directory = DatasetSpec.of(config, name), Path(config.results_dir) / "datasets" / name
     with contextlib.suppress(ArtefactError):
         artefacts.read(directory, "dataset", spec.plain())
         listed = (directory / artefacts.MANIFEST).stat().st_mtime

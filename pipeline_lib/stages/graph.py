@@ -117,16 +117,20 @@ class Graph:
         ordered: dict[Ref, None] = {}
 
         def add(ref: Ref) -> None:
-            ref = self._resolved(ref)
             if ref.stage != PUBLISHED and ref not in ordered:
-                for found in self._node(ref).inputs.values():
-                    for source in found:
-                        add(source)
+                for source in self.sources(ref):
+                    add(source)
                 ordered[ref] = None
 
         for ref in refs:
-            add(ref)
+            add(self._resolved(ref))
         return list(ordered)
+
+    def sources(self, ref: Ref) -> list[Ref]:
+        """Return what an artefact is made from, as far as it is known: blocks are once their dataset is indexed."""
+        self._forget_what_datasets_decided()
+        node = self._node(self._resolved(ref))
+        return [self._resolved(source) for refs in node.inputs.values() for source in refs]
 
     def code(self, ref: Ref) -> dict[str, str]:
         """Return the version of each component of the code that makes an artefact."""
@@ -137,13 +141,15 @@ class Graph:
         ref = self._resolved(ref)
         return self.results / str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
 
-    def job(self, ref: Ref, output: Path) -> Job[Spec]:
-        """Return the job of an artefact, for a run by hand that writes it elsewhere."""
+    def job(self, ref: Ref, elsewhere: Path | None = None) -> Job[Spec]:
+        """Return the job of an artefact, for a run in this process; its files may go elsewhere."""
         ref = self._resolved(ref)
         node = self._node(ref)
         inputs = {name: tuple(self._read_at(found) for found in refs) for name, refs in node.inputs.items()}
-        names = [Path(pattern.format(**dict(ref.wildcards))).name for pattern in getattr(node.stage, "FILES", ())]
-        return Job(ref.stage, node.spec, inputs, output, tuple(output / name for name in names), node.code)
+        files = self.outputs(ref) if hasattr(node.stage, "FILES") else ()
+        if elsewhere is not None:
+            files = tuple(elsewhere / file.name for file in files)
+        return Job(ref.stage, node.spec, inputs, elsewhere or self.folder(ref), files, node.code)
 
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[Any, list[Ref]]]:
         """Yield (key, artefacts) of those that are not fresh and can be made by one process, at least two each."""
@@ -252,11 +258,15 @@ class Graph:
             self._unknown_datasets[path] = _time_of(path)
         return state, None
 
+    def judge_anew(self) -> None:
+        """Forget the states of artefacts, since some were made in the meantime."""
+        self._states.clear()
+        self._unknown_datasets.clear()
+
     def _forget_what_datasets_decided(self) -> None:
         """Judge anew once a dataset was indexed: the engine builds its graph again when its checkpoint is done."""
         if any(_time_of(path) != before for path, before in self._unknown_datasets.items()):
-            self._unknown_datasets.clear()
-            self._states.clear()
+            self.judge_anew()
 
     def description_path(self, ref: Ref) -> Path:
         """Return the file that describes the job of an artefact."""

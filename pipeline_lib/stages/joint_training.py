@@ -5,19 +5,12 @@ After a kill it goes on with the last epoch, whose state lies in <output>.resume
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pipeline_lib.backbones.spec import components
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.joint_training import JointOptions, JointTraining
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pipeline_lib.training.joint import HeadLoss
 
 INPUTS = (
     Input("dataset", "upstream dataset artefact"),
@@ -66,8 +59,9 @@ def inputs(config: Config, backbone: str, mode: str, seed: str) -> Refs:
 
 def plugins(config: Config, backbone: str, mode: str, seed: str) -> list[str]:
     """Return the components of the code that are chosen by name."""
+    options = Spec.of(config, backbone, mode, seed).options
     dataset = f"datasets.{config.datasets[config.upstream.dataset].kind}"
-    return [dataset, *components(config.backbone(backbone))]
+    return [dataset, *components(config.backbone(backbone)), f"heads.losses.{options.loss.kind}"]
 
 
 def run(job: Job[Spec]) -> None:
@@ -87,6 +81,7 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.datasets.images import ImageDataset
     from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
     from pipeline_lib.evaluation.while_training import evaluate
+    from pipeline_lib.heads.loss import loss_of
     from pipeline_lib.heads.model import UncertaintyHead
     from pipeline_lib.training.images import ImageBatches, skipped_images
     from pipeline_lib.training.joint import JointTask, joint_trainer
@@ -107,7 +102,7 @@ def run(job: Job[Spec]) -> None:
     batches = ImageBatches(images, view, recipe.batch_size, workers)
     held_out = ImageBatches(evaluated, EvaluationView(backbone.data_config), recipe.batch_size, workers)
     head = UncertaintyHead(backbone.dim, recipe.hidden, spec.seed)
-    task = JointTask(backbone, head, _head_loss(recipe), recipe, spec.stop_gradient)
+    task = JointTask(backbone, head, loss_of(recipe), recipe, spec.stop_gradient)
     mode = "with" if spec.stop_gradient else "without"
     name = f"joint training of {spec.backbone}, seed {spec.seed}, {mode} stop-gradient"
     saved = SavedState(job)
@@ -129,18 +124,3 @@ def run(job: Job[Spec]) -> None:
             software=software_versions("torch", "timm"),
         )
     saved.remove()
-
-
-def _head_loss(recipe: JointOptions) -> HeadLoss:
-    """Return the loss of heads that a recipe names."""
-    from pipeline_lib.config.training import Training
-    from pipeline_lib.heads.losses.registry import loss_of
-
-    loss = loss_of(Training(loss=recipe.loss, margin=recipe.margin))
-
-    def head_loss(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
-        # The last image of an odd batch has no partner.
-        used = len(uncertainty) // 2 * 2 if recipe.loss == "order" else len(uncertainty)
-        return loss(uncertainty[:used], task_loss[:used])[0]
-
-    return head_loss

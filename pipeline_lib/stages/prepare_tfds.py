@@ -5,6 +5,7 @@ A set that is prepared already is left as it is; that takes neither TensorFlow n
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,8 @@ def _prepare(options: Options, root: Path) -> None:
     or preparing it fails; what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
     """
     from pipeline_lib.core.errors import PipelineError, one_of
+    from pipeline_lib.datasets.base import one_line
     from pipeline_lib.datasets.tfds import by_hand, set_name
-    from pipeline_lib.datasets.tfds_reading import one_line
 
     name = set_name(options)
     if first := by_hand(options, root):
@@ -75,11 +76,10 @@ def _prepare(options: Options, root: Path) -> None:
         raise PipelineError(
             f"TFDS set '{name}' has configurations; give one as 'config': {one_of(builder.builder_configs)}"
         )
-    by_its_author = one_line(builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "")
-    manual = root / "downloads/manual"
-    if by_its_author and not (manual.is_dir() and any(manual.iterdir())):
+    instructions, manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS, root / "downloads/manual"
+    if instructions and not (manual.is_dir() and any(manual.iterdir())):
         raise PipelineError(
-            f"TFDS set '{name}' is fetched by hand into {manual} ({by_its_author}), then run snakemake again"
+            f"TFDS set '{name}' is fetched by hand into {manual} ({one_line(instructions)}), then run snakemake again"
         )
     # Its authors' prepared copies, on Google's servers, are in a format that can't be read at random.
     download = library.download.DownloadConfig(try_download_gcs=False)
@@ -96,7 +96,7 @@ def _import_libraries(name: str) -> Any:
     from pipeline_lib.core.errors import PipelineError
 
     try:
-        import tensorflow  # noqa: F401 (TFDS would ask for it after hours of fetching)
+        importlib.import_module("tensorflow")  # TFDS would ask for it after hours of fetching
         import tensorflow_datasets
     except ImportError as error:
         raise PipelineError(

@@ -1,34 +1,43 @@
-"""List what the metrics were made from: every artefact behind them, and the software."""
+"""List what the metrics were made from: every artefact behind them, and the software.
+
+Artefacts are looked for in the results folder of the output, <results>/records/provenance.
+"""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-from pipeline_lib.stages.arguments import add_path
+from pipeline_lib.core.jobs import Input, Job, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
+from pipeline_lib.stages import metrics
 
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_path(parser, "--results", "the results folder")
-    parser.add_argument(
-        "--artefacts", nargs="+", type=Path, required=True, metavar="PATH", help="artefacts whose origin to list"
-    )
-    for name in ("artefacts", "software"):
-        add_path(parser, f"--{name}-out", f"the file to write with the {name}")
+INPUTS = (Input("evaluations", "artefacts whose origin to list", many=True),)
+OUTPUT = "records/provenance"
+FILES = ("provenance/artefacts.csv", "provenance/software.csv")
 
 
-def run(arguments: argparse.Namespace) -> None:
+class Spec(BaseSpec):
+    """Nothing but the evaluations decides what is listed."""
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return the spec of the job."""
+        return cls()
+
+
+def inputs(config: Config) -> Refs:
+    """Return the artefacts that the metrics are gathered from."""
+    return metrics.inputs(config)
+
+
+def run(job: Job[Spec]) -> None:
     """Gather and write."""
-    from pipeline_lib.core.artefacts import writing_file
     from pipeline_lib.tables.lineage import artefacts_behind, software
 
-    contents = {
-        arguments.artefacts_out: artefacts_behind(arguments.results, arguments.artefacts).to_csv(
-            index=False, lineterminator="\n"
-        ),
-        arguments.software_out: software().to_csv(index=False, lineterminator="\n"),
-    }
-    for path, text in contents.items():
-        with writing_file(path) as file:
-            file.write(text)
+    behind = artefacts_behind(job.output.parents[1], job.all_inputs("evaluations"))
+    with job.writing() as draft:
+        behind.to_csv(draft.path / "artefacts.csv", index=False, lineterminator="\n")
+        software().to_csv(draft.path / "software.csv", index=False, lineterminator="\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -30,41 +30,50 @@ SOFTWARE = (
 def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
     """Return one row per root and per artefact that the roots were made from, at any depth.
 
-    Columns: `artefact` (folder below `results`), `stage`, `digest` of its manifest, `made_from` (the artefacts that
-    it read, joined by blanks; an input that is no longer there is `name=digest`), `rows`, `bytes`. Files are not
-    checked against their checksums; stage `verify` does that.
+    Files are not checked against their checksums; stage `verify` does that.
 
-    roots: folders of artefacts below `results`.
+    Parameters
+    ----------
+    results
+        The results folder.
+    roots
+        Folders of artefacts below it.
+
+    Returns
+    -------
+    DataFrame
+        Columns `artefact` (folder below `results`), `stage`, `digest` of its manifest, `made_from` (the artefacts that
+        it read, joined by blanks; one that is no longer there is `name=content`), `rows`, `bytes`.
     """
-    found = {
-        folder: artefacts.read(folder, artefacts.stage_of(folder), verify=False)
-        for folder in artefacts.folders(results)
-    }
-    by_digest = {manifest.digest: directory for directory, manifest in found.items()}
-    waiting, behind = [Path(root) for root in roots], set()
+    found = {folder: artefacts.read(folder, verify=False) for folder in artefacts.folders(results)}
+    by_content = {manifest.content: folder for folder, manifest in found.items()}
+    by_derivation = {(manifest.derivation, manifest.content): folder for folder, manifest in found.items()}
+
+    def sources(manifest: Manifest) -> Iterator[tuple[str, Path | None]]:
+        """Yield name and folder of each artefact that was read: another of the same bytes only if that one is gone."""
+        for name, records in manifest.inputs.items():
+            for record in records:
+                derivation, content = record["derivation"], record["content"]
+                folder = by_derivation.get((derivation, content), by_content.get(content))
+                yield f"{name}={content}" if folder is None else folder.relative_to(results).as_posix(), folder
+
+    waiting, behind = [Path(root) for root in roots], set[Path]()
     while waiting:
         directory = waiting.pop()
-        if directory in behind:
-            continue
-        behind.add(directory)
-        waiting += [by_digest[digest] for digest in _inputs(found[directory]).values() if digest in by_digest]
-    rows = []
-    for directory in sorted(behind):
-        manifest = found[directory]
-        sources = [
-            by_digest[digest].relative_to(results).as_posix() if digest in by_digest else f"{name}={digest}"
-            for name, digest in _inputs(manifest).items()
-        ]
-        rows.append(
-            {
-                "artefact": directory.relative_to(results).as_posix(),
-                "stage": manifest.stage,
-                "digest": manifest.digest,
-                "made_from": " ".join(sources),
-                "rows": manifest.facts.get("rows", manifest.facts.get("samples")),
-                "bytes": sum(file["bytes"] for file in manifest.files.values()),
-            }
-        )
+        if directory not in behind:
+            behind.add(directory)
+            waiting += [folder for _, folder in sources(found[directory]) if folder is not None]
+    rows = [
+        {
+            "artefact": directory.relative_to(results).as_posix(),
+            "stage": found[directory].stage,
+            "digest": found[directory].digest,
+            "made_from": " ".join(name for name, _ in sources(found[directory])),
+            "rows": found[directory].facts.get("rows", found[directory].facts.get("samples")),
+            "bytes": sum(file["bytes"] for file in found[directory].files.values()),
+        }
+        for directory in sorted(behind)
+    ]
     return pd.DataFrame(rows).astype({"rows": "Int64"})
 
 
@@ -74,9 +83,3 @@ def software() -> pd.DataFrame:
     for package in SOFTWARE:
         versions[package] = importlib.metadata.version(package)
     return pd.DataFrame({"software": list(versions), "version": list(versions.values())})
-
-
-def _inputs(manifest: Manifest) -> dict[str, str]:
-    """Return the digests of what an artefact was made from; the record of a view also answers for its blocks."""
-    blocks = {f"block {block['name']}": block["digest"] for block in manifest.facts.get("blocks", [])}
-    return {**manifest.inputs, **blocks}

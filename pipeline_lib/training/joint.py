@@ -26,8 +26,8 @@ from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.training.schedule import Schedule, start_of_warmup
 from pipeline_lib.training.trainer import Record, Task, Trainer
 
-# (uncertainty [n], task_loss [n]) -> scalar.
-HeadLoss = Callable[[Tensor, Tensor], Tensor]
+# (uncertainty [n], task_loss [n]) -> mean loss, a scalar, and its gradient by the uncertainty [n].
+HeadLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class JointTask(Task):
@@ -74,7 +74,7 @@ class JointTask(Task):
             logits = self.backbone.encoder.classifier(embedding)
         task_losses = F.cross_entropy(logits, label.to(device), reduction="none")
         uncertainty = self.head(embedding.detach() if self._stop_gradient else embedding)
-        task_loss, head_loss = task_losses.mean(), self._head_loss(uncertainty, task_losses.detach())
+        task_loss, head_loss = task_losses.mean(), self._head_loss(uncertainty, task_losses.detach())[0]
         self._sums += torch.stack([task_loss.detach(), head_loss.detach()]) * len(label)
         return task_loss + self._recipe.loss_weight * head_loss
 

@@ -66,9 +66,13 @@ def test_a_backbone_is_made_by_the_stage_of_its_kind_from_its_own_files_and_code
 
 def test_a_joint_training_is_of_a_mode_and_a_seed() -> None:
     spec = joint_training.Spec.of(CONFIG, backbone="gp", mode="stop_gradient", seed="3")
-    assert (spec.stop_gradient, spec.seed, spec.options.loss) == (True, 3, "order")
+    assert (spec.stop_gradient, spec.seed, spec.options.loss.kind) == (True, 3, "order")
     assert not joint_training.Spec.of(CONFIG, backbone="gp", mode="no_stop_gradient", seed="3").stop_gradient
-    assert joint_training.inputs(CONFIG, "gp", "stop_gradient", "3")["backbone"] == Ref.to("backbone", backbone="gp")
+    assert joint_training.Spec.model_validate(spec.plain()) == spec
+    job = (CONFIG, "gp", "stop_gradient", "3")
+    assert joint_training.inputs(*job)["backbone"] == Ref.to("backbone", backbone="gp")
+    code = ["datasets.glyphs", "backbones.method", "methods.sngp", "heads.losses.order"]
+    assert joint_training.plugins(*job) == code
 
 
 def test_a_kind_that_a_stage_does_not_make_and_an_artefact_of_another_stage_are_refused(tmp_path: Path) -> None:

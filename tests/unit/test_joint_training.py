@@ -19,13 +19,6 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from pipeline_lib.backbones.trainer import relative_rate
-from pipeline_lib.backbones.training_images import Batch, ImageBatches
-from pipeline_lib.joint import artefact as joint
-from pipeline_lib.joint.evaluate import evaluate
-from pipeline_lib.joint.train import JointTrainer
-from pipeline_lib.plots import joint_training, style
-from pipeline_lib.stages.figures import joint_training as figure_stage
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from sklearn.metrics import log_loss, roc_auc_score
@@ -39,10 +32,19 @@ from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.jobs import Settings
+from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
+from pipeline_lib.evaluation import while_training
+from pipeline_lib.evaluation.while_training import evaluate
+from pipeline_lib.figures import joint_training, style
+from pipeline_lib.heads.loss import loss_of
+from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.training.images import Batch, ImageBatches
+from pipeline_lib.training.joint import JointTask, joint_trainer
+from pipeline_lib.training.schedule import Schedule, start_of_warmup
+from pipeline_lib.training.trainer import Trainer
 from tests import jobs
 
 RECIPE: dict[str, Any] = {
@@ -95,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             colour = colours[number % CLASSES] + random.normal(0, 25, 3)
             Image.fromarray((colour + random.normal(0, 40, (16, 16, 3))).clip(0, 255).astype(np.uint8)).save(path)
     options = {"kind": "folder", "path": "raw", "splits": {"train": "train", "test": "test"}}
-    write_dataset({"name": "latin", "options": options, "data_dir": str(directory)}, directory / "latin")
+    jobs.run("dataset", {"name": "latin", "options": options, "data_dir": str(directory)}, directory / "latin")
     write_backbone_with_random_weights(directory)
     return directory
 
@@ -133,8 +135,12 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
     return train(world, tmp_path_factory.mktemp("whole") / "run", make_spec())
 
 
-def trainer(backbone: Backbone, stop_gradient: bool = False, steps: int = 1, **options: Any) -> JointTrainer:
-    return JointTrainer(backbone, JointOptions.model_validate(RECIPE | options), stop_gradient, 3, steps)
+def trainer(backbone: Backbone, stop_gradient: bool = False, steps: int = 1, **options: Any) -> Trainer:
+    """A trainer of a backbone and a fresh head, with so many steps in an epoch."""
+    recipe = JointOptions.model_validate(RECIPE | options)
+    head = UncertaintyHead(backbone.dim, recipe.hidden, 3)
+    task = JointTask(backbone, head, loss_of(recipe), recipe, stop_gradient)
+    return joint_trainer(task, recipe, 3, steps * recipe.batch_size, "joint training")
 
 
 def random_batch(count: int, seed: int = 0, size: int = 16) -> Batch:
@@ -186,12 +192,12 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Interrupt the training when it has trained `epoch` epochs, before it can evaluate and save the last of them."""
     calls = iter(range(100))
 
-    def interrupted(*arguments: Any) -> dict[str, float | None]:
+    def interrupted(*arguments: Any, **named: Any) -> dict[str, float | None]:
         if next(calls) == epoch:
             raise KeyboardInterrupt
-        return evaluate(*arguments)
+        return evaluate(*arguments, **named)
 
-    monkeypatch.setattr(joint, "evaluate", interrupted)
+    monkeypatch.setattr(while_training, "evaluate", interrupted)
 
 
 @pytest.mark.parametrize("killed_at", [0, 1, 2])
@@ -204,9 +210,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
         train(world, tmp_path / "killed", spec)
     assert not (tmp_path / "killed").exists()
     trained: Counter[int] = Counter()
-    train_epoch = JointTrainer.train_epoch
+    train_epoch = Trainer.train_epoch
     monkeypatch.setattr(
-        JointTrainer,
+        Trainer,
         "train_epoch",
         lambda self, epoch, *rest: trained.update([epoch]) or train_epoch(self, epoch, *rest),
     )
@@ -249,7 +255,7 @@ def test_the_first_line_is_the_pretrained_backbone(world: Path, tmp_path: Path) 
     images, backbone = ImageDataset(world / "latin", "test"), open_backbone(world / "mine")
     view = EvaluationView(backbone.data_config)
     pixels = torch.stack([view(images.image(position), 0, 0)[0] for position in range(len(images))])
-    head = trainer(open_backbone(world / "mine")).head.__class__(backbone.dim, (8,), spec["seed"])
+    head = UncertaintyHead(backbone.dim, (8,), spec["seed"])
     with torch.inference_mode():
         embedding, logits = backbone.from_pixels(pixels)
         uncertainty = head(embedding).numpy()
@@ -268,19 +274,19 @@ def test_the_first_line_is_the_pretrained_backbone(world: Path, tmp_path: Path) 
     assert found["auroc_correct"] == pytest.approx(roc_auc_score(neighbour_wrong, uncertainty), abs=1e-3)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "order"])
+@pytest.mark.parametrize("loss", [{"loss": "squared_error"}, {"loss": "order", "margin": 0.3}])
 @pytest.mark.parametrize("count", [8, 7])
-def test_reported_losses_are_those_of_the_equations(world: Path, loss: str, count: int) -> None:
+def test_reported_losses_are_those_of_the_equations(world: Path, loss: dict[str, Any], count: int) -> None:
     reference = open_backbone(world / "mine")
     batch = random_batch(count)
     reference.encoder.network.train()
     with torch.no_grad():
         embedding, logits = reference.from_pixels(batch.pixels)
         task = functional.cross_entropy(logits, batch.label, reduction="none").double().numpy()
-        subject = trainer(open_backbone(world / "mine"), loss=loss, margin=0.3)
-        u = subject.head(embedding).double().numpy()
+        subject = trainer(open_backbone(world / "mine"), **loss)
+        u = subject.task.head(embedding).double().numpy()
     found = subject.train_epoch(0, [batch], lambda n: None)
-    if loss == "squared_error":
+    if loss["loss"] == "squared_error":
         expected = np.mean([(u[i] - task[i]) ** 2 for i in range(count)])
     else:
         pairs = [(i, i + 1) for i in range(0, count - 1, 2)]
@@ -299,11 +305,11 @@ def test_gradients_are_those_of_the_sum_of_both_losses(world: Path) -> None:
     )
     embedding, logits = reference.from_pixels(batch.pixels)
     task = functional.cross_entropy(logits, batch.label, reduction="none")
-    (task.mean() + weight * (subject.head(embedding) - task.detach()).square().mean()).backward()
+    (task.mean() + weight * (subject.task.head(embedding) - task.detach()).square().mean()).backward()
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     gradients = {name: value.grad for name, value in network.named_parameters()}
     subject.train_epoch(0, [batch], lambda count: None)
-    for name, value in subject.backbone.encoder.network.named_parameters():
+    for name, value in subject.task.network.named_parameters():
         large = gradients[name].abs() > 1e-4
         moved = (before[name] - value.detach())[large]
         torch.testing.assert_close(moved, rate * gradients[name][large].sign(), rtol=0.02, atol=1e-5)
@@ -346,7 +352,8 @@ def test_bfloat16_trains_and_its_task_losses_are_close(world: Path) -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [relative_rate(step / 100, 0.5, 4) for step in range(401)]
+    schedule = Schedule(4, 0.5, start_of_warmup(0.5), 100)
+    rates = [schedule.rate(*divmod(step, 100)) for step in range(401)]
     assert rates[0] == pytest.approx(0.002, abs=1e-4)
     assert all(np.diff(rates[:50]) > 0) and all(np.diff(rates[50:]) < 0)
     assert max(rates) == pytest.approx(1, abs=0.03)
@@ -354,14 +361,19 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
 
 
 def test_faults_are_named(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"backbone 'mine'.* in epoch 1; lower learning_rate \(it is 1e\+18\)"):
+    with pytest.raises(
+        PipelineError, match=r"mine, seed 1.* in epoch 1, step \d; lower learning_rate \(it is 1e\+18\)"
+    ):
         train(world, tmp_path / "run", make_spec(learning_rate=1e18, warmup_epochs=0))
     write_backbone_with_random_weights(tmp_path, classes=5)
     with pytest.raises(PipelineError, match="'mine' classifies 5 classes, but the upstream dataset 'latin' has 4"):
         jobs.run("joint_training", make_spec(), tmp_path / "run", dataset=world / "latin", backbone=tmp_path / "mine")
 
 
-@pytest.mark.parametrize(("change", "message"), [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed"), ({"loss": "hinge"}, "'order' or 'squared_error'")],
+)
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         JointOptions.model_validate(RECIPE | change)
@@ -480,24 +492,26 @@ def test_the_figure_is_readable_and_says_what_it_shows(seeds: tuple[int, ...], e
 
 
 def test_the_figure_reads_the_artefacts_and_comes_out_the_same(world: Path, tmp_path: Path) -> None:
-    for mode, folder in figure_stage.FOLDERS.items():
-        output = tmp_path / "joint_training" / "mine" / folder / "seed1"
+    for mode, folder in joint_training.MODES.items():
+        output = tmp_path / folder
         spec = make_spec(mode, epochs=1, loss="order", loss_weight=0.5)
         command = ["--spec", json.dumps(spec), "--dataset", world / "latin", "--backbone", world / "mine"]
         assert main(["joint_training", *map(str, command), "--output", str(output)]) == 0
         assert artefacts.read(output).stage == "joint_training"
-    spec = {"joint": {"backbone": "mine", "seeds": [1]}, "size": {"width": 6.75, "height": 3.6}}
-    files = [io.BytesIO(), io.BytesIO()]
-    for file in files:
-        figure_stage.draw(spec, tmp_path).savefig(file, dpi=50)
+    shown = joint_training.Spec(backbone="mine", dataset="latin", seeds=(1,), loss="order", loss_weight=0.5)
+    folders = tuple(tmp_path / folder for folder in joint_training.MODES.values())
+    job = Job("figure", shown, {"joint_training": folders}, tmp_path / "out")
+    figures, files = [joint_training.figure_of(job, 6.75, 3.6) for _ in range(2)], [io.BytesIO(), io.BytesIO()]
+    for figure, file in zip(figures, files, strict=True):
+        figure.savefig(file, dpi=50)
     assert files[0].getvalue() == files[1].getvalue()
-    text = "\n".join(each.get_text() for each in figure_stage.draw(spec, tmp_path).findobj(Text)).replace("\n", " ")
+    text = "\n".join(each.get_text() for each in figures[0].findobj(Text)).replace("\n", " ")
     assert "40 held-out images" in text and "order loss, λ = 0.5" in text
 
 
 def test_figure_and_command_line_need_no_torch_until_they_train() -> None:
     code = (
-        "import sys; import pipeline_lib.stages.figures.joint_training, pipeline_lib.stages.joint_training;"
+        "import sys; import pipeline_lib.figures.joint_training, pipeline_lib.stages.joint_training;"
         "print(*{'torch', 'timm', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}

@@ -12,7 +12,7 @@ import pytest
 from pipeline_lib.backbones.spec import BackboneSpec
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job, Settings
-from pipeline_lib.method_training.curves import CurveSinks
+from pipeline_lib.training.curves import CurveSinks
 from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import curve, kill_at, make_spec

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import EvaluationView
-from pipeline_lib.method_training import processes, train
+from pipeline_lib.training import method, processes
+from pipeline_lib.training.images import ImageBatches
 from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import batches, make_spec, trainer
@@ -117,7 +117,7 @@ def test_images_that_all_parts_together_skip_are_counted(images: Path) -> None:
 def test_a_batch_too_small_for_its_processes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each process would leave out every batch."""
     trainer(batch_size=3)
-    monkeypatch.setattr(train, "process_count", lambda: 2)
+    monkeypatch.setattr(method, "process_count", lambda: 2)
     trainer(batch_size=4)
     with pytest.raises(PipelineError, match=r"batch_size is 3, but 2 processes .* 2 images each; make it at least 4"):
         trainer(batch_size=3)

@@ -14,7 +14,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pipeline_lib.backbones.training_images import ImageBatches
 from scipy import stats
 
 from pipeline_lib.backbones.artefact import open_backbone
@@ -25,6 +24,7 @@ from pipeline_lib.datasets.plain_views import draw_generator
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features.blocks import block_ranges
 from pipeline_lib.features.store import BlockArrays
+from pipeline_lib.training.images import ImageBatches
 from tests.jobs import run
 from tests.unit import worlds
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from pipeline_lib.core.jobs import Settings
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.jobs import Job, Settings
+from pipeline_lib.features import store
 from pipeline_lib.features.blocks import block_name, block_ranges
 from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.features.rows import digest_of_rows
+from pipeline_lib.features.spec import BlockSpec
 from tests.jobs import run
 
 FACTORY = """
@@ -113,6 +118,43 @@ def extract_view(
             folders.append(run("features", spec, folder, Settings(workers=workers), **made_from))
     run("cache", cache_spec(block), view_dir / "cache", **made_from, blocks=folders)
     return FeatureCache(view_dir)
+
+
+def stored_view(
+    view_dir: Path, embedding: np.ndarray, storage: str = "zarr", block_rows: int = 300, chunk_rows: int = 128
+) -> Path:
+    """Write representations [epochs, rows, dim] as the cache of a view, one block per epoch and range of rows."""
+    epochs, rows, dim = embedding.shape
+    made_from = {"dataset": view_dir.parent / "latin", "backbone": view_dir.parent / "mine"}
+    with artefacts.writing(made_from["dataset"], "dataset", {}) as draft:
+        draft.facts.update(splits={"train": rows}, skip_unreadable=0)
+    with artefacts.writing(made_from["backbone"], "backbone", {}):
+        pass
+    block = block_spec(with_task_loss=False, format=storage, chunk_rows=chunk_rows, epochs=[0, epochs])
+    inputs = {name: (path,) for name, path in made_from.items()}
+    folders = []
+    for epoch in range(epochs):
+        for start, stop in block_ranges(rows, block_rows):
+            spec = BlockSpec.model_validate(block | {"samples": (start, stop), "epochs": (epoch, epoch + 1)})
+            arrays = {
+                "embedding": np.ascontiguousarray(embedding[epoch : epoch + 1, start:stop]),
+                "class_entropy": np.ones((1, stop - start), np.float32),
+                "sample_id": np.arange(start, stop) * 2,  # a split may have every other image of its dataset
+                "label": np.arange(start, stop) % 7,
+                "epoch": np.array([epoch]),
+            }
+            folders.append(view_dir / "blocks" / block_name(spec.samples, spec.epochs))
+            with Job("features", spec, inputs, folders[-1]).writing() as draft:
+                store.write_arrays(draft.path, storage, arrays, chunk_rows)
+                draft.facts.update(
+                    rows=stop - start,
+                    dim=dim,
+                    arrays=sorted(arrays),
+                    skipped=[],
+                    rows_digest=f"{digest_of_rows(arrays):032x}",
+                )
+    run("cache", cache_spec(block), view_dir / "cache", **made_from, blocks=folders)
+    return view_dir
 
 
 def cache_spec(block: dict[str, Any]) -> dict[str, Any]:
