@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pipeline_lib.backbones.spec import made_by
 from pipeline_lib.config.config import Config, Downstream
+from pipeline_lib.config.task_losses import CROSS_ENTROPY
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
 
@@ -55,6 +56,12 @@ def inputs(config: Config, backbone: str, variant: str) -> Refs:
         "upstream": Ref.to("evaluate_heads", **model, dataset=upstream.dataset, split=upstream.eval_split),
         "metrics": Ref.to("metrics"),
     }
+
+
+def plugins(config: Config, backbone: str, variant: str) -> list[str]:
+    """Return the component that says in the card what the heads learnt from."""
+    task_loss = config.task_loss_of(backbone, variant)
+    return [] if task_loss == CROSS_ENTROPY else [f"task_losses.{task_loss}"]
 
 
 def run(job: Job[Spec]) -> None:
