@@ -36,13 +36,12 @@ class Spec(BaseSpec):
     @classmethod
     def of(cls, config: Config, backbone: str, variant: str) -> Spec:
         """Return the spec of a job."""
-        upstream = Downstream(dataset=config.upstream.dataset, split=config.upstream.eval_split)
         return cls(
             backbone=backbone,
             variant=variant,
             seeds=config.seeds,
             include_backbone=config.export.backbone,
-            sets=(upstream, *config.downstream),
+            sets=tuple(config.evaluation_sets),
         )
 
 
