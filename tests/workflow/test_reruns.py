@@ -277,14 +277,14 @@ def test_a_file_more_makes_nothing_stale_that_does_not_use_it(tiny: Workflow, li
     assert stale(tiny) == {}
 
 
-SECONDS = {
+TOGETHER = {
     "a seed more": {"heads": 1, "head": 2},
     "perplexity of a map": {"projection": 1},
     "an ablation more": {"head": 1},
 }
 
 
-@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("name", TOGETHER)
 def test_snakemake_plans_what_the_graph_says(tiny: Workflow, name: str) -> None:
     """Heads that read the same cache are one job."""
     config, expected = CONFIG_EDITS[name]
@@ -293,7 +293,7 @@ def test_snakemake_plans_what_the_graph_says(tiny: Workflow, name: str) -> None:
         planned = tiny.planned()
     finally:
         tiny.write_config(TINY_WORLD)
-    assert {rule: count for rule, count in planned.items() if rule in SECONDS[name]} == SECONDS[name]
+    assert {rule: count for rule, count in planned.items() if rule in TOGETHER[name]} == TOGETHER[name]
     same = {stage.replace(" ", "_"): count for stage, count in expected.items()}
     for together in ("head", "heads", "evaluate_heads", "evaluations"):
         same.pop(together, None), planned.pop(together, None)
