@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,7 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise PipelineError(f"checkpoint {path}: no such file")
+    content: Any
     try:
         if str(path).endswith(".safetensors"):
             content = load_file(path)

@@ -43,6 +43,10 @@ class GaussianProcess(nn.Module):
     The state dict holds the random features and the Gram matrix.
     """
 
+    weight: Tensor
+    phase: Tensor
+    gram: Tensor
+
     def __init__(
         self, dim: int, num_classes: int, features: int, length_scale: float, ridge: float, discount: float | None
     ) -> None:

@@ -226,7 +226,7 @@ def _debye_polynomials() -> tuple[tuple[float, ...], ...]:
 
     u_0 = 1, u_(k+1)(p) = p^2 (1 - p^2) u_k'(p) / 2 + (integral over [0, p] of (1 - 5 t^2) u_k(t)) / 8.
     """
-    polynomials = [(Fraction(1),)]
+    polynomials: list[tuple[Fraction, ...]] = [(Fraction(1),)]
     for k in range(DEBYE_TERMS):
         upper = [Fraction(0)] * (k + 2)
         for i, coefficient in enumerate(polynomials[-1]):

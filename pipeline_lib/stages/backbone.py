@@ -56,10 +56,11 @@ def run(job: Job[BackboneSpec]) -> None:
 
     options, saved = job.spec.options, SavedState(job)
     kind = kinds.load("backbones", options.kind)
+    curve: list[Record] = []
     if isinstance(options, ClassifierTraining):
         encoder, curve = _train(job, options, kind, saved)
     elif hasattr(kind, "prepare"):
-        encoder, curve = kind.prepare(options), []
+        encoder = kind.prepare(options)
     else:
         raise PipelineError(
             f"backbone '{job.spec.name}' is of kind '{options.kind}', which the stage of that name makes"

@@ -6,7 +6,7 @@ The curve itself is `curve.jsonl` of the artefact; nothing is read back from her
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -55,9 +55,10 @@ class CurveSinks:
 
     def write(self, record: Mapping[str, float | None]) -> None:
         """Send a record, `epoch` and values by name; None is left out."""
-        values = {name: value for name, value in record.items() if name != "epoch" and value is not None}
+        values = {name: value for name, value in record.items() if value is not None}
+        epoch = int(values.pop("epoch"))
         for sink in self._sinks:
-            sink.write(record["epoch"], values)
+            sink.write(epoch, values)
 
 
 class _TensorBoard:
@@ -98,7 +99,7 @@ class _WeightsAndBiases:
         self._run.finish()
 
 
-_SINKS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+_SINKS: dict[str, Callable[[Path, BackboneSpec], _Sink]] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
 
 
 def _missing(sink: str) -> PipelineError:

@@ -11,15 +11,15 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from pipeline_lib.config.training import Training
-from pipeline_lib.heads.curve import EpisodeRecord
 from pipeline_lib.heads.train import train_heads
+from tests.unit.heads_world import head_spec
 
 DIM, HIDDEN, BATCH = 768, 512, 2048
 ROWS = 32 * BATCH
@@ -112,8 +112,10 @@ def measure(
     measured = Measured([], [])
     start = time.perf_counter()
 
-    def on_episode(record: EpisodeRecord) -> None:
+    def on_episode(head: int, record: Mapping[str, float]) -> None:
         nonlocal start
+        if head != len(seeds) - 1:  # of all heads, one after the other, when an episode of theirs ends
+            return
         end = time.perf_counter()
         measured.trainer.append(len(seeds) * BURST / (end - start))
         for _ in range(BURST // BATCH):
@@ -121,7 +123,7 @@ def measure(
         start = time.perf_counter()
         measured.products.append(BURST / (start - end))
 
-    train_heads(rows, training, seeds, on_episode)
+    train_heads(rows, [head_spec(seed, training) for seed in seeds], on_episode)
     return Measured(*(speeds[BURSTS_LEFT_OUT:] for speeds in measured))
 
 

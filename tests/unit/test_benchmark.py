@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from pipeline_lib.config import specs
+from pipeline_lib.config import kinds
+from pipeline_lib.config.config import Config
 from pipeline_lib.config.load import load_config, parse_config
-from pipeline_lib.plots import benchmark as benchmark_plot
-from pipeline_lib.stages.sets import benchmark_entries
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.figures import benchmark as benchmark_figure
+from pipeline_lib.stages import table
 from pipeline_lib.tables import benchmark
 from pipeline_lib.tables.benchmark import OWN, Entry
 from pipeline_lib.tables.summary import EvaluationSet, read_metrics
@@ -18,6 +21,11 @@ from pipeline_lib.tables.summary import EvaluationSet, read_metrics
 WORKFLOW = Path(__file__).parents[2] / "workflow"
 PUBLISHED = read_metrics(WORKFLOW / "published/url_benchmark.csv")
 SETS = [EvaluationSet(name, "test") for name in ("cub", "cars", "sop")]
+
+
+@functools.cache
+def shipped(file: str) -> Config:
+    return load_config(WORKFLOW / f"configs/{file}.yaml")
 
 
 def rows(backbone: str, method: str, metric: str, values: list[float], variant: str = "", seed: int | None = None):
@@ -75,7 +83,7 @@ def test_published_numbers_stand_beside_the_same_architecture_method_and_sets(me
     assert pd.isna(head["published_auroc_correct"])
     fewer = benchmark.build(metrics, PUBLISHED, ENTRIES, SETS[:2])
     assert "published_auroc_correct" not in fewer
-    validation = [each._replace(split="validation") for each in SETS]
+    validation = [shown._replace(split="validation") for shown in SETS]
     elsewhere = benchmark.build(metrics.assign(split="validation"), PUBLISHED, ENTRIES, validation)
     assert elsewhere["auroc_correct"][0] == pytest.approx(0.6)
     assert "published_auroc_correct" not in elsewhere, "the published split is another"
@@ -99,7 +107,7 @@ def test_one_seed_has_no_spread(metrics: pd.DataFrame) -> None:
 
 
 def test_the_figure_has_a_point_per_seed(metrics: pd.DataFrame) -> None:
-    figure = benchmark_plot.draw(metrics, ENTRIES, SETS, 6.75, 3.6)
+    figure = benchmark_figure.draw(metrics, ENTRIES, SETS, 6.75, 3.6)
     points = {line.get_gid(): (line.get_xdata(), line.get_ydata()) for axes in figure.axes for line in axes.lines}
     x, y = points["resnet50_imagenet1k/ce"]
     assert sorted(x) == pytest.approx([0.31, 0.4, 0.43])
@@ -124,32 +132,41 @@ def test_the_pretrained_head_stands_beside_the_methods_of_its_architecture(
     metrics: pd.DataFrame, file: str, architectures: int
 ) -> None:
     """As the benchmark ships: its table marks one best model of each architecture, its figure has a panel for each."""
-    entries = benchmark_entries(specs.table_spec(load_config(WORKFLOW / f"configs/{file}.yaml"), "benchmark"))
+    entries = benchmark.Spec.of(shipped(file)).entries
     names = [entry.architecture for entry in entries]
     assert [names.count(name) for name in names] == [12] * 12 * architectures
     assert names == sorted(names), "the rows of an architecture are together"
     assert [entry.method for entry in entries][11::12] == ["head_default"] * architectures
-    assert len(benchmark_plot.draw(metrics, entries, SETS, 6.75, 3.6).axes) == architectures
+    assert len(benchmark_figure.draw(metrics, entries, SETS, 6.75, 3.6).axes) == architectures
     assert all((entry.selection == "auroc_correct") == (entry.head is None) for entry in entries)
 
 
 def test_of_the_shipped_benchmark_only_the_best_of_an_architecture_is_bold(metrics: pd.DataFrame) -> None:
-    entries = benchmark_entries(specs.table_spec(load_config(WORKFLOW / "configs/url_benchmark.yaml"), "benchmark"))
+    entries = benchmark.Spec.of(shipped("url_benchmark")).entries
     table = benchmark.build(metrics, PUBLISHED, entries, SETS)
     assert table.loc[benchmark.present(table).bold["R-AUROC"], "method"].tolist() == ["head_default"]
     assert table.loc[benchmark.present(table).bold["R@1"], "method"].tolist() == ["ce"]
 
 
 def test_heads_on_several_backbones_of_an_architecture_are_told_apart() -> None:
-    world = load_config(WORKFLOW / "configs/url_benchmark.yaml").model_dump()
+    world = shipped("url_benchmark").model_dump()
     world["backbones"] |= {
         "other_weights": {"kind": "timm", "model": "resnet50.tv_in1k"},
         "elsewhere": {"kind": "timm", "model": "resnet18.a1_in1k"},
     }
-    entries = benchmark_entries(specs.table_spec(parse_config(world), "benchmark"))
+    entries = benchmark.Spec.of(parse_config(world)).entries
     assert [(entry.architecture, entry.method) for entry in entries if entry.head] == [
         ("resnet50_imagenet1k", "head_default_on_resnet50"),
         ("resnet50_imagenet1k", "head_default_on_other_weights"),
         ("vit_medium_imagenet1k", "head_default"),
         ("elsewhere", "head_default"),
     ]
+
+
+def test_a_config_with_methods_has_the_table_and_the_figure() -> None:
+    config = shipped("url_mini")
+    for family in ("figures", "tables"):
+        assert "benchmark" in kinds.wanted(family, config)
+    spec = table.Spec.of(config, "benchmark")
+    assert table.Spec.model_validate(spec.plain()) == spec
+    assert benchmark.inputs(config)["published"] == Ref.to("published", name="url_benchmark")

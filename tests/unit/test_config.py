@@ -176,7 +176,8 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ),
         ("results_dir", "my results", ["results_dir: must be a path without blanks", "' '", "'my results'"]),
         ("results_dir", "results/{today}", ["results_dir: must be a path without blanks", "braces", "'{'"]),
-        ("evaluation.plots.zero_shot.widht", 3, ["evaluation.plots.zero_shot.widht", "did you mean 'width'?"]),
+        ("figures.zero_shot.widht", 3, ["figures.zero_shot.widht", "did you mean 'width'?"]),
+        ("figures.zero_shto", {}, ["figures.zero_shto: unknown figure", "did you mean 'zero_shot'?"]),
     ],
 )
 def test_a_mistake_gives_one_line_with_key_value_and_what_is_allowed(

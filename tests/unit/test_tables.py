@@ -69,7 +69,7 @@ def test_zero_shot_rows_are_upstream_then_downstream_then_their_mean(metrics: pd
 def test_a_backbone_without_a_classifier_has_a_dash_for_its_entropy(metrics: pd.DataFrame) -> None:
     shown = zero_shot.present(built(metrics[metrics["method"] != "class_entropy"])).shown
     assert set(shown["Class entropy"]) == set(shown["Head − entropy"]) == {render.NOTHING}
-    assert render.NOTHING not in set(shown[zero_shot.METHODS["head"]])
+    assert render.NOTHING not in set(shown[zero_shot.HEADINGS["head"]])
 
 
 def test_zero_shot_values_are_medians_with_the_larger_distance_to_an_end(metrics: pd.DataFrame) -> None:

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.evaluation.metric_rows import COLUMNS
-from pipeline_lib.plots import recall_vs_auroc
 from pipeline_lib.tables import ablations, compat, published, selective
 from pipeline_lib.tables.published import Estimate, estimate, lies_within
 from pipeline_lib.tables.render import to_markdown, to_tex
@@ -135,15 +134,3 @@ def test_compat_table_shows_what_a_switch_changes(metrics: pd.DataFrame) -> None
     assert list(auroc["difference"]) == pytest.approx([-0.01] * 3)
     shown = compat.present(table)
     assert list(shown.shown["Difference"][shown.bold["Difference"]]) == ["−0.010"] * 3
-
-
-def test_published_points_are_figure_4() -> None:
-    points = recall_vs_auroc.published_points(read_metrics(PUBLISHED))
-    assert len(points) == 5 * 4 + 3 * 3
-    base = points[(points["backbone"] == "vit_base_imagenet1k") & (points["variant"] == "loss_prediction")]
-    assert sorted(zip(base["r1"], base["auroc_correct"], strict=True)) == [
-        (0.5280, 0.5398),
-        (0.5309, 0.5623),
-        (0.5480, 0.5757),
-    ]
-    assert set(points.loc[points["backbone"] == "vit_tiny", "r1"]) == {0.352}
