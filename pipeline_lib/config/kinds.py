@@ -1,8 +1,8 @@
 """Kinds of dataset, backbone and method, figures and tables: each is a module, found by its name.
 
 A module in `pipeline_lib/datasets/`, `pipeline_lib/backbones/` or `pipeline_lib/methods/` that defines a class
-`Options` (a config `Section` whose `kind` field is the module's name) is a kind; one in `pipeline_lib/figures/` or
-`pipeline_lib/tables/` that defines `figure_of` or `table_of` is a figure or table. Nothing needs to be registered:
+`Options` (a config `Section` whose `kind` field is the module's name) is a kind; one in `pipeline_lib/figures/` that
+defines `figure_of` is a figure, one in `pipeline_lib/tables/` with a `Spec` a table. Nothing needs to be registered:
 adding one is adding a file. Modules are found by listing the folder and imported only when a config uses them.
 """
 
@@ -23,7 +23,7 @@ from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
 Family = Literal["datasets", "backbones", "methods", "figures", "tables"]
 # By what a module is known; the others in its folder are what these share.
-_DEFINES = {"figures": "def figure_of(", "tables": "def table_of("}
+_DEFINES = {"figures": "def figure_of(", "tables": "class Spec("}
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 
