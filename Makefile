@@ -1,14 +1,17 @@
 # make reproduce   install into .venv, run the workflow on config.yaml, write results/report.html
-# make test        install into .venv, run the whole test suite
+# make check       lint, types and the quick tests, in two minutes: what to run before a commit
+# make test        the whole test suite
+# make bless       compare what old and new code write, and record which versions of stages changed
 # make benchmark   print what is fast and how fast, each against its bound in the same run
-# make api         write docs/api.md from the docstrings
-# make lint        formatting and static checks
+# make docs        build the documentation into site/
+# make lint        formatting, static checks and types
+# make schema      write the JSON Schema of the config
 # make tfds        install into .venv-tfds what prepares sets of TensorFlow Datasets
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install reproduce test benchmark lint schema api tfds clean
+.PHONY: install reproduce check test bless benchmark docs lint schema tfds clean
 
 install: .venv/installed
 
@@ -23,8 +26,14 @@ reproduce: install
 	$(BIN)/snakemake --cores all
 	$(BIN)/snakemake --report results/report.html
 
+check: lint
+	$(BIN)/python -m pytest -n logical --no-loadscope-reorder -m "not slow" tests/unit
+
 test: install
 	$(BIN)/python -m pytest -n logical --no-loadscope-reorder
+
+bless: install
+	$(BIN)/python -m tests.bless $(ARGUMENTS)
 
 benchmark: install
 	$(BIN)/python -m tests.benchmarks
@@ -33,13 +42,15 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
 schema: install
 	$(BIN)/python -m pipeline_lib schema > workflow/schemas/config.schema.json
 
-api: install
-	$(BIN)/python -m pipeline_lib api_page > docs/api.md
+docs: install
+	$(BIN)/python -m pip install --quiet --editable .[docs]
+	$(BIN)/mkdocs build --strict
 
 tfds: .venv-tfds/installed
 

@@ -23,14 +23,10 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/summary.smk"
-include: "workflow/rules/downloads.smk"
 include: "workflow/rules/datasets.smk"
-include: "workflow/rules/cards.smk"
 include: "workflow/rules/backbones.smk"
-include: "workflow/rules/methods.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/statistics.smk"
-include: "workflow/rules/neighbours.smk"
 include: "workflow/rules/heads.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/analyses.smk"
@@ -42,9 +38,4 @@ include: "workflow/rules/figures.smk"
 rule all:
     default_target: True
     input:
-        "<results>/metrics.csv",
-        TABLE_FILES,
-        FIGURE_FILES,
-        CARDS,
-        CHECKPOINTS,
-        "<results>/provenance/artefacts.csv",
+        [str(file) for ref in targets(CONFIG) for file in GRAPH.outputs(ref)],

@@ -19,8 +19,9 @@ from pipeline_lib.stages import command
 STAGES = {
     "download": "fetch, check and unpack the files of a dataset",
     "prepare_tfds": "prepare a set of TensorFlow Datasets for reading at random",
-    "dataset": "list the images of a dataset, or (NAME --check) print what is in it",
+    "dataset": "list the images of a dataset",
     "dataset_card": "describe datasets: counts, sizes, repeated images, overlap with the upstream set",
+    "dataset_check": "describe a dataset of the config, by its name",
     "backbone": "load or train a frozen backbone",
     "method": "train a method of the URL benchmark from images",
     "features": "extract blocks of representations",
@@ -28,13 +29,11 @@ STAGES = {
     "task_loss": "compute a task loss that needs no classifier",
     "feature_statistics": "describe the representations of a view",
     "neighbours": "find each image's exact nearest neighbour",
-    "head": "train one uncertainty head on cached features",
-    "ablation_heads": "train the heads of several recipes in one pass",
+    "head": "train uncertainty heads on cached features",
     "score_features": "score every row of a cache with a head",
     "joint_training": "train classifier and uncertainty head together",
     "baselines": "evaluate the baselines on one dataset",
     "evaluate_heads": "evaluate the heads of a variant on one dataset",
-    "evaluate_ablations": "evaluate the heads of several variants on one dataset",
     "safe_retrieval": "leave out uncertain queries and database images",
     "calibrate": "map uncertainties to error probabilities, find thresholds",
     "deteriorations": "evaluate heads on deteriorated images",
@@ -55,7 +54,6 @@ STAGES = {
     "verify": "check artefacts against their manifests",
     "summary": "print what the jobs of a run took",
     "schema": "print the JSON Schema of the config",
-    "api_page": "print the page of the Python interface (docs/api.md)",
 }
 
 

@@ -1,7 +1,7 @@
-"""The energy that this machine has used, where it tells: its processors and memory (RAPL) and NVIDIA GPUs (NVML).
+"""The energy that this machine uses, as far as it can be read: processors and memory (RAPL), NVIDIA GPUs (NVML).
 
-Both count all processes of the machine. RAPL is Linux's `/sys/class/powercap`, which many machines let only root read;
-NVML's counter of total energy exists on GPUs since Volta.
+The counters cover all processes of the machine. RAPL is read from Linux's `/sys/class/powercap`, which on many machines
+only root may; NVML counts energy on GPUs since Volta.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _MICROJOULES, _MILLIJOULES = 1e-6, 1e-3
 
 
 class EnergyMeter:
-    """Counts from its making on. `joules()` tells the energy used since then, or None where nothing tells.
+    """Measures the energy that the machine uses from now on.
 
-    RAPL's counters start anew at their end, after an hour or less: a thread reads them every minute.
+    RAPL's counters wrap around after an hour or less, so a thread reads them every minute.
     """
 
     def __init__(self, powercap: Path = _POWERCAP) -> None:
-        zones = [folder for folder in sorted(powercap.glob("*-rapl:*")) if _counts(folder)]
+        zones = [folder for folder in sorted(powercap.glob("*-rapl:*")) if _is_counted(folder)]
         self._last = {folder: value for folder in zones if (value := _read(folder, "energy_uj")) is not None}
         self._processor_joules = 0.0
         self._gpu_start = _gpu_joules()
@@ -32,13 +32,13 @@ class EnergyMeter:
             threading.Thread(target=self._sample_regularly, name="energy", daemon=True).start()
 
     def joules(self) -> float | None:
-        """Return the energy used since this was made, in joules; None where nothing tells."""
+        """Return the energy used since this meter was made, in joules; None where no counter can be read."""
         self._sample()
         gpu = _gpu_joules()
-        told = [self._processor_joules] if self._last else []
+        measured = [self._processor_joules] if self._last else []
         if gpu is not None and self._gpu_start is not None:
-            told.append(gpu - self._gpu_start)
-        return sum(told) if told else None
+            measured.append(gpu - self._gpu_start)
+        return sum(measured) if measured else None
 
     def _sample_regularly(self) -> None:
         while True:
@@ -56,10 +56,10 @@ class EnergyMeter:
                 self._last[folder] = now
 
 
-def _counts(zone: Path) -> bool:
-    """Return whether a zone counts: packages (package-0, package-0-die-1) and memory (dram), which no package contains.
+def _is_counted(zone: Path) -> bool:
+    """Return whether a zone is a package (package-0, package-0-die-1) or memory (dram), which no package contains.
 
-    The others would count twice: core and uncore are parts of a package, psys is the platform with all packages.
+    The others would be counted twice: core and uncore are parts of a package, psys is the platform with all packages.
     """
     try:
         name = (zone / "name").read_text().strip()
@@ -76,7 +76,7 @@ def _read(folder: Path, name: str) -> int | None:
 
 
 def _gpu_joules() -> float | None:
-    """Return what all NVIDIA GPUs have used since their driver was loaded, in joules; None where nothing tells."""
+    """Return what all NVIDIA GPUs have used since their driver was loaded, in joules; None where that is unknown."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:

@@ -1,7 +1,7 @@
-"""What a run did: jobs, time, speed and memory by stage, from the benchmark and the log that each job leaves.
+"""What the jobs of a run took: time, speed and memory by stage, from the benchmark and the log that each job leaves.
 
 A job's benchmark is `<results>/benchmarks/<stage>/....tsv`, as Snakemake writes it; its log has the same path below
-`<results>/logs`. Standard library alone: this is made at the end of every run.
+`<results>/logs`. Every run ends with this, so it imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,19 @@ _WATT_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job: its name (the path of its log), wall seconds, peak memory in MB (None: too short to tell), images.
+class FinishedJob:
+    """One job.
 
-    Images are those of these seconds: all that were worked on, without those that an attempt before had done.
+    Attributes
+    ----------
+    name
+        The path of its log below `logs`, without the suffix.
+    seconds
+        Wall time.
+    megabytes
+        Peak memory; None where the job was too short to measure it.
+    images
+        How many it worked on in that time, without those that an earlier attempt had done.
     """
 
     name: str
@@ -37,11 +46,20 @@ class Job:
         return self.name.split("/")[0]
 
 
-def finished_jobs(results: Path, since: float = 0.0) -> list[Job]:
-    """Return the jobs that ended since then, by the time of their benchmark.
+def finished_jobs(results: Path, since: float = 0.0) -> list[FinishedJob]:
+    """Return the jobs of a results folder that ended since a time, by the time of their benchmark.
 
-    results: the results folder. since: seconds since 1970, as `time.time()`; 0 = every job's last run.
-    Raises `PipelineError` naming a benchmark that is not one.
+    Parameters
+    ----------
+    results
+        The results folder.
+    since
+        Seconds since 1970, as of `time.time()`; 0 = the last run of every job.
+
+    Raises
+    ------
+    PipelineError
+        For a file that is not a benchmark of Snakemake.
     """
     benchmarks = Path(results) / "benchmarks"
     jobs = []
@@ -52,10 +70,17 @@ def finished_jobs(results: Path, since: float = 0.0) -> list[Job]:
     return jobs
 
 
-def summarise(jobs: Sequence[Job], wall_seconds: float | None = None, joules: float | None = None) -> str:
-    """Return a run's summary as lines of text.
+def summarise(jobs: Sequence[FinishedJob], wall_seconds: float | None = None, joules: float | None = None) -> str:
+    """Return the summary of a run as lines of text.
 
-    wall_seconds: how long the run took (None: not known). joules: the machine's energy in that time (None: not known).
+    Parameters
+    ----------
+    jobs
+        Its jobs.
+    wall_seconds
+        How long the run took; None = unknown.
+    joules
+        The energy that the machine used in that time; None = unknown.
     """
     plural = "" if len(jobs) == 1 else "s"
     first = f"{len(jobs)} job{plural}, {_duration(sum(job.seconds for job in jobs))} of work"
@@ -72,8 +97,8 @@ def summarise(jobs: Sequence[Job], wall_seconds: float | None = None, joules: fl
     return "\n".join(lines) + "\n"
 
 
-def _line(stage: str, jobs: Sequence[Job]) -> str:
-    """Return a stage's line; images per second of the jobs that count images, their start included."""
+def _line(stage: str, jobs: Sequence[FinishedJob]) -> str:
+    """Return the line of a stage; its speed is that of the jobs that count images, including their start."""
     counting = [job for job in jobs if job.images]
     seconds = sum(job.seconds for job in counting)
     speed = f"{sum(job.images for job in counting) / seconds:,.0f}" if seconds else ""
@@ -82,20 +107,20 @@ def _line(stage: str, jobs: Sequence[Job]) -> str:
     return f"{stage:<20}{len(jobs):>6}{duration:>14}{speed:>10}{_memory(memory):>13}".rstrip()
 
 
-def _job(path: Path, name: str, log: Path) -> Job:
+def _job(path: Path, name: str, log: Path) -> FinishedJob:
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     try:
-        # Several lines are repetitions; Snakemake repeats nothing here.
+        # Further rows are of repetitions, of which there are none.
         seconds, memory = float(rows[0]["s"]), rows[0]["max_rss"]
         megabytes = float(memory) if memory not in ("NA", "-", "") else None
     except (IndexError, KeyError, TypeError, ValueError):
         raise PipelineError(f"{path}: not a benchmark of Snakemake (columns s, max_rss); delete it") from None
-    return Job(name, seconds, megabytes, _images(log))
+    return FinishedJob(name, seconds, megabytes, _images(log))
 
 
 def _images(log: Path) -> int:
-    """Return how many images a job did by its log: the sum over all that it did, by the last line of each."""
+    """Return how many images a job worked on: the sum over its progress bars, by the last line of each in its log."""
     done = {}
     try:
         with open(log, encoding="utf-8", errors="replace") as lines:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.core.jobs import Settings
+from pipeline_lib.core.jobs import Ref, Settings
 from pipeline_lib.stages import command
+from pipeline_lib.stages.graph import PUBLISHED, Graph, load_stage
 
 
 def run(
@@ -20,19 +19,23 @@ def run(
     **inputs: Path | Sequence[Path] | None,
 ) -> Path:
     """Make an artefact from a spec of plain values and the folders of its inputs; returns `output`."""
-    module = importlib.import_module(f"pipeline_lib.stages.{stage}")
-    if hasattr(module, "INPUTS"):
-        module.run(command.by_hand(stage, module, spec, output, inputs, settings))
-    else:  # TRANSITION: until every stage is typed
-        parser = argparse.ArgumentParser()
-        module.add_arguments(parser)
-        defaults = {action.dest: action.default for action in parser._actions if action.dest != "help"}
-        several = stage == "features"
-        given = {"spec": [dict(spec)] if several else dict(spec), "output": [output] if several else output}
-        module.run(argparse.Namespace(**{**defaults, **vars_of(settings, defaults), **inputs, **given}))
+    module = load_stage(stage)
+    module.run(command.by_hand(stage, module, spec, output, inputs, settings))
     return output
 
 
-def vars_of(settings: Settings, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a stage takes."""
-    return {name: value for name, value in vars(settings).items() if name in defaults}
+def make(graph: Graph, *refs: Ref) -> None:
+    """Make artefacts and all that they are made from, as far as they aren't fresh, one after the other in this process.
+
+    As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
+    """
+    for ref in refs:
+        for _ in range(2):  # blocks are known once their dataset is made
+            for source in graph.sources(ref):
+                if source.stage != PUBLISHED:
+                    make(graph, source)
+        graph.judge_anew()
+        if graph.state(ref) != "fresh":
+            job = graph.job(ref)
+            load_stage(job.stage).run(job)
+            graph.judge_anew()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
+from pipeline_lib.evaluation.spec import EvaluationSpec
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.bootstrap import bootstrap_auroc, bootstrap_recall_at_1, percentile_interval
 from pipeline_lib.metrics.correlation import auroc_not_dirac, vote_entropy_correlation
@@ -74,7 +75,8 @@ def rejection_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> list[float]:
 
 def tidy_rows(report: dict[str, Any]) -> pd.DataFrame:
     """Return the metrics as rows in the columns of `metrics.csv`: one value per row, the model as `backbone`."""
-    spec, n = {"backbone": report["name"], "dataset": "", "split": ""}, report["images"]
+    spec = EvaluationSpec(backbone=report["name"], dataset="", split="", is_upstream=False)
+    n = report["images"]
 
     def values(metrics: dict[str, Any]) -> dict[str, Value]:
         single = {key: value for key, value in metrics.items() if not isinstance(value, dict)}

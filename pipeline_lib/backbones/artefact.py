@@ -13,53 +13,33 @@ from safetensors.torch import load_file, save_file
 
 from pipeline_lib.backbones.base import Backbone, Encoder
 from pipeline_lib.backbones.likeness import fixed_image
+from pipeline_lib.backbones.spec import BackboneSpec, read_manifest
 from pipeline_lib.backbones.weights import file_sha256, load_into
 from pipeline_lib.config import kinds
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import Manifest
-from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.core.jobs import Job
 
-STAGE = "backbone"
 WEIGHTS = "weights.safetensors"
 # Of `likeness.fixed_image`, float32 [d]: heads that are passed on without these weights know them by it.
 FIXED_REPRESENTATION = "fixed_representation.npy"
 CURVE = "curve.jsonl"
 
 
-def write_backbone(spec: Mapping[str, Any], upstream_dir: Path | None, directory: Path) -> None:
-    """Load or train a backbone and write it into `directory` (the weights, `manifest.json`).
-
-    spec: `name`, `options` (the config section of the backbone) and, for a kind that trains, `train_split`.
-    upstream_dir: the upstream dataset's artefact, for a kind that trains; else None.
-    """
-    kind = kinds.load("backbones", spec["options"]["kind"])
-    options = kind.Options.model_validate(spec["options"])
-    upstream = None if upstream_dir is None else ImageDataset(upstream_dir, spec["train_split"])
-    curve: list[dict[str, float]] = []
-    encoder = kind.prepare(options, upstream, curve.append)
-    inputs = {} if upstream is None else {"dataset": upstream.manifest}
-    write_weights(spec, encoder, kind.data_config(options, encoder), curve, inputs, directory)
-
-
 def write_weights(
-    spec: Mapping[str, Any],
+    job: Job[BackboneSpec],
     encoder: Encoder,
     data_config: Mapping[str, Any],
-    curve: Sequence[Mapping[str, float | None]],
-    inputs: Mapping[str, Manifest],
-    directory: Path,
+    curve: Sequence[Mapping[str, float | None]] = (),
     **more_facts: Any,
 ) -> None:
     """Write an encoder with its weights as a backbone artefact.
 
-    curve: a record per epoch of its training, if there was one. inputs: manifests of what it was trained on, by name.
+    curve: a record per epoch of its training, if there was one.
     """
     encoder.network.eval()
     with torch.inference_mode():
         embedding, logits = encoder(fixed_image(data_config["input_size"]))
-    with artefacts.writing(directory, STAGE, spec) as draft:
-        for name, manifest in inputs.items():
-            draft.add_input(name, manifest)
+    with job.writing() as draft:
         state = {name: value.contiguous().clone() for name, value in encoder.network.state_dict().items()}
         save_file(state, draft.path / WEIGHTS)
         np.save(draft.path / FIXED_REPRESENTATION, embedding[0].float().numpy())
@@ -79,11 +59,9 @@ def write_weights(
 
 def open_backbone(directory: Path, device: torch.device | str = "cpu", precision: str = "float32") -> Backbone:
     """Open a backbone artefact as a frozen `Backbone` on a device, computing in `precision`."""
-    manifest = artefacts.read(directory, STAGE)
-    kind = kinds.load("backbones", manifest.spec["options"]["kind"])
-    options = kind.Options.model_validate(manifest.spec["options"])
-    facts = manifest.facts
-    encoder = kind.build(options, facts["num_classes"])
+    manifest = read_manifest(directory)
+    options, facts = BackboneSpec.model_validate(manifest.spec).options, manifest.facts
+    encoder = kinds.load("backbones", options.kind).build(options, facts["num_classes"])
     path = Path(directory) / WEIGHTS
     load_into(encoder.network, load_file(path), path)
     return Backbone(

@@ -5,7 +5,7 @@ A kind is a module here that defines
 - `Options`, its config section, with a `kind` field;
 - `watched_files(options)`, the local files whose change makes the backbone stale;
 - `build(options, num_classes) -> Encoder`, the architecture without its weights;
-- `prepare(options, upstream) -> Encoder`, the same with its weights (loaded or trained);
+- `prepare(options) -> Encoder`, the same with its weights, unless a stage trains them;
 - `data_config(options, encoder)`, the size, mean, std, interpolation and crop of its images.
 
 Heavy imports stay inside functions there: the config reads only `Options`.
@@ -14,14 +14,17 @@ Heavy imports stay inside functions there: the config reads only `Options`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pipeline_lib.backbones.networks import TimmNetwork, linear_classifier
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.methods.base import Method, require_linear_classifier
+
+if TYPE_CHECKING:
+    from pipeline_lib.methods.base import Method
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Values of images that are normalised at a time: 4 MB in float32.
@@ -35,27 +38,30 @@ class Encoder(Protocol):
     classifier has logits of 0 classes, and nn.Identity as `classifier`.
     """
 
-    network: nn.Module
-    classifier: nn.Module
+    @property
+    def network(self) -> nn.Module: ...
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+    @property
+    def classifier(self) -> nn.Module: ...
+
+    def __call__(self, images: Tensor, /) -> tuple[Tensor, Tensor]: ...
 
 
 class TimmEncoder(nn.Module):
     """e(x) = `forward_head(forward_features(x), pre_logits=True)` of a timm model, c = its classifier, if any."""
 
-    def __init__(self, network: nn.Module, has_classifier: bool = True) -> None:
+    def __init__(self, network: TimmNetwork, has_classifier: bool = True) -> None:
         super().__init__()
-        self.network, self._has_classifier = network, has_classifier
+        self.network = network
         advice = "choose weights that come with one, or set classifier: false"
-        self.classifier = require_linear_classifier(network, advice) if has_classifier else nn.Identity()
+        self.classifier = linear_classifier(network, advice) if has_classifier else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding [n, d], logits float32 [n, classes])."""
         embedding = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
-        if not self._has_classifier:
-            return embedding, no_logits(embedding)
-        return embedding, self.classifier(embedding.to(self.classifier.weight.dtype))
+        if isinstance(self.classifier, nn.Linear):
+            return embedding, self.classifier(embedding.to(self.classifier.weight.dtype))
+        return embedding, no_logits(embedding)
 
 
 def no_logits(embedding: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ class MethodEncoder(nn.Module):
     def __init__(self, network: Method) -> None:
         super().__init__()
         self.network = network
-        self.classifier = network.network.get_classifier()
+        self.classifier: nn.Module = network.network.get_classifier()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding [n, d], logits float32 [n, classes])."""
@@ -152,6 +158,9 @@ class Backbone(nn.Module):
 
     data_config: `input_size` (3, H, W), `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -194,10 +203,11 @@ class Backbone(nn.Module):
     def encode(self, pixels: Tensor) -> Encoded:
         """Return everything that the backbone says of uint8 pixels [n, 3, H, W]."""
         images = self._normalise(pixels)
-        if not self.has_uncertainty:
-            return Encoded(*self(images), None)
-        logits, uncertainty, embedding = self.encoder.network(images)
-        return Encoded(embedding, logits, uncertainty)
+        if isinstance(self.encoder, MethodEncoder):
+            logits, uncertainty, embedding = self.encoder.network(images)
+            return Encoded(embedding, logits, uncertainty)
+        embedding, logits = self(images)
+        return Encoded(embedding, logits, None)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(self.mean.device, non_blocking=True)

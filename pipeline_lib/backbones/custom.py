@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder
-    from pipeline_lib.datasets.images import ImageDataset
 
 
 Deviation = Annotated[float, Field(gt=0)]
 
 
-class Options(Section):
+class Options(KindSection):
     """A network from your own Python module."""
 
     kind: Literal["custom"]
@@ -71,7 +70,10 @@ def build(options: Options, num_classes: int | None) -> HookedEncoder | Headless
 def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
     """Return the function `module:function` of a module below `code_dir`.
 
-    Raises `PipelineError` where there is no such module or function.
+    Raises
+    ------
+    PipelineError
+        There is no such module or function.
     """
     import importlib
 
@@ -87,9 +89,7 @@ def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
         raise PipelineError(f"factory '{name}': {module_name} has no '{function_name}'") from None
 
 
-def prepare(
-    options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
-) -> HookedEncoder | HeadlessEncoder:
+def prepare(options: Options) -> HookedEncoder | HeadlessEncoder:
     """Return the network with the checkpoint's weights."""
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializeAsAny, field_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.config import kinds
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.config.section import Section, Seed
+from pipeline_lib.config.section import KindSection, Seed
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import MethodEncoder
     from pipeline_lib.methods.base import Method
 
 
-class Options(Section):
+class Options(KindSection):
     """An architecture, the method that trains it, and the recipe."""
 
     kind: Literal["method"]
@@ -29,16 +29,13 @@ class Options(Section):
         "classes.",
     )
     image_size: int = Field(224, ge=8, description="Side of the images in pixels.")
-    method: Any = Field(description="The method: its `kind` and what differs from its own defaults.")
+    method: Annotated[SerializeAsAny[KindSection], kinds.dispatched("methods", "method")] = Field(
+        description="The method: its `kind` and what differs from its own defaults."
+    )
     training: MethodTraining = Field(MethodTraining(), description="The recipe.")
     seed: Seed = Field(0, description="Seed of initialisation, order, augmentation and samples.")
 
     _known = field_validator("architecture")(check_architecture)
-
-    @field_validator("method", mode="after")
-    @classmethod
-    def _dispatch_on_kind(cls, section: Any) -> Section:
-        return kinds.validated("methods", section, "method")
 
 
 def watched_files(options: Options) -> list[Path]:
@@ -55,11 +52,9 @@ def build(options: Options, num_classes: int | None) -> MethodEncoder:
 
 def data_config(options: Options, encoder: MethodEncoder) -> dict[str, Any]:
     """Return timm's data config at the trained image size; nothing is cut off at evaluation."""
-    from timm.data import resolve_model_data_config
+    from pipeline_lib.backbones import networks
 
-    size = (3, options.image_size, options.image_size)
-    config = resolve_model_data_config(encoder.network.network, args={"input_size": size, "crop_pct": 1.0})
-    return {key: config[key] for key in ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")}
+    return networks.data_config(encoder.network.network, options.image_size, crop_pct=1.0)
 
 
 def create(options: Options, num_classes: int | None, pretrained: bool) -> Method:
@@ -68,17 +63,13 @@ def create(options: Options, num_classes: int | None, pretrained: bool) -> Metho
     timm's pretrained weights keep their classifier where it has `num_classes` outputs, else it is a new one. A local
     `checkpoint` has to fit the whole network, with a classifier of `num_classes` outputs; `PipelineError` otherwise.
     """
-    import timm
     import torch
 
-    from pipeline_lib.backbones.timm import fixed_input_size
+    from pipeline_lib.backbones.networks import create_network
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 
     torch.manual_seed(options.seed)
-    size = {"img_size": options.image_size} if fixed_input_size(options.architecture) else {}
-    network = timm.create_model(
-        options.architecture, pretrained=pretrained and options.pretrained, num_classes=num_classes, **size
-    )
+    network = create_network(options.architecture, num_classes, options.image_size, pretrained and options.pretrained)
     if pretrained and options.checkpoint:
         path = Path(options.checkpoint)
         load_into(network, read_state_dict(path, ""), path)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline_lib.backbones.architectures import check_architecture
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline_lib.backbones.base import TimmEncoder
-    from pipeline_lib.datasets.images import ImageDataset
 
 
-class Options(Section):
+class Options(KindSection):
     """A pretrained timm model."""
 
     kind: Literal["timm"]
@@ -51,9 +49,7 @@ def build(options: Options, num_classes: int | None) -> TimmEncoder:
     return _create(options, num_classes, pretrained=False)
 
 
-def prepare(
-    options: Options, upstream: ImageDataset | None, on_epoch: Callable[[dict[str, float]], None]
-) -> TimmEncoder:
+def prepare(options: Options) -> TimmEncoder:
     """Return the model with its pretrained weights."""
     num_classes = options.num_classes if options.classifier else 0
     if options.checkpoint is None:
@@ -72,36 +68,21 @@ def prepare(
 
 def data_config(options: Options, encoder: TimmEncoder) -> dict[str, Any]:
     """Return timm's data config of the model, at the configured image size."""
-    from timm.data import resolve_model_data_config
+    from pipeline_lib.backbones import networks
 
-    changes = {} if options.image_size is None else {"input_size": (3, options.image_size, options.image_size)}
-    config = resolve_model_data_config(encoder.network, args=changes)
-    return {key: config[key] for key in ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")}
+    return networks.data_config(encoder.network, options.image_size)
 
 
 def _create(options: Options, num_classes: int | None, pretrained: bool) -> TimmEncoder:
-    import timm
-
     from pipeline_lib.backbones.base import TimmEncoder
+    from pipeline_lib.backbones.networks import create_network
 
-    arguments: dict[str, Any] = {}
-    if num_classes is not None:
-        arguments["num_classes"] = num_classes
-    if options.image_size is not None and fixed_input_size(options.model):
-        arguments["img_size"] = options.image_size
     try:
-        return TimmEncoder(timm.create_model(options.model, pretrained=pretrained, **arguments), options.classifier)
+        network = create_network(options.model, num_classes, options.image_size, pretrained)
+        return TimmEncoder(network, options.classifier)
     except PipelineError:
         raise
     except Exception as error:  # a hub failure can be any of a dozen types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         advice = "; without network access, set checkpoint to a local file" if pretrained else ""
         raise PipelineError(f"timm can't create '{options.model}': {reason}{advice}") from None
-
-
-def fixed_input_size(model: str) -> bool:
-    """Return whether a timm architecture has to be built for one image size (as ViTs do)."""
-    from timm.models import get_pretrained_cfg
-
-    config = None if ":" in model else get_pretrained_cfg(model, allow_unregistered=True)
-    return config is not None and config.fixed_input_size

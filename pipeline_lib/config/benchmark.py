@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.config.section import Name, Section, Seeds
+from pipeline_lib.config.section import KindSection, Name, Section, Seeds
 
 
 class Run(Section):
@@ -48,12 +48,12 @@ class Benchmark(Section):
                     )
         return self
 
-    def backbones(self) -> dict[str, Section]:
+    def backbones(self) -> dict[str, KindSection]:
         """Return the backbone of every architecture, method and seed, by name.
 
         Raises ValueError of one line where one is wrong.
         """
-        found = {}
+        found: dict[str, KindSection] = {}
         for name, architecture in self.architectures.items():
             shared = architecture.model_dump(exclude={"methods"}) | {"kind": "method"}
             for method, run in architecture.methods.items():

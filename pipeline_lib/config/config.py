@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.dask import Dask
+from pipeline_lib.config.deteriorations import draws
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.export import Export
 from pipeline_lib.config.faults import describe
@@ -19,8 +20,8 @@ from pipeline_lib.config.features import Features
 from pipeline_lib.config.figures import Figures
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.config.section import Name, Section, Seeds
-from pipeline_lib.config.task_losses import TaskLoss, TaskLosses
+from pipeline_lib.config.section import KindSection, Name, Section, Seeds
+from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.core.errors import did_you_mean, one_of
 
@@ -84,7 +85,7 @@ class Config(Section):
 
     @field_validator("datasets", "backbones", mode="after")
     @classmethod
-    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, Section]:
+    def _dispatch_on_kind(cls, sections: dict[str, Any], info: Any) -> dict[str, KindSection]:
         return {
             name: kinds.validated(info.field_name, section, f"{info.field_name}.{name}")
             for name, section in sections.items()
@@ -168,15 +169,19 @@ class Config(Section):
         for section, name, backbone in learning:
             task_loss, view = self.task_loss_of(backbone, name), self.variant(name).view
             where = f"{section}.{name}.training.task_loss: {task_loss}"
-            if task_loss == "cross_entropy" and not self.has_classifier(backbone):
+            if task_loss == CROSS_ENTROPY and not self.has_classifier(backbone):
                 raise ValueError(f"{where} needs a classifier, but backbone '{backbone}' has none; use knn, or null")
-            if task_loss == "cross_entropy":
+            if task_loss == CROSS_ENTROPY:
                 continue
             options = self.features.views[view]
             if options.policy is not None and options.policy.kind in MIXING_POLICIES:
                 raise ValueError(f"{where} says nothing of images that view '{view}' mixes; use another view")
-            if task_loss == "contrastive" and options.epochs < 2:
-                raise ValueError(f"{where} compares two epochs, but view '{view}' has 1; set its epochs to at least 2")
+            least = getattr(kinds.load("task_losses", task_loss), "MINIMUM_EPOCHS", 1)
+            if options.epochs < least:
+                raise ValueError(
+                    f"{where} compares {least} epochs, but view '{view}' has {options.epochs}; set its epochs to at "
+                    f"least {least}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -187,11 +192,67 @@ class Config(Section):
         return self
 
     @functools.cached_property
-    def benchmark_backbones(self) -> dict[str, Section]:
+    def benchmark_backbones(self) -> dict[str, KindSection]:
         """The backbone of every model of the benchmark, by name."""
         return self.benchmark.backbones() if self.benchmark else {}
 
-    def backbone(self, name: str) -> Section:
+    @functools.cached_property
+    def evaluation_sets(self) -> list[Downstream]:
+        """Every set that is evaluated: the upstream evaluation split first, then downstream in order."""
+        return [Downstream(dataset=self.upstream.dataset, split=self.upstream.eval_split), *self.downstream]
+
+    @property
+    def averaged_sets(self) -> list[Downstream]:
+        """The downstream sets that Table 3 and Figure 4 average over."""
+        names = self.evaluation.averaged
+        return [entry for entry in self.downstream if not names or entry.dataset in names]
+
+    @property
+    def deteriorated_sets(self) -> list[Downstream]:
+        """The downstream sets whose images are also deteriorated."""
+        return [entry for entry in self.downstream if entry.dataset in self.evaluation.deteriorated]
+
+    @property
+    def projected_set(self) -> Downstream:
+        """The downstream set that is mapped."""
+        wanted = self.evaluation.projection.dataset
+        return next(entry for entry in self.downstream if wanted in (None, entry.dataset))
+
+    @property
+    def downloaded_datasets(self) -> list[str]:
+        """The datasets whose files are fetched."""
+        return [name for name, options in self.datasets.items() if options.download]
+
+    @property
+    def tfds_datasets(self) -> list[str]:
+        """The datasets that TensorFlow Datasets fetches and prepares."""
+        return [name for name, options in self.datasets.items() if options.kind == "tfds"]
+
+    @property
+    def method_backbones(self) -> list[str]:
+        """The backbones that a method trains: those of kind `method`, and the models of the benchmark."""
+        own = [name for name, options in self.backbones.items() if options.kind == "method"]
+        return [*own, *self.benchmark_backbones]
+
+    @functools.cached_property
+    def joint_views(self) -> list[str]:
+        """The views that only ablations learn from: they are extracted together, from images decoded once."""
+        views = {variant.view for variant in self.variants.values()}
+        return [view for view in self.ablation_views() if view not in views]
+
+    def view_epochs(self, view: str) -> int:
+        """Return how many epochs of a view are cached; a deterioration's draws count as epochs."""
+        if view == "deteriorations":
+            return len(draws(self.features.deteriorations))
+        return self.features.views[view].epochs if view in self.features.views else 1
+
+    def block_epochs(self, view: str) -> int:
+        """Return how many epochs of a view one block holds: all of those that are few or are extracted together."""
+        if view == "deteriorations" or view in self.joint_views:
+            return self.view_epochs(view)
+        return self.features.block_epochs
+
+    def backbone(self, name: str) -> KindSection:
         """Return a backbone, or a model of the benchmark, by its name."""
         return self.backbones[name] if name in self.backbones else self.benchmark_backbones[name]
 
@@ -206,7 +267,7 @@ class Config(Section):
     def task_loss_of(self, backbone: str, variant: str) -> TaskLoss:
         """Return what the heads of a variant rank the images of a backbone by."""
         chosen = self.training_of(variant).task_loss
-        return chosen or ("cross_entropy" if self.has_classifier(backbone) else "knn")
+        return chosen or (CROSS_ENTROPY if self.has_classifier(backbone) else "knn")
 
     def ablation_views(self) -> dict[str, list[str]]:
         """Return the ablations that learn from each view, sorted: the order in the config changes no result."""
@@ -226,7 +287,7 @@ class Config(Section):
         changes = self.variant(variant).training
         section = "variants" if variant in self.variants else "ablations.variants"
         try:
-            return Training.model_validate(self.training.model_dump() | changes)
+            return self.training.changed(changes)
         except ValidationError as error:
             raise ValueError(describe(error, Training, prefix=f"{section}.{variant}.training")) from None
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from pipeline_lib.config.section import Section, Seed
 
+Kind = Literal["blur", "box", "zoom", "noise"]
 Severities = tuple[float, float, float, float, float]
-KINDS = ("blur", "box", "zoom", "noise")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Deteriorations(Section):
@@ -39,10 +40,18 @@ class Deteriorations(Section):
         return self
 
 
-def draws(section: Deteriorations) -> list[dict[str, Any]]:
+class Draw(Section):
+    """One deterioration of every image: its kind, which severity it is (1 to 5), and how strong."""
+
+    kind: Kind
+    severity: int
+    strength: float
+
+
+def draws(section: Deteriorations) -> tuple[Draw, ...]:
     """Return one draw per kind and severity (1 to 5), kind by kind; its position is its epoch in the view."""
-    return [
-        {"kind": kind, "severity": severity, "strength": strength}
+    return tuple(
+        Draw(kind=kind, severity=severity, strength=strength)
         for kind in KINDS
         for severity, strength in enumerate(getattr(section, kind), start=1)
-    ]
+    )

@@ -70,7 +70,9 @@ def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
         elif sections and sections[0].model_config.get("extra") == "allow":
             sections = _models_inside(get_type_hints(sections[0])["__pydantic_extra__"])
         # Anything else is a name in a dict of sections, or a position in a list.
-    return list(sections[0].model_fields) if sections else []
+    if not sections:
+        return []
+    return sections[0].allowed_keys() if hasattr(sections[0], "allowed_keys") else list(sections[0].model_fields)
 
 
 def _models_inside(annotation: Any) -> list[type[BaseModel]]:

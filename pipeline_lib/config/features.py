@@ -34,7 +34,14 @@ class Augmentation(Section):
     )
 
 
-class AugmentedView(Augmentation):
+class DrawnAugmentation(Augmentation):
+    """A random training augmentation: each draw is a pure function of (seed, epoch, sample_id)."""
+
+    seed: Seed = Field(0, description="Seed of the augmentations.")
+    policy: Policy | None = Field(None, description="A strong augmentation for a share of the draws; null = none.")
+
+
+class AugmentedView(DrawnAugmentation):
     """A random training augmentation, drawn `epochs` times per image.
 
     The transform is timm's default training transform; the defaults below are the paper's recipe
@@ -43,8 +50,6 @@ class AugmentedView(Augmentation):
     """
 
     epochs: int = Field(7, ge=1, description="How many augmented epochs to cache.")
-    seed: Seed = Field(0, description="Seed of the augmentations.")
-    policy: Policy | None = Field(None, description="A strong augmentation for a share of the draws; null = none.")
 
 
 class CentreCrop(Section):

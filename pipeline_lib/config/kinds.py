@@ -1,27 +1,29 @@
-"""Kinds of dataset, backbone and method, figures and tables: each is a module, found by its name.
+"""Kinds of dataset, backbone, method, task loss and head loss, figures and tables: each is a module, found by its name.
 
-A module in `pipeline_lib/datasets/`, `pipeline_lib/backbones/` or `pipeline_lib/methods/` that defines a class
-`Options` (a config `Section` whose `kind` field is the module's name) is a kind; one in `pipeline_lib/figures/` that
-defines `figure_of` is a figure, one in `pipeline_lib/tables/` with a `Spec` a table. Nothing needs to be registered:
-adding one is adding a file. Modules are found by listing the folder and imported only when a config uses them.
+A module in the folder of such things that defines a class `Options` (a config `Section` whose `kind` field is the
+module's name) is a kind; one in `pipeline_lib/figures/` that defines `figure_of` is a figure, one in
+`pipeline_lib/tables/` with a `Spec` a table. Nothing needs to be registered: adding one is adding a file. Modules are
+found by listing the folder and imported only when a config uses them.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from pipeline_lib.config.faults import describe
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
-Family = Literal["datasets", "backbones", "methods", "figures", "tables"]
+Family = Literal["datasets", "backbones", "methods", "task_losses", "heads.losses", "figures", "tables"]
 # By what a module is known; the others in its folder are what these share.
 _DEFINES = {"figures": "def figure_of(", "tables": "class Spec("}
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +33,8 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 def kinds(family: Family) -> tuple[str, ...]:
     """Return the names of all kinds of a family, sorted."""
     mark = f"\n{_DEFINES.get(family, 'class Options(')}"
-    return tuple(sorted(path.stem for path in (_PACKAGE_ROOT / family).glob("*.py") if mark in path.read_text()))
+    files = _PACKAGE_ROOT.joinpath(*family.split(".")).glob("*.py")
+    return tuple(sorted(path.stem for path in files if mark in path.read_text(encoding="utf-8")))
 
 
 def module_name(family: Family, kind: str) -> str:
@@ -59,14 +62,54 @@ def label(module: ModuleType) -> str:
     return f"{module.LABEL} ({module.PAPER})" if module.PAPER else str(module.LABEL)
 
 
-def options_class(family: Family, kind: str) -> type[Section]:
+def options_class(family: Family, kind: str) -> type[KindSection]:
     """Return the class that validates the config section of a kind."""
-    return load(family, kind).Options
+    name = module_name(family, kind)
+    # Networks are classes of torch, so that the module of a method can't but import it.
+    module = _options_alone(name) if family == "methods" else importlib.import_module(name)
+    options: type[KindSection] = module.Options
+    return options
 
 
-def validated(family: Family, section: Any, where: str) -> Section:
+@functools.cache
+def _options_alone(name: str) -> ModuleType:
+    """Return a module with the `Options` of a file: the class, and the imports of the names in it, are run.
+
+    The config needs no more of a method. Importing torch takes 2.5 seconds and 300 MB.
+    """
+    path = _PACKAGE_ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
+    statements = ast.parse(path.read_text(encoding="utf-8")).body
+    options = next(node for node in statements if isinstance(node, ast.ClassDef) and node.name == "Options")
+    used = {node.id for node in ast.walk(options) if isinstance(node, ast.Name)} | {"annotations"}
+    run: list[ast.stmt] = []
+    for statement in statements:
+        if isinstance(statement, ast.ImportFrom):
+            statement.names = [alias for alias in statement.names if (alias.asname or alias.name) in used]
+            run += [statement] if statement.names else []
+    module = ModuleType(f"{name}:Options")
+    sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
+    exec(compile(ast.Module([*run, options], []), path, "exec"), module.__dict__)
+    return module
+
+
+def kinds_by_option(family: Family) -> dict[str, list[str]]:
+    """Return the options of a family's kinds, each with the kinds that have it."""
+    found: dict[str, list[str]] = {}
+    for kind in kinds(family):
+        for name in options_class(family, kind).model_fields.keys() - {"kind"}:
+            found.setdefault(name, []).append(kind)
+    return found
+
+
+def option_schemas(family: Family) -> dict[str, Any]:
+    """Return the JSON Schema of each option of a family's kinds, by name."""
+    schemas = [options_class(family, kind).model_json_schema()["properties"] for kind in kinds(family)]
+    return {name: schema for properties in schemas for name, schema in properties.items() if name != "kind"}
+
+
+def validated(family: Family, section: Any, where: str) -> KindSection:
     """Return a config section, validated with the class of its kind; raises `ValueError` of one line about `where`."""
-    if isinstance(section, Section):
+    if isinstance(section, KindSection):
         return section
     if not isinstance(section, Mapping) or "kind" not in section:
         raise ValueError(f"{where}: needs a 'kind'; allowed: {one_of(kinds(family))}")
@@ -77,3 +120,8 @@ def validated(family: Family, section: Any, where: str) -> Section:
         raise ValueError(f"{where}: {error}") from None
     except ValidationError as error:
         raise ValueError(describe(error, options, prefix=where)) from None
+
+
+def dispatched(family: Family, where: str) -> BeforeValidator:
+    """Return what lets a field hold a section of any kind of a family, validated by the class of its kind."""
+    return BeforeValidator(lambda section: validated(family, section, where), json_schema_input_type=Any)

@@ -17,6 +17,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
+    @classmethod
+    def allowed_keys(cls) -> list[str]:
+        """Return the keys that the section may have."""
+        return list(cls.model_fields)
+
     @model_validator(mode="before")
     @classmethod
     def _booleans_are_no_numbers(cls, section: Any) -> Any:
@@ -27,6 +32,12 @@ class Section(BaseModel):
                 if (int in types or float in types) and bool not in types and Any not in types:
                     raise ValueError(f"{name} must hold numbers, not {value!r}")
         return section
+
+
+class KindSection(Section):
+    """A section of one of several kinds, each of which has fields of its own."""
+
+    kind: str
 
 
 def _types_inside(annotation: Any) -> list[Any]:
@@ -56,16 +67,17 @@ def _range_of_shares(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+def _distinct_and_sorted(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Return seeds in ascending order: the order in which a config lists them changes no result."""
     if len(set(values)) != len(values):
         raise ValueError("must be distinct")
-    return values
+    return tuple(sorted(values))
 
 
 # What several sections have: seeds that every library takes, a batch whose adjacent images form pairs, layer widths,
 # and ranges to draw from.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct_and_sorted)]
 PairedBatch = Annotated[int, Field(ge=2), AfterValidator(_even)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 PositiveRange = Annotated[tuple[float, float], AfterValidator(_positive_range)]

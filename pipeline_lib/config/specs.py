@@ -25,13 +25,12 @@ def dump(section: Section) -> dict[str, Any]:
 def dataset_spec(config: Config, dataset: str) -> Spec:
     """Spec of listing a dataset's images; where its files come from is no part of it."""
     options = dump(config.datasets[dataset])
-    del options["download"]
     return {"name": dataset, "options": options, "data_dir": config.data_dir}
 
 
 def download_spec(config: Config, dataset: str) -> Spec:
     """Spec of fetching a dataset's files."""
-    download = dump(config.datasets[dataset])["download"]
+    download = [dump(entry) for entry in config.datasets[dataset].download]
     return {"name": dataset, "download": download, "data_dir": config.data_dir}
 
 
@@ -90,7 +89,7 @@ def view_spec(config: Config, view: str) -> Spec:
         return {"kind": "centre_crop", **dump(config.features.centre_crop)}
     if view == "deteriorations":
         section = config.features.deteriorations
-        return {"kind": "deteriorations", "seed": section.seed, "draws": draws(section)}
+        return {"kind": "deteriorations", "seed": section.seed, "draws": [dump(draw) for draw in draws(section)]}
     options = dump(config.features.views[view])
     del options["epochs"]
     if options["policy"] is None:
@@ -230,7 +229,7 @@ def calibration_spec(config: Config, backbone: str, dataset: str, split: str, va
 def deteriorations_spec(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:
     """Spec of evaluating heads on deteriorated images of one set."""
     heads_on_set = _heads_on_set(config, backbone, dataset, split, variant)
-    return {**heads_on_set, "draws": draws(config.features.deteriorations)}
+    return {**heads_on_set, "draws": [dump(draw) for draw in draws(config.features.deteriorations)]}
 
 
 def _heads_on_set(config: Config, backbone: str, dataset: str, split: str, variant: str) -> Spec:

@@ -10,27 +10,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline_lib.config.features import Device, Precision
+from pipeline_lib.config.head_loss import HasHeadLoss
 from pipeline_lib.config.section import Name, PairedBatch, Section, Widths
 from pipeline_lib.config.task_losses import TaskLoss
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Training(Section):
+class Training(HasHeadLoss):
     """The recipe of a head (appendix A of Pretrained Visual Uncertainties)."""
 
-    loss: Literal["order", "squared_error"] = Field(
-        "order", description="order = rank pairs by task loss (eq. 3 and 4); squared_error = predict it (eq. 2)."
-    )
     task_loss: TaskLoss | None = Field(
         None,
         description="What images are ranked by: the classifier's cross_entropy; knn = how little of their neighbours' "
         "similarity has their label; contrastive = how hard two augmentations of an image are to match (no labels). "
         "null = cross_entropy where the backbone has a classifier, else knn.",
-    )
-    margin: float = Field(0.1, ge=0, description="m of the order loss.")
-    leeway: float = Field(
-        0.0, ge=0, description="l of eq. 5: pairs whose task losses differ by at most this are not ordered."
     )
     hidden: Widths = Field((512, 512), description="Widths of the hidden layers.")
     epochs: int | None = Field(

@@ -73,10 +73,6 @@ class Draft:
     path: Path
     facts: dict[str, Any] = field(default_factory=dict)
     content: str | None = None
-    inputs: dict[str, Any] = field(default_factory=dict)  # TRANSITION: goes with the last stage that isn't typed
-
-    def add_input(self, name: str, manifest: Manifest) -> None:  # TRANSITION
-        self.inputs[name] = [{"derivation": manifest.derivation, "content": manifest.content}]
 
 
 def canonical_json(value: Any) -> str:
@@ -152,7 +148,7 @@ def writing(
             "spec": dict(spec),
             "facts": draft.facts,
             "code": dict(code or {}),
-            "inputs": {name: list(records) for name, records in (inputs or draft.inputs).items()},
+            "inputs": {name: list(records) for name, records in (inputs or {}).items()},
             "files": files,
             "derivation": derivation,
             "content": draft.content or _content_digest(draft.facts, files),
@@ -241,10 +237,6 @@ def read(
         for problem in problems(manifest):
             raise ArtefactError(f"{problem}; {remedy}")
     return manifest
-
-
-def stage_of(directory: Path) -> str:  # TRANSITION: read(directory).stage
-    return read(directory, verify=False).stage
 
 
 def folders(results: Path) -> Iterator[Path]:

@@ -33,8 +33,10 @@ from pipeline_lib.core.artefacts import Draft, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.spec import Spec
 
-SpecT = TypeVar("SpecT", bound=Spec)
+SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
 InputRecords = dict[str, list[dict[str, str]]]
+# The input of a stage with `parts`: the pieces of which its artefact consists.
+PARTS = "blocks"
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ class Job(Generic[SpecT]):
         return {name: [_input_record(path) for path in paths] for name, paths in self.inputs.items() if paths}
 
     def _derivation(self, inputs: InputRecords) -> str:
-        derivations = {name: [record["derivation"] for record in records] for name, records in inputs.items()}
+        derivations = {
+            name: [record["derivation"] for record in records] for name, records in inputs.items() if name != PARTS
+        }
         return derivation_digest(self.stage, self.spec.plain(), self.code, derivations)
 
 

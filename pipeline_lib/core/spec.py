@@ -1,25 +1,50 @@
 """The spec of a job: exactly the values that its stage reads, typed.
 
 Each stage owns a subclass. Its canonical JSON is part of the job's derivation, the argument of the stage's command and
-the record in the artefact's manifest. A value that can't change the result (a number of workers) is no part of it.
+the record in the artefact's manifest. A value that can't change the result (a number of workers) is no part of it; a
+field that the job needs all the same (an address to download from) is declared with `exclude=True`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_jsonable_python
 
 
 class Spec(BaseModel):
     """Base of every stage's spec.
 
-    A field that is None is left out of the canonical JSON: an option that is added later, with None for "as before",
-    makes nothing stale.
+    A field that is None by default is left out of the canonical JSON where it is None, also in the sections below: an
+    option that is added later, with None for "as before", makes nothing stale.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     def plain(self) -> dict[str, Any]:
-        """Return the spec as plain JSON values."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Return the spec as plain JSON values, from which `model_validate` makes an equal one."""
+        return _plain(self, everything=False)
+
+    def complete(self) -> dict[str, Any]:
+        """Return all fields as plain JSON values, the excluded ones too: a job's process makes its spec of them."""
+        return _plain(self, everything=True)
+
+
+def _plain(value: Any, everything: bool) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        # None that isn't the default has to be said: read back, the field would become its default.
+        said = {
+            name: item
+            for name, item in value
+            if (field := fields.get(name)) is None  # an extra one, such as the share of a split
+            or ((item is not None or field.default is not None) and (everything or not field.exclude))
+        }
+        return {name: _plain(item, everything) for name, item in said.items()}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, everything) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, everything) for item in value]
+    return to_jsonable_python(value)

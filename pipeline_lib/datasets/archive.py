@@ -5,16 +5,22 @@ The location of an image is its member name in a zip, and `offset:size:name` in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets.archive_members import Member, MemberOpener, check_format, list_members
+from pipeline_lib.datasets.archive_members import (
+    Member,
+    MemberOpener,
+    check_format,
+    digest_of_members,
+    list_members,
+)
 from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, report_no_images, resolve
-from pipeline_lib.datasets.class_folders import ClassFolderOptions, digest_of_entries, index_class_folders
+from pipeline_lib.datasets.class_folders import ClassFolderOptions, index_class_folders
 
 # macOS puts a folder of this name, without images, into the archives that it makes.
 _IGNORED_FOLDER = "__MACOSX"
@@ -48,7 +54,7 @@ def build_index(options: Options, data_dir: Path) -> Index:
         folders={name for name, member in members if member.is_folder},
         folder_of_split=options.folder_of_split(),
         source=str(archive),
-        fingerprint=fingerprint(images.values()),
+        fingerprint=digest_of_members(images.values()),
         locations={name: member.location for name, member in images.items()},
         split_by=options.split_by,
     )
@@ -59,12 +65,7 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
     return [resolve(data_dir, options.path)]
 
 
-def fingerprint(members: Iterable[Member]) -> str:
-    """Return the SHA-256 over the name, size and checksum of each member."""
-    return digest_of_entries((member.name, str(member.size), member.checksum) for member in members)
-
-
-def _below(root: str, members: list[Member], archive: Path) -> Iterable[tuple[str, Member]]:
+def _below(root: str, members: list[Member], archive: Path) -> Iterator[tuple[str, Member]]:
     """Yield the members below a folder of the archive with their names relative to it; hidden ones are left out."""
     start = f"{root}/" if root else ""
     below = [(member.name[len(start) :], member) for member in members if member.name.startswith(start)]

@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -22,12 +23,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name
+from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name, safe_name
+from pipeline_lib.datasets.files import FileOpener, digest_of_entries
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_GZIP_MARK = b"\x1f\x8b"
+_TAR_AND_MEMBER = re.compile(r"(.*?\.tar):(\d+:\d+:.*)", re.DOTALL)
 _TAR_BLOCK_BYTES = 512
 _PIECE_BYTES = 1 << 20
 
@@ -58,10 +62,18 @@ def check_format(path: str) -> str:
 def list_members(archive: Path, checksum: bool = True) -> list[Member]:
     """Return all files and folders of an archive, sorted by name (without a leading `./`).
 
-    checksum: whether to read a tar through for its members' checksums; a zip has them in its directory.
+    Parameters
+    ----------
+    archive : Path
+        A .zip or .tar.
+    checksum : bool
+        Read a tar through for its members' checksums; a zip has them in its directory.
 
-    Raises `PipelineError` with one line for an archive that is missing, broken or cut short, and for a member whose
-    name leads out of the archive or occurs twice, that is encrypted, or an image that is a link.
+    Raises
+    ------
+    PipelineError
+        The archive is missing, broken or cut short; or a member leads out of it by its name, occurs twice, is encrypted
+        or an image that is a link.
     """
     members = _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive, checksum)
     with naming_faults(str(archive)):
@@ -70,7 +82,7 @@ def list_members(archive: Path, checksum: bool = True) -> list[Member]:
 
 @contextlib.contextmanager
 def naming_faults(source: str) -> Iterator[None]:
-    """Turn what the reading of an archive raises into a `PipelineError` of one line that names it."""
+    """Turn the errors of reading an archive into a `PipelineError` of one line that names it."""
     try:
         yield
     except FileNotFoundError:
@@ -88,18 +100,6 @@ def sorted_members(members: Iterable[Member], source: str) -> list[Member]:
     return found
 
 
-def safe_name(name: str, source: str) -> str:
-    """Return a member's name without `./`; raises `PipelineError` for one that leads out of its archive or folder."""
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or parts[0].endswith(":"):
-        raise PipelineError(
-            f"{source}: the name '{name}' is refused: it must be relative, with '/' between its parts and without '..'"
-        )
-    if "." in parts or "" in parts:
-        return "/".join(part for part in parts if part not in ("", "."))
-    return name
-
-
 @dataclass(frozen=True)
 class MemberOpener:
     """Decodes the image at a location from `list_members`. Safe in threads and in forked or spawned processes."""
@@ -108,6 +108,32 @@ class MemberOpener:
 
     def __call__(self, location: str) -> Image:
         return decode(io.BytesIO(read_member(self.archive, location)), f"{self.archive}, member '{location}'")
+
+
+@dataclass(frozen=True)
+class FolderOpener:
+    """Decodes the image at a location below `root`: a file's path, or `tar:offset:size:name` with the path of a tar.
+
+    Safe in threads and in forked or spawned processes.
+    """
+
+    root: str
+
+    def __call__(self, location: str) -> Image:
+        in_tar = _TAR_AND_MEMBER.fullmatch(location)
+        return MemberOpener(f"{self.root}/{in_tar[1]}")(in_tar[2]) if in_tar else FileOpener(self.root)(location)
+
+
+def digest_of_members(members: Iterable[Member]) -> str:
+    """Return the SHA-256 over the name, size and checksum of each member, in the order given."""
+    return digest_of_entries((member.name, str(member.size), member.checksum) for member in members)
+
+
+def refuse_gzip(archive: Path, remedy: str) -> None:
+    """Raise `PipelineError` with the remedy for an archive that is compressed as a whole, whatever its name says."""
+    with naming_faults(str(archive)), open(archive, "rb") as content:
+        if content.read(len(_GZIP_MARK)) == _GZIP_MARK:
+            raise PipelineError(f"{archive}: is compressed, so it can't be read at random; {remedy}")
 
 
 def read_member(archive: str, location: str) -> bytes:
@@ -134,18 +160,29 @@ def _list_tar(archive: Path, checksum: bool) -> Iterator[Member]:
 
 
 def tar_members(content: IO[bytes], source: str, start: int = 0, checksum: bool = True) -> Iterator[Member]:
-    """Yield the files and folders of a tar in its order; anything else but images is left out.
+    """Yield the files and folders of a tar in its order; links and special files are left out.
 
-    content: the open tar.
-    source: names it in messages.
-    start: where it begins in the file that the locations are for; not 0 for a tar inside a tar.
-    checksum: whether to read every file's content for its SHA-256.
+    What this raises for a broken tar, `naming_faults` turns into a message.
 
-    Raises what `naming_faults` turns into a message.
+    Parameters
+    ----------
+    content : binary file
+        The open tar.
+    source : str
+        What messages call it.
+    start : int
+        Where the tar begins in the file that locations refer to, in bytes: not 0 for a tar inside a tar.
+    checksum : bool
+        Read every file's content for its SHA-256.
+
+    Raises
+    ------
+    PipelineError
+        An image is a link or a special file, or a name leads out of the tar.
     """
     with tarfile.open(fileobj=content, mode="r:") as opened:
         for info in opened:
-            opened.members.clear()  # tarfile keeps them all: about a kilobyte each
+            opened.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed; it keeps a kilobyte for each
             name = safe_name(info.name, source)
             if info.isdir():
                 yield Member(name, "", 0, "", True)

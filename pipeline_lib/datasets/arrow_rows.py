@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.base import UnreadableImageError, decode
+from pipeline_lib.datasets.base import UnreadableImageError, decode, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -32,17 +32,19 @@ class RowOpener:
     root: str
 
     def __call__(self, location: str) -> Image:
-        file, row, feature = _LOCATION.fullmatch(location).groups()
+        found = _LOCATION.fullmatch(location)
+        if found is None:
+            raise UnreadableImageError(f"{self.root}: '{location}' is no row of an Arrow file; list the dataset anew")
+        file, row, feature = found.groups()
         where = f"{self.root}/{file}, row {row}"
         try:
             value = _mapped(f"{self.root}/{file}")[feature][int(row)]
         except (OSError, ValueError, LookupError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise UnreadableImageError(
-                f"{where}: can't be read ({reason}); delete the dataset in the results and run again"
+                f"{where}: can't be read ({one_line(error)}); delete the dataset in the results and run again"
             ) from None
-        found, path = content(value)
-        return decode(io.BytesIO(found), where) if found is not None else decode(str(path), str(path))
+        picture, path = content(value)
+        return decode(io.BytesIO(picture), where) if picture is not None else decode(str(path), str(path))
 
 
 def arrow_files(dataset: datasets.Dataset, root: Path) -> Iterator[tuple[str, pa.Table]]:

@@ -1,11 +1,12 @@
-"""What every dataset kind shares: its options, its index, its way to open an image.
+"""What every dataset kind shares: its index, its way to open an image, names and labels.
 
 A kind is a module here that defines
 
-- `Options`, its config section, a subclass of `DatasetOptions`;
+- `Options`, its config section, a subclass of `spec.DatasetOptions`;
 - `build_index(options, data_dir) -> Index`, which lists every image of every split;
 - `open_images(options, data_dir) -> ImageOpener`, which turns a location of that index into a picture;
-- `watched_files(options, data_dir) -> list[Path]`, the files and folders whose change makes the index stale.
+- where it reads the user's files, `watched_files(options, data_dir) -> list[Path]`: the files and folders whose change
+  makes the index stale.
 
 Everything heavy is imported inside functions: the config reads only `Options`.
 """
@@ -15,16 +16,13 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from pipeline_lib.config.download import Download
-from pipeline_lib.config.section import Section
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -41,28 +39,26 @@ _SUFFIXES_SHOWN = 5
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
-class DatasetOptions(Section):
-    """Options that every dataset kind has."""
-
-    skip_unreadable: int = Field(
-        0, ge=0, description="How many images may fail to decode before the job stops; each is listed."
-    )
-    download: tuple[Download, ...] = Field(
-        (), description="Files to fetch before the images are listed; what is there already is not fetched again."
-    )
-
-
 class UnreadableImageError(PipelineError):
     """An image that can't be decoded, or can't be found."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """Every image of a dataset, in source order; the position in it is the `sample_id`.
+    """Every image of a dataset, in source order; an image's position here is its `sample_id`.
 
-    split, location: one string per image. label: int64 [n], a position in `classes`.
-    label_counts: per image a dict from class to number of votes (empty: no votes), or None for no votes at all.
-    fingerprint: text that changes when the content of the source changes (sizes, checksums, seeds).
+    Attributes
+    ----------
+    classes : list of str [k]
+        Names of the classes.
+    split, location : list of str [n]
+        The split of each image, and where its kind finds it.
+    label : int64 [n]
+        Positions in `classes`.
+    fingerprint : str
+        Text that changes when the content of the source changes (sizes, checksums, seeds).
+    label_counts : list of dict [n], optional
+        Number of votes of each image by class, without classes that have none; None = the dataset has no votes.
     """
 
     classes: list[str]
@@ -73,9 +69,39 @@ class Index:
     label_counts: list[dict[int, float]] | None = None
 
 
+def numbered(values: Iterable[int | str]) -> tuple[list[str], np.ndarray]:
+    """Return the distinct values, sorted, as class names, and each value's position among them, int64 [n]."""
+    values = list(values)
+    found = sorted(set(values))
+    return [str(value) for value in found], positions(values, found)
+
+
+def positions(values: Iterable[int | str], classes: Iterable[int | str]) -> np.ndarray:
+    """Return each value's position among the classes, int64 [n]."""
+    position = {name: number for number, name in enumerate(classes)}
+    return np.array([position[value] for value in values], np.int64)
+
+
+def most_votes(counts: Mapping[int, float]) -> int:
+    """Return the class with the most votes, the first of several."""
+    return min(counts, key=lambda label: (-counts[label], label))
+
+
 def resolve(data_dir: Path, path: str) -> Path:
     """Return an absolute path as it is, a relative one below `data_dir`."""
     return Path(data_dir) / Path(path).expanduser()
+
+
+def safe_name(name: str, source: str) -> str:
+    """Return a member's name without `./`; raises `PipelineError` for one that leads out of its archive or folder."""
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "\\" in name or parts[0].endswith(":"):
+        raise PipelineError(
+            f"{source}: the name '{name}' is refused: it must be relative, with '/' between its parts and without '..'"
+        )
+    if "." in parts or "" in parts:
+        return "/".join(part for part in parts if part not in ("", "."))
+    return name
 
 
 def is_image_name(name: str) -> bool:
@@ -85,10 +111,7 @@ def is_image_name(name: str) -> bool:
 
 
 def report_no_images(source: str, names: Iterable[str]) -> None:
-    """Print how many files are left out because their names are no images', by suffix; hidden ones don't count.
-
-    source: what is listed, such as a folder. names: of its files, images among them or not.
-    """
+    """Print how many files of a source are left out because they are no images by name; hidden ones don't count."""
     bases = (name.rsplit("/", 1)[-1] for name in names)
     others = [PurePosixPath(base).suffix.lower() for base in bases if base[:1] != "." and not is_image_name(base)]
     if others:
@@ -109,7 +132,12 @@ def read_json(path: Path, option: str) -> Any:
         raise PipelineError(f"{path}: can't be read as JSON ({error}); get it again") from None
 
 
-def decode(stream: object, where: str) -> Image:
+def one_line(error: object) -> str:
+    """Return the text of an error without line breaks; of one without a text, its type."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def decode(stream: IO[bytes] | str, where: str) -> Image:
     """Decode a file or stream into an RGB image; raises `UnreadableImageError` that names `where`.
 
     Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits, transparency is dropped, and a

@@ -1,91 +1,20 @@
-"""What a dataset card says: counts, image sizes, what can't be read, and what occurs twice, here or upstream.
-
-Images are decoded one by one; a 128-bit hash of the pixels, the size and the position of each stay in memory.
-"""
+"""What a dataset card says: counts, image sizes, what can't be read, and what occurs twice, here or upstream."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import xxhash
 
-from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.progress import Progress
-from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.datasets.images import STAGE, ImageDataset
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.pixels import Measured, MeasuredSplits, Splits, identity, measure_splits
 
 EXAMPLES = 20
 _GROUP_EXAMPLES = 5
 _QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
-
-# The splits of one dataset, by name.
-Splits = Mapping[str, ImageDataset]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The images of a split that were decoded.
-
-    tried: how many images of the split were to be decoded.
-    position: int64 [m], the place in `images` of each that could be, ascending.
-    digest: bytes [m] of 16 each, from `pixel_hash`. size: int32 [m, 2], width and height.
-    unreadable: location and reason of each image that couldn't be decoded.
-    """
-
-    images: ImageDataset
-    tried: int
-    position: np.ndarray
-    digest: np.ndarray
-    size: np.ndarray
-    unreadable: list[dict[str, str]]
-
-    def class_of(self, row: int) -> str:
-        """Return the name of the class of a decoded image."""
-        return self.images.classes[int(self.images.label[self.position[row]])]
-
-    def location(self, row: int) -> str:
-        """Return where a decoded image is."""
-        return self.images.location(int(self.position[row]))
-
-    def describe(self, row: int) -> dict[str, str]:
-        """Return location and class of a decoded image."""
-        return {"image": self.location(row), "class": self.class_of(row)}
-
-
-def open_splits(directory: Path) -> Splits:
-    """Open every split of a dataset artefact; raises `PipelineError` for anything else."""
-    manifest = artefacts.read(directory, STAGE)
-    return {split: ImageDataset(directory, split) for split in sorted(manifest.facts["splits"])}
-
-
-def name_of(splits: Splits) -> str:
-    """Return the name of a dataset."""
-    return next(iter(splits.values())).name
-
-
-def digest_of(splits: Splits) -> str:
-    """Return the digest of a dataset's manifest."""
-    return next(iter(splits.values())).manifest.digest
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What a card is made from: every split of some datasets and of the upstream set (None: there is none)."""
-
-    datasets: list[dict[str, Measured]]
-    upstream: dict[str, Measured] | None
-    max_images: int | None
-    seed: int
 
 
 def measure_datasets(
@@ -93,71 +22,60 @@ def measure_datasets(
     upstream: Splits | None = None,
     max_images: int | None = None,
     seed: int = 0,
-    known: dict[str, Measured] | None = None,
-) -> Measurements:
-    """Decode the images of some datasets, and of the upstream set unless it is `known` from an earlier card.
+    known: MeasuredSplits | None = None,
+) -> tuple[list[MeasuredSplits], MeasuredSplits | None]:
+    """Decode the images of some datasets, and of the upstream set unless it is known from an earlier card.
 
-    upstream: the set that a model is trained on; images of it that occur in the datasets are counted.
-    max_images: decode this many images per split, drawn by `seed`; None = all.
-    Raises `PipelineError` for two datasets of the same name.
+    Parameters
+    ----------
+    datasets : sequence of Splits
+        What to describe.
+    upstream : Splits, optional
+        The set that a model is trained on: its images are looked for in the datasets.
+    max_images : int, optional
+        Decode so many images per split, drawn by the seed; None = all.
+    seed : int
+        Seed of what is drawn.
+    known : MeasuredSplits, optional
+        What an earlier card measured of the upstream set.
+
+    Returns
+    -------
+    tuple
+        What was measured of each dataset, and of the upstream set, if there is one.
+
+    Raises
+    ------
+    PipelineError
+        Two datasets have the same name.
     """
-    for name, times in Counter(map(name_of, datasets)).items():
+    names = [identity(splits)[0] for splits in datasets]
+    for name, times in Counter(names).items():
         if times > 1:
             raise PipelineError(f"--dataset: '{name}' is given {times} times; give each dataset once")
-    reference = known if known or upstream is None else _measure_splits(upstream, max_images, seed)
-    same = [upstream is not None and digest_of(splits) == digest_of(upstream) for splits in datasets]
+    if upstream is None:
+        return [measure_splits(splits, max_images, seed) for splits in datasets], None
+    reference = known or measure_splits(upstream, max_images, seed)
     measured = [
-        reference if is_upstream else _measure_splits(splits, max_images, seed)
-        for splits, is_upstream in zip(datasets, same, strict=True)
+        reference if identity(splits) == identity(upstream) else measure_splits(splits, max_images, seed)
+        for splits in datasets
     ]
-    return Measurements(measured, reference, max_images, seed)
+    return measured, reference
 
 
-def build_card(measured: Measurements) -> dict[str, Any]:
+def build_card(
+    measured: Sequence[MeasuredSplits], upstream: MeasuredSplits | None, max_images: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Return the card of some datasets, as JSON can hold it.
 
     Counts and entropies of labels and votes need no decoding and are always of all images.
     """
-    upstream, facts = measured.upstream, None
+    facts = None
     if upstream is not None:
-        counts = {split: {"images": len(each.images), "decoded": each.tried} for split, each in upstream.items()}
+        counts = {split: {"images": len(found.images), "decoded": found.tried} for split, found in upstream.items()}
         facts = {"name": next(iter(upstream.values())).images.name, "splits": counts}
-    cards = [_dataset_card(each, None if each is upstream else upstream) for each in measured.datasets]
-    return {"max_images": measured.max_images, "seed": measured.seed, "upstream": facts, "datasets": cards}
-
-
-def measure(images: ImageDataset, max_images: int | None = None, seed: int = 0) -> Measured:
-    """Decode the images of a split, or `max_images` of them drawn by `seed`."""
-    chosen = np.arange(len(images))
-    if max_images is not None and max_images < len(images):
-        chosen = np.sort(generator(images, seed).choice(len(images), max_images, replace=False))
-    digest = np.zeros(len(chosen), "S16")
-    size = np.zeros((len(chosen), 2), np.int32)
-    readable = np.zeros(len(chosen), bool)
-    unreadable = []
-    with Progress(len(chosen), description=f"{images.name}/{images.split}") as progress:
-        for row, position in enumerate(chosen.tolist()):
-            try:
-                image = images.image(position)
-            except UnreadableImageError as error:
-                location = images.location(position)
-                unreadable.append({"image": location, "reason": _reason(str(error), location)})
-            else:
-                digest[row], size[row], readable[row] = pixel_hash(image), image.size, True
-            progress.advance(1)
-    return Measured(images, len(chosen), chosen[readable], digest[readable], size[readable], unreadable)
-
-
-def generator(images: ImageDataset, seed: int) -> np.random.Generator:
-    """Return a generator of a split's own: splits of the same size don't show the same positions."""
-    return np.random.default_rng([seed, *f"{images.name}/{images.split}".encode()])
-
-
-def pixel_hash(image: Image) -> bytes:
-    """Return the XXH3-128 hash of an image's size and RGB pixels: the file format and its metadata don't matter."""
-    digest = xxhash.xxh3_128(f"{image.width}x{image.height}:".encode())
-    digest.update(image.tobytes())
-    return digest.digest()
+    cards = [_dataset_card(splits, None if splits is upstream else upstream) for splits in measured]
+    return {"max_images": max_images, "seed": seed, "upstream": facts, "datasets": cards}
 
 
 def label_facts(images: ImageDataset) -> dict[str, Any]:
@@ -209,8 +127,12 @@ def size_facts(measured: Measured) -> dict[str, Any] | None:
 def duplicates(measured: Measured) -> dict[str, Any]:
     """Return what occurs more than once in a split.
 
-    groups: sets of images with the same pixels. redundant: images that repeat an earlier one. other_class: groups
-    whose images have different labels. examples: the first groups, with some of their images.
+    Returns
+    -------
+    dict
+        `groups`, how many sets of images with the same pixels there are; `redundant`, how many images repeat an earlier
+        one; `other_class`, how many groups have images with different labels; `examples`, the first groups with some of
+        their images.
     """
     inverse, counts = np.unique(measured.digest, return_inverse=True, return_counts=True)[1:]
     members = np.flatnonzero(counts[inverse] > 1)
@@ -230,9 +152,9 @@ def duplicates(measured: Measured) -> dict[str, Any]:
 
 
 def shared(one: Measured, other: Measured) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return which images of `one` occur in `other`, bool [m], and what there is to say about them.
+    """Return which images of `one` occur in `other`, bool [m], and how many there are, with examples.
 
-    other_class: how many of them have no twin there whose class has the same name.
+    An image counts as `other_class` if none of its twins has a class of the same name.
     """
     common = np.intersect1d(one.digest, other.digest)
     twin: dict[bytes, int] = {}
@@ -254,7 +176,7 @@ def shared(one: Measured, other: Measured) -> tuple[np.ndarray, dict[str, Any]]:
     }
 
 
-def _dataset_card(measured: Mapping[str, Measured], upstream: Mapping[str, Measured] | None) -> dict[str, Any]:
+def _dataset_card(measured: MeasuredSplits, upstream: MeasuredSplits | None) -> dict[str, Any]:
     images = next(iter(measured.values())).images
     card = {"name": images.name, "classes": len(images.classes), "skip_unreadable": images.skip_unreadable}
     splits = {}
@@ -277,15 +199,3 @@ def _leaks(one: Measured, others: Sequence[Measured]) -> dict[str, Any]:
     found = [shared(one, other) for other in others]
     anywhere = np.logical_or.reduce([mask for mask, _ in found]) if found else np.zeros(0, bool)
     return {"images": int(anywhere.sum()), "in": [facts for _, facts in found]}
-
-
-def _measure_splits(splits: Splits, max_images: int | None, seed: int) -> dict[str, Measured]:
-    return {split: measure(images, max_images, seed) for split, images in splits.items()}
-
-
-def _reason(message: str, location: str) -> str:
-    """Return why an image can't be read, without what differs between two runs: folders and memory addresses."""
-    folder, found, reason = message.partition(f"{location}: ")
-    if found:
-        message = reason.replace(folder, "") if folder else reason
-    return re.sub(r" at 0x[0-9a-f]+", "", message)

@@ -5,21 +5,17 @@ Both list relative names with `/` between the parts; here they become an index.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Annotated
 
-import numpy as np
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets.base import IMAGE_SUFFIXES, DatasetOptions, Index
+from pipeline_lib.datasets.base import IMAGE_SUFFIXES, Index, numbered
+from pipeline_lib.datasets.spec import DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
-
-FolderName = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class ClassFolderOptions(DatasetOptions):
@@ -69,16 +65,30 @@ def index_class_folders(
 ) -> Index:
     """Turn image names such as `train/cat/a/1.png` into an index.
 
-    images: relative names of all images.
-    folders: relative names of the folders, so that an empty one is noticed; those with images may be missing.
-    folder_of_split: from `ClassFolderOptions.folder_of_split`; images elsewhere don't belong to the dataset.
-    source: names the folder or archive in messages.
-    fingerprint: passed on.
-    locations: where each image is, if that isn't its name.
-    split_by: divides the images of the only folder by their names; None = the folders are the splits.
+    The classes are the sorted names of the class folders of all splits together.
 
-    The classes are the sorted names of all splits together. Raises `PipelineError` for a split without a folder
-    or images, an empty class folder, an image outside every class folder and a name that is not UTF-8.
+    Parameters
+    ----------
+    images : sequence of str
+        Relative names of all images.
+    folders : collection of str
+        Relative names of the folders, so that an empty one is noticed; those with images may be missing.
+    folder_of_split : mapping from str to str
+        See `ClassFolderOptions.folder_of_split`; images elsewhere don't belong to the dataset.
+    source : str
+        What messages call the folder or archive.
+    fingerprint : str
+        That of the index.
+    locations : mapping from str to str, optional
+        The location of each image, if that isn't its name.
+    split_by : Splitter, optional
+        Divides the images of the only folder by their names; None = the folders are the splits.
+
+    Raises
+    ------
+    PipelineError
+        A split has no folder or no images, a class folder is empty, an image lies outside every class folder, or a name
+        is not UTF-8.
     """
     split_names, class_names, members = [], [], []
     for split, folder in sorted(folder_of_split.items()):
@@ -99,22 +109,14 @@ def index_class_folders(
         members += inside
     if split_by is not None:
         split_names = assign(class_names, members, split_by, source)
-    classes, label = np.unique(np.array(class_names), return_inverse=True)
+    class_list, label = numbered(class_names)
     return Index(
-        classes=classes.tolist(),
+        classes=class_list,
         split=split_names,
-        label=label.astype(np.int64),
+        label=label,
         location=members if locations is None else [locations[name] for name in members],
         fingerprint=fingerprint,
     )
-
-
-def digest_of_entries(entries: Iterable[tuple[str, ...]]) -> str:
-    """Return the SHA-256 of entries such as (name, size, checksum), in the order given."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update("\0".join(entry).encode(errors="surrogateescape") + b"\n")
-    return digest.hexdigest()
 
 
 def _class_of(name: str, start: int, source: str) -> str:

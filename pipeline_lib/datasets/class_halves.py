@@ -18,9 +18,10 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import split_rules
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, report_no_images, resolve
-from pipeline_lib.datasets.class_folders import FolderName, index_class_folders
-from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.base import ImageOpener, Index, report_no_images, resolve
+from pipeline_lib.datasets.class_folders import index_class_folders
+from pipeline_lib.datasets.files import FileOpener, digest_of_files, images_below, list_images, subfolders
+from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 
 _NUMBERED = re.compile(r"(\d+)\.")
 
@@ -47,7 +48,7 @@ class Options(DatasetOptions):
         description="How many images of each class to keep in the splits to train on (`train` and `trainontest`), at "
         "a constant stride; null = all.",
     )
-    checksum: Checksum = Field("content", description=CHECKSUM_DESCRIPTION)
+    checksum: Checksum = "content"
 
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
@@ -56,7 +57,13 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
-    """List the images by path. Raises `PipelineError` for fewer than two classes, and as kind `folder` does."""
+    """List the images by path.
+
+    Raises
+    ------
+    PipelineError
+        There are fewer than two classes, or `index_class_folders` refuses the folder.
+    """
     root = _root(options, data_dir)
     images, folders, others = list_images(root, "")
     images.sort()
@@ -88,22 +95,18 @@ def build_index(options: Options, data_dir: Path) -> Index:
 def watched_files(options: Options, data_dir: Path) -> list[Path]:
     """Return the folder of the class folders, and these: a folder changes when an image comes or goes."""
     root = _root(options, data_dir)
-    if not root.is_dir():
-        return [root]
-    return [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    return [root, *subfolders(root)]
 
 
 def _root(options: Options, data_dir: Path) -> Path:
-    path = resolve(data_dir, options.path)
-    return path / "images" if (path / "images").is_dir() else path
+    return images_below(resolve(data_dir, options.path))
 
 
 def _in_order(names: list[str]) -> list[int]:
     """Return the positions of the classes, given by name, in the order in which they are halved."""
-    numbers = [_NUMBERED.match(name) for name in names]
-    if not all(numbers):
-        return sorted(range(len(names)), key=lambda position: names[position])
-    return sorted(range(len(names)), key=lambda position: (int(numbers[position][1]), names[position]))
+    numbers = [int(match[1]) for name in names if (match := _NUMBERED.match(name))]
+    keys = list(zip(numbers, names, strict=True)) if len(numbers) == len(names) else [(0, name) for name in names]
+    return sorted(range(len(names)), key=keys.__getitem__)
 
 
 def _splits(label: np.ndarray, n_classes: int, test_halves: bool) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.plain_views import EvaluationView, centre_crop, draw_generator
 
@@ -25,21 +26,18 @@ GREY = (128, 128, 128)
 
 
 class DeteriorationsView:
-    """Epoch e is the e-th of `draws` (`kind`, `severity`, `strength`), decided by (seed, sample_id) alone."""
+    """Epoch e is the e-th of the draws, decided by (seed, sample_id) alone."""
 
     extras: tuple[str, ...] = ()
 
-    def __init__(self, spec: Mapping[str, Any], data_config: Mapping[str, Any]) -> None:
-        self._seed, self._draws = spec["seed"], spec["draws"]
+    def __init__(self, spec: DrawnDeteriorations, data_config: Mapping[str, Any]) -> None:
+        self._seed, self._draws = spec.seed, spec.draws
         self._evaluation = EvaluationView(data_config)
-        for draw in self._draws:
-            if draw["kind"] not in ("blur", "box", "zoom", "noise"):
-                raise PipelineError(f"deterioration kind '{draw['kind']}' is unknown; allowed: blur, box, noise, zoom")
 
     def __call__(self, image: Image.Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:
         if not 0 <= epoch < len(self._draws):
             raise PipelineError(f"view 'deteriorations' has {len(self._draws)} draws, so there is no epoch {epoch}")
-        kind, strength = self._draws[epoch]["kind"], self._draws[epoch]["strength"]
+        kind, strength = self._draws[epoch].kind, self._draws[epoch].strength
         generator = draw_generator(self._seed, 0, sample_id)  # epoch 0 for all: one draw per image, not per severity
         match kind:
             case "blur":

@@ -3,8 +3,7 @@
 A folder that was unpacked here holds a hidden record, `.<archive>.unpacked.json`, with the archive's checksum; the
 archive itself may then be deleted. A folder with files but without any record was placed by hand: it is taken as it is.
 
-The workflow watches the record of a download, not its files: files that are replaced later are noticed only when this
-stage runs again, and then only by a wrong checksum.
+Files that are replaced later are noticed by the dataset's index, which watches them, and here by a wrong checksum.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import xxhash
 
 from pipeline_lib.config.download import Download
 from pipeline_lib.core import artefacts
@@ -25,43 +26,55 @@ from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.downloads_fetch import Fetched, fetch, file_sha256, partial_of
 from pipeline_lib.datasets.unpacking import BrokenArchiveError, move_into, unpack
 
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
 STAGE = "download"
 FOUND = "found on disk"
 BY_HAND = "placed by hand"
 _RECORD_SUFFIX = ".unpacked.json"
 
 
-def write_downloads(spec: Mapping[str, Any], directory: Path) -> None:
-    """Get every file of a dataset, then write `manifest.json` into `directory`.
+def check_records(config: Config, results: Path) -> None:
+    """Raise `PipelineError` if a file of a dataset was fetched with another checksum than the config now wants."""
+    for name, options in config.datasets.items():
+        directory = results / "downloads" / name
+        if options.fetched_by != "download" or not (directory / artefacts.MANIFEST).exists():
+            continue
+        record = artefacts.read(directory, STAGE, verify=False)
+        recorded = {entry["file"]: entry["sha256"] for entry in record.facts["files"]}
+        for entry in options.download:
+            found = recorded.get(entry.file)
+            if None not in (found, entry.sha256) and found != entry.sha256:
+                raise PipelineError(
+                    f"datasets.{name}.download: sha256 of '{entry.file}' is {entry.sha256}, but {found} was fetched; "
+                    f"correct it, or delete {directory}, the dataset's index and the old file"
+                )
 
-    spec: `name`, `download` (the config's list) and `data_dir`. The manifest's facts hold, for each file, its path,
-    size, SHA-256, the address that it came from and the folder that it was unpacked into. Raises `PipelineError`.
-    """
-    downloads = [Download.model_validate(entry) for entry in spec["download"]]
-    files = [obtain(download, Path(spec["data_dir"]), downloads) for download in downloads]
-    with artefacts.writing(directory, STAGE, spec) as draft:
-        draft.facts.update(files=files)
 
-
-def check_record(spec: Mapping[str, Any], directory: Path) -> None:
-    """Raise `PipelineError` if a file was fetched before with another checksum than the one that is wanted now."""
-    if not (directory / artefacts.MANIFEST).exists():
-        return
-    record = artefacts.read(directory, STAGE, verify=False)
-    recorded = {entry["file"]: entry["sha256"] for entry in record.facts["files"]}
-    for download in map(Download.model_validate, spec["download"]):
-        found = recorded.get(download.file)
-        if None not in (found, download.sha256) and found != download.sha256:
-            raise PipelineError(
-                f"datasets.{spec['name']}.download: sha256 of '{download.file}' is {download.sha256}, but {found} was "
-                f"fetched; correct it, or delete {directory}, the dataset's index and the old file"
-            )
+def content_of(files: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest of what was fetched, wherever it came from. files: as `obtain` returns them."""
+    known = [[file[name] for name in ("file", "unpacked_to", "sha256")] for file in files]
+    return xxhash.xxh3_128_hexdigest(artefacts.canonical_json(known).encode())
 
 
 def obtain(download: Download, data_dir: Path, downloads: Sequence[Download]) -> dict[str, Any]:
     """Get one file, and unpack it if that is asked for; return what is known of it.
 
-    downloads: all files of the dataset, which are no sign of a folder placed by hand.
+    Parameters
+    ----------
+    download : Download
+        The file.
+    data_dir : Path
+        What its paths start at.
+    downloads : sequence of Download
+        All files of the dataset: their being there doesn't mean that a folder was placed by hand.
+
+    Returns
+    -------
+    dict
+        `file` and `unpacked_to`, below `data_dir`; `address`, where it came from; `bytes` and `sha256`, None where the
+        unpacked files were placed by hand.
     """
     found, folder = None, data_dir / (download.unpack_to or "")
     if download.unpack_to is None:
@@ -164,7 +177,7 @@ def _read_record(path: Path) -> Fetched | None:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Hold the only right to make `target`: two datasets may share a file, and their jobs may run side by side.
+    """Let no other process make `target` meanwhile: two datasets may share a file, and their jobs run side by side.
 
     The lock ends with the process that holds it, however that ends.
     """

@@ -26,6 +26,7 @@ from urllib.error import HTTPError, URLError
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
+from pipeline_lib.datasets.base import one_line
 
 _PIECE_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 60.0
@@ -58,8 +59,11 @@ class _UnavailableError(Exception):
 def fetch(addresses: Sequence[str], target: Path, sha256: str | None) -> Fetched:
     """Fetch a file from the first address that gives it, with this SHA-256 unless that is None.
 
-    Raises `PipelineError` with one line on what was wrong with each address. Then nothing but a `.partial` that the
-    next call continues is left behind; after a wrong checksum not even that.
+    Raises
+    ------
+    PipelineError
+        No address gave it; the one line says what was wrong with each. Then nothing but a `.partial` that the next call
+        continues is left behind; after a wrong checksum not even that.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     faults: list[str] = []
@@ -142,13 +146,13 @@ def _receive(response: Any, partial: Path, start: int, size: int | None, address
         while file.tell() < start:
             digest.update(file.read(min(_PIECE_BYTES, start - file.tell())))
         name = partial.name.removesuffix(".partial")
-        progress = Progress(size, "bytes", name, done=start) if size else contextlib.nullcontext()
-        with progress:
+        progress = Progress(size, "bytes", name, done=start) if size else None
+        with progress or contextlib.nullcontext():
             for piece in _pieces(response):
                 file.write(piece)
                 digest.update(piece)
                 received += len(piece)
-                if size:
+                if progress:
                     progress.advance(len(piece))
         file.truncate()
         file.flush()
@@ -163,7 +167,7 @@ def _pieces(response: Any) -> Iterator[bytes]:
         try:
             piece = response.read(_PIECE_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise _InterruptedError(f"the connection broke ({_reason(error)})") from None
+            raise _InterruptedError(f"the connection broke ({one_line(error)})") from None
         if not piece:
             return
         yield piece
@@ -184,12 +188,8 @@ def _opened(request: urllib.request.Request, target: Path) -> Any:
     except (URLError, OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         if request.type == "file" or isinstance(reason, ssl.SSLCertVerificationError):
-            raise _UnavailableError(_reason(reason)) from None
-        raise _InterruptedError(_reason(reason)) from None
-
-
-def _reason(error: object) -> str:
-    return (" ".join(str(error).split())) or type(error).__name__
+            raise _UnavailableError(one_line(reason)) from None
+        raise _InterruptedError(one_line(reason)) from None
 
 
 def _note_of(target: Path) -> Path:

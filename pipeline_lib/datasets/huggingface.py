@@ -23,9 +23,9 @@ from pydantic import Field
 from pipeline_lib.config.section import Name
 from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.datasets.arrow_rows import RowOpener, arrow_files, content, pictures
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
-from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
-from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, digest_of_files
+from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve
+from pipeline_lib.datasets.files import digest_of_entries, digest_of_files
+from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 
 if TYPE_CHECKING:
     import datasets
@@ -59,7 +59,7 @@ class Options(DatasetOptions):
     cache_dir: FolderName = Field(
         "huggingface", description="Where the library keeps its Arrow files; a relative path starts at data_dir."
     )
-    checksum: Checksum = Field("content", description=CHECKSUM_DESCRIPTION)
+    checksum: Checksum = "content"
 
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
@@ -70,8 +70,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the rows of each split, in the order of the splits' names, without decoding an image.
 
-    Raises `PipelineError` in one line for a dataset that can't be loaded, features that can't be told apart, a split
-    string that doesn't fit, a row in two splits, and a row without image or label.
+    Raises
+    ------
+    PipelineError
+        The dataset can't be loaded, its features can't be told apart, a split string doesn't fit, a row is in two
+        splits, or a row has no image or label.
     """
     found = _load(options, data_dir)
     first = next(iter(found.values()))
@@ -150,7 +153,7 @@ def _load(options: Options, data_dir: Path) -> dict[str, datasets.Dataset]:
     except PipelineError:
         raise
     except Exception as error:  # the library lets through whatever its readers and HTTP clients raise
-        reason = f"can't be loaded ({_line(error.__cause__ or error)})"
+        reason = f"can't be loaded ({one_line(error.__cause__ or error)})"
         if folder.is_dir():
             again = "" if _is_saved(folder) else f", delete {cache}/{folder.name}-*"
             raise PipelineError(f"{folder}: {reason}; check 'config'{again}, or save the dataset again") from None
@@ -207,7 +210,7 @@ def _rows_of_splits(options: Options, found: Mapping[str, datasets.Dataset]) -> 
             pieces = ReadInstruction.from_spec(text).to_absolute(size)
         except (ValueError, AssertionError) as error:
             raise PipelineError(
-                f"{options.name}: split '{split}' is '{text}', which can't be read ({_line(error)}); "
+                f"{options.name}: split '{split}' is '{text}', which can't be read ({one_line(error)}); "
                 f"the dataset has {', '.join(f'{part} ({rows} rows)' for part, rows in size.items())}"
             ) from None
         for piece in pieces:
@@ -248,10 +251,4 @@ def _classes(feature: Any, values: list[int | str]) -> tuple[list[str], np.ndarr
     """Return the class names and each label's position in them: the feature's own names, else all values, sorted."""
     if type(feature).__name__ == "ClassLabel":
         return list(feature.names), np.array(values, np.int64)
-    found = sorted(set(values))
-    position = {value: place for place, value in enumerate(found)}
-    return [str(value) for value in found], np.array([position[value] for value in values], np.int64)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return numbered(values)

@@ -27,14 +27,20 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.archive_members import Member, list_members, naming_faults
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, is_image_name, resolve
-from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
-from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
-from pipeline_lib.datasets.tar_of_tars import TarFolderOpener, list_class_tars
+from pipeline_lib.datasets.archive_members import (
+    FolderOpener,
+    Member,
+    digest_of_members,
+    list_members,
+    naming_faults,
+)
+from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, one_line, positions, resolve
+from pipeline_lib.datasets.files import digest_of_entries, digest_of_files, list_images, subfolders
+from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
+from pipeline_lib.datasets.tar_of_tars import list_class_tars
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -48,7 +54,7 @@ class ImageNetOptions(DatasetOptions):
     path: FolderName = Field(
         description="The folder with the official archives or with train/ and val/; a relative path starts at data_dir."
     )
-    checksum: Checksum = Field("content", description=CHECKSUM_DESCRIPTION)
+    checksum: Checksum = "content"
     missing_classes: int = Field(
         0, ge=0, lt=1000, description="How many of the 1,000 classes may lack images in a split before the job stops."
     )
@@ -62,7 +68,7 @@ class Options(ImageNetOptions):
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split; `wnid`, `name` (without folders) and `location` have one entry per image."""
+    """The images of one split: the class, the name without folders, and the location of each."""
 
     wnid: list[str]
     name: list[str]
@@ -70,27 +76,19 @@ class Images:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class ImageNetOpener:
-    """Decodes the image at a location: a path below `root`, or `archive:offset:size:name`."""
-
-    root: str
-
-    def __call__(self, location: str) -> Image:
-        loose = location.startswith(tuple(f"{folder}/" for folder in _FOLDERS.values()))
-        return (FileOpener if loose else TarFolderOpener)(self.root)(location)
-
-
 def open_images(options: ImageNetOptions, data_dir: Path) -> ImageOpener:
     """Return the opener of the images."""
-    return ImageNetOpener(str(resolve(data_dir, options.path)))
+    return FolderOpener(str(resolve(data_dir, options.path)))
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the training images, then the validation images.
 
-    Raises `PipelineError` for a folder or archive that holds none, is broken or incomplete, for a class that is not
-    of ImageNet-1k, and where there is neither split.
+    Raises
+    ------
+    PipelineError
+        A folder or archive holds no images, is broken or incomplete, a class is not of ImageNet-1k, or there is neither
+        split.
     """
     root = resolve(data_dir, options.path)
     listed = {"train": train_images(root, options), "validation": validation_images(root, options)}
@@ -115,23 +113,21 @@ def watched_files(options: ImageNetOptions, data_dir: Path) -> list[Path]:
     for name in (*_FOLDERS.values(), TRAIN_TAR, VALIDATION_TAR, DEVKIT):
         if (root / name).exists():
             found.append(root / name)
-        if (root / name).is_dir():
-            found += sorted(path for path in (root / name).iterdir() if path.is_dir() and path.name[0] != ".")
+        found += subfolders(root / name)
     return found
 
 
 @functools.cache
 def classes() -> tuple[str, ...]:
     """Return the 1,000 wnids of ImageNet-1k, in the order of its classifiers' outputs."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo("imagenet1k").label_names())
 
 
 def labels(images: Images) -> np.ndarray:
     """Return each image's position in `classes()`, int64 [n]."""
-    position = {wnid: place for place, wnid in enumerate(classes())}
-    return np.array([position[wnid] for wnid in images.wnid], np.int64)
+    return positions(images.wnid, classes())
 
 
 def image_number(name: str, where: str) -> int:
@@ -183,7 +179,7 @@ def validation_images(root: Path, options: ImageNetOptions) -> Images | None:
             VALIDATION_TAR,
             [image.name for image in images],
             [f"{VALIDATION_TAR}:{image.location}" for image in images],
-            digest_of_entries((image.name, str(image.size), image.checksum) for image in images),
+            digest_of_members(images),
         )
     else:
         return None
@@ -223,10 +219,11 @@ def _ground_truth(devkit: Path) -> list[str]:
     with naming_faults(str(devkit)), tarfile.open(devkit, "r:gz") as opened:
         contents = {}
         for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
-            try:
-                contents[name] = opened.extractfile(f"ILSVRC2012_devkit_t12/data/{name}").read()
-            except (KeyError, AttributeError):
-                raise PipelineError(f"{devkit}: has no file data/{name}; get the archive again") from None
+            member = f"ILSVRC2012_devkit_t12/data/{name}"
+            file = opened.extractfile(member) if member in opened.getnames() else None
+            if file is None:
+                raise PipelineError(f"{devkit}: has no file data/{name}; get the archive again")
+            contents[name] = file.read()
     try:
         synsets = np.atleast_1d(loadmat(io.BytesIO(contents["meta.mat"]), squeeze_me=True)["synsets"])
         # Those with children are groups of classes.
@@ -235,7 +232,7 @@ def _ground_truth(devkit: Path) -> list[str]:
         lines = contents["ILSVRC2012_validation_ground_truth.txt"].decode().split()
         return [wnid_of[int(line)] for line in lines]
     except Exception as error:  # loadmat raises what it likes
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise PipelineError(f"{devkit}: can't be read ({reason}); get it again") from None
 
 

@@ -26,10 +26,11 @@ from pydantic import Field
 
 from pipeline_lib.config.section import Seed
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.archive_members import MemberOpener
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
-from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
-from pipeline_lib.datasets.tar_of_tars import TarFolderOpener, list_class_tars
+from pipeline_lib.datasets.archive_members import FolderOpener, MemberOpener
+from pipeline_lib.datasets.base import ImageOpener, Index, positions, resolve
+from pipeline_lib.datasets.files import digest_of_entries
+from pipeline_lib.datasets.spec import DatasetOptions, FolderName
+from pipeline_lib.datasets.tar_of_tars import list_class_tars
 
 ClassList = Literal["imagenet1k", "imagenet12k", "imagenet21k", "imagenet21k_miil", "imagenet22k", "imagenet22k_ms"]
 
@@ -56,14 +57,16 @@ class Options(DatasetOptions):
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the tars' members."""
     path = resolve(data_dir, options.path)
-    return TarFolderOpener(str(path)) if path.is_dir() else MemberOpener(str(path))
+    return FolderOpener(str(path)) if path.is_dir() else MemberOpener(str(path))
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images by wnid, then by name.
 
-    Raises `PipelineError` for what `list_class_tars` refuses and for more classes outside `classes` than
-    `skip_unlisted` allows.
+    Raises
+    ------
+    PipelineError
+        `list_class_tars` refuses the source, or more classes are outside `classes` than `skip_unlisted` allows.
     """
     path = resolve(data_dir, options.path)
     in_folder = path.is_dir()
@@ -78,15 +81,12 @@ def build_index(options: Options, data_dir: Path) -> Index:
         held_out[wnid] = held_out_of(names, options.held_out, options.seed)
         digests[wnid] = digest_of_entries((image.name, str(image.size)) for image in images)
     classes = sorted(locations) if options.classes is None else class_list(options.classes)
-    position = {wnid: place for place, wnid in enumerate(classes)}
-    _check_unlisted(options, path, sorted(locations.keys() - position.keys()), len(locations))
-    found = sorted(locations.keys() & position.keys())
+    found = sorted(locations.keys() & set(classes))
+    _check_unlisted(options, path, sorted(locations.keys() - set(classes)), len(locations))
     return Index(
         classes=classes,
         split=["test" if is_out else "train" for wnid in found for is_out in held_out[wnid]],
-        label=np.repeat(
-            np.array([position[wnid] for wnid in found], np.int64), [len(locations[wnid]) for wnid in found]
-        ),
+        label=np.repeat(positions(found, classes), [len(locations[wnid]) for wnid in found]),
         location=[location for wnid in found for location in locations[wnid]],
         fingerprint=digest_of_entries((wnid, digests[wnid]) for wnid in found),
     )
@@ -102,7 +102,7 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
 
 def class_list(name: ClassList) -> list[str]:
     """Return the wnids of a list of timm's, in the order of the outputs of the classifiers that were trained on it."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return list(ImageNetInfo(name).label_names())
 
@@ -114,7 +114,7 @@ def held_out_of(names: Sequence[str], share: float, seed: int) -> np.ndarray:
     number = min(max(wanted, 1), len(names) - 1)
     keys = [xxhash.xxh3_128_intdigest(f"{seed}\0{name}".encode(errors="surrogateescape")) for name in names]
     chosen = np.zeros(len(names), bool)
-    chosen[sorted(range(len(names)), key=lambda place: (keys[place], names[place]))[:number]] = True
+    chosen[sorted(range(len(names)), key=lambda position: (keys[position], names[position]))[:number]] = True
     return chosen
 
 

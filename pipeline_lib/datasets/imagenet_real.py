@@ -22,9 +22,9 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import imagenet
-from pipeline_lib.datasets.base import ImageOpener, Index, read_json, resolve
-from pipeline_lib.datasets.class_folders import FolderName
-from pipeline_lib.datasets.folder import digest_of_files
+from pipeline_lib.datasets.base import ImageOpener, Index, most_votes, one_line, read_json, resolve
+from pipeline_lib.datasets.files import digest_of_files
+from pipeline_lib.datasets.spec import FolderName
 
 _YES = 2  # the answers are no, maybe, yes
 
@@ -47,8 +47,10 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the validation images by name.
 
-    Raises `PipelineError` for what kind `imagenet` refuses and for labels or votes that can't be read, are not for
-    these images, or name no class.
+    Raises
+    ------
+    PipelineError
+        Kind `imagenet` refuses the images; or labels or votes can't be read, are not for these images or name no class.
     """
     root = resolve(data_dir, options.path)
     images = imagenet.validation_images(root, options)
@@ -82,7 +84,7 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
 
 
 def _hard_label(counts: dict[int, float], official: int) -> int:
-    return min(counts, key=lambda place: (-counts[place], place)) if counts else official
+    return most_votes(counts) if counts else official
 
 
 def _read_real_labels(path: Path, n_classes: int) -> list[list[int]]:
@@ -112,8 +114,7 @@ def _read_votes(path: Path, n_images: int, n_classes: int) -> dict[int, dict[int
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such file; check 'raters' and data_dir") from None
     except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise PipelineError(f"{path}: can't be read as votes ({reason}); get it again") from None
+        raise PipelineError(f"{path}: can't be read as votes ({one_line(error)}); get it again") from None
     return _add_up(names, labels, yes.tolist(), path, n_images, n_classes)
 
 

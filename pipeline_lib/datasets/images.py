@@ -1,10 +1,9 @@
-"""A dataset artefact, written once and opened by every later stage."""
+"""The dataset artefact: an index of every image, written once and opened by every later stage."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,34 @@ import pyarrow.parquet as pq
 import xxhash
 from PIL.Image import Image
 
-from pipeline_lib.config import kinds
 from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets.base import Index
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.datasets.base import ImageOpener, Index
+from pipeline_lib.datasets.spec import DatasetSpec
 
 STAGE = "dataset"
 INDEX = "index.parquet"
+_DIGEST_ROWS = 1 << 16
 
 
-def write_dataset(spec: Mapping[str, Any], directory: Path) -> None:
-    """List the images of a dataset into `directory` (`index.parquet` and `manifest.json`).
-
-    spec: `name`, `options` (the config section of the dataset) and `data_dir`.
-    """
-    kind = kinds.load("datasets", spec["options"]["kind"])
-    options = kind.Options.model_validate(spec["options"])
-    index = kind.build_index(options, Path(spec["data_dir"]))
-    _check(spec["name"], index)
-    with artefacts.writing(directory, STAGE, spec) as draft:
+def write_dataset(job: Job[DatasetSpec]) -> None:
+    """List the images of a dataset and write `index.parquet`; the manifest's facts hold classes and split sizes."""
+    spec = job.spec
+    index: Index = spec.reader.build_index(spec.options, Path(spec.data_dir))
+    _check(spec.name, index)
+    with job.writing() as draft:
         pq.write_table(_table(index), draft.path / INDEX)
         splits = pd.Series(index.split).value_counts(sort=False)
         draft.facts.update(
             classes=index.classes,
             samples=len(index.label),
             splits={str(name): int(count) for name, count in splits.items()},
-            skip_unreadable=options.skip_unreadable,
-            has_votes=index.label_counts is not None,
-            content_sha256=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
+            skip_unreadable=spec.options.skip_unreadable,
+            fingerprint=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
         )
+        draft.content = _content(index, draft.facts)
 
 
 class ImageDataset:
@@ -55,7 +53,8 @@ class ImageDataset:
 
     def __init__(self, directory: Path, split: str) -> None:
         self.manifest = artefacts.read(directory, STAGE)
-        self.name: str = self.manifest.spec["name"]
+        spec = DatasetSpec.model_validate(self.manifest.spec)
+        self.name = spec.name
         self.split = split
         self.classes: list[str] = self.manifest.facts["classes"]
         splits = self.manifest.facts["splits"]
@@ -68,10 +67,8 @@ class ImageDataset:
         self.label: np.ndarray = table["label"].to_numpy()
         self._location = table["location"]  # stays in Arrow: 14 million paths as Python strings are 1.4 GB
         self._label_counts = table["label_counts"] if "label_counts" in table.column_names else None
-        kind = kinds.load("datasets", self.manifest.spec["options"]["kind"])
-        options = kind.Options.model_validate(self.manifest.spec["options"])
-        self.skip_unreadable: int = options.skip_unreadable
-        self._open = kind.open_images(options, Path(self.manifest.spec["data_dir"]))
+        self.skip_unreadable = spec.options.skip_unreadable
+        self._open: ImageOpener = spec.reader.open_images(spec.options, Path(spec.data_dir))
 
     def __len__(self) -> int:
         return len(self.sample_id)
@@ -112,7 +109,9 @@ class ImageDataset:
         """Offsets [n + 1] of each image's votes; their classes and the running sum of their shares; None: no votes."""
         if self._label_counts is None:
             return None
-        classes, cumulative, ends = [], [], [0]
+        classes: list[int] = []
+        cumulative: list[float] = []
+        ends = [0]
         for votes in self._label_counts.to_pylist():
             voted = [(label, count) for label, count in votes or [] if count > 0]
             running = np.cumsum([count for _, count in voted])
@@ -157,3 +156,14 @@ def _table(index: Index) -> pa.Table:
         votes = [sorted(counts.items()) for counts in index.label_counts]
         columns["label_counts"] = pa.array(votes, pa.map_(pa.int32(), pa.float64()))
     return pa.table(columns)
+
+
+def _content(index: Index, facts: dict[str, Any]) -> str:
+    """Return the digest of what readers find: rows and facts, whatever version of Arrow wrote the file."""
+    digest = xxhash.xxh3_128(canonical_json(facts).encode())
+    digest.update(index.label.astype("<i8").tobytes())
+    votes = [",".join(f"{label}:{count}" for label, count in sorted(row.items())) for row in index.label_counts or []]
+    for column in (index.split, index.location, votes):
+        for start in range(0, len(column), _DIGEST_ROWS):
+            digest.update("\0".join(column[start : start + _DIGEST_ROWS]).encode() + b"\0")
+    return digest.hexdigest()

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
+from pipeline_lib.config.features import DrawnAugmentation
+from pipeline_lib.config.policies import CutMix, MixUp
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
@@ -23,25 +25,36 @@ class MixedView:
     """The plain augmentation of an image, mixed with that of a partner with the policy's `probability`.
 
     The partner is drawn uniformly from the split and augmented by its own draw of the same epoch, as if both had met
-    in a batch. The weight of the own image is drawn from Beta(alpha, alpha). A partner that can't be decoded gives
-    its place to the next image of the split; the image itself is readable, so the search ends.
+    in a batch. The weight of the own image is drawn from Beta(alpha, alpha). Instead of a partner that can't be decoded
+    the next image of the split is taken; the image itself is readable, so the search ends.
 
-    label_of: returns the label of an image in an epoch from (epoch, position); None = the split's.
+    Parameters
+    ----------
+    spec : DrawnAugmentation
+        The plain augmentation, and its seed.
+    policy : CutMix or MixUp
+        How, and how often, two images are mixed.
+    data_config : mapping
+        How the backbone wants its images; their size is used.
+    images : ImageDataset
+        The split that partners are drawn from.
+    label_of : callable, optional
+        Returns the label of an image in an epoch from (epoch, position); None = the split's.
     """
 
     extras: tuple[str, ...] = ("partner_label", "label_weight")
 
     def __init__(
         self,
-        spec: Mapping[str, Any],
+        spec: DrawnAugmentation,
+        policy: CutMix | MixUp,
         data_config: Mapping[str, Any],
         images: ImageDataset,
         label_of: Callable[[int, int], int] | None = None,
     ) -> None:
-        policy = spec["policy"]
-        self._seed, self._probability, self._alpha = spec["seed"], policy["probability"], policy["alpha"]
-        self._mix = cutmix if policy["kind"] == "cutmix" else mixup
-        self._plain = AugmentedView(spec, data_config)
+        self._seed, self._probability, self._alpha = spec.seed, policy.probability, policy.alpha
+        self._mix = cutmix if isinstance(policy, CutMix) else mixup
+        self._plain = AugmentedView(spec, spec.seed, data_config)
         self._images, self._label_of = images, label_of
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 import xxhash
 from PIL.Image import Image
-from timm.data import create_transform
+from timm.data.transforms_factory import create_transform
+
+from pipeline_lib.config.features import Augmentation, CentreCrop
 
 
 class View(Protocol):
@@ -48,8 +50,8 @@ class CentreCropView:
 
     extras: tuple[str, ...] = ("crop_fraction",)
 
-    def __init__(self, spec: Mapping[str, Any], data_config: Mapping[str, Any]) -> None:
-        self._minimum, self._maximum, self._seed = spec["minimum"], spec["maximum"], spec["seed"]
+    def __init__(self, crop: CentreCrop, data_config: Mapping[str, Any]) -> None:
+        self._minimum, self._maximum, self._seed = crop.minimum, crop.maximum, crop.seed
         self._evaluation = EvaluationView(data_config)
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:
@@ -61,27 +63,37 @@ class CentreCropView:
 class AugmentedView:
     """timm's training transform, drawn anew for every (seed, epoch, sample_id).
 
-    Seeds the global generators of `random`, NumPy and torch (CPU), from which timm draws.
-    auto_augment: timm's name of a policy that replaces the colour jitter, such as "augmix-m3-w3".
+    Each draw seeds the global generators of `random`, NumPy and torch (CPU), from which timm draws.
+
+    Parameters
+    ----------
+    augmentation : Augmentation
+        Crop, flip and colour jitter.
+    seed : int
+        Another seed gives other draws.
+    data_config : mapping
+        How the backbone wants its images; their size is used.
+    auto_augment : str, optional
+        timm's name of a policy that replaces the colour jitter, such as "augmix-m3-w3".
     """
 
     extras: tuple[str, ...] = ()
 
     def __init__(
-        self, spec: Mapping[str, Any], data_config: Mapping[str, Any], auto_augment: str | None = None
+        self, augmentation: Augmentation, seed: int, data_config: Mapping[str, Any], auto_augment: str | None = None
     ) -> None:
-        self._seed = spec["seed"]
+        self._seed = seed
         self._transform = create_transform(
             input_size=tuple(data_config["input_size"]),
             is_training=True,
             use_prefetcher=True,
-            scale=tuple(spec["scale"]),
-            ratio=tuple(spec["ratio"]),
-            hflip=spec["horizontal_flip"],
-            color_jitter=spec["color_jitter"] or None,
-            color_jitter_prob=spec["color_jitter_probability"],
+            scale=augmentation.scale,
+            ratio=augmentation.ratio,
+            hflip=augmentation.horizontal_flip,
+            color_jitter=augmentation.color_jitter or None,  # type: ignore[arg-type]  # timm takes None for no jitter
+            color_jitter_prob=augmentation.color_jitter_probability,
             auto_augment=auto_augment,
-            interpolation=spec["interpolation"],
+            interpolation=augmentation.interpolation,
         )
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:

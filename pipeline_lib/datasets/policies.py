@@ -17,44 +17,41 @@ import torch
 from PIL.Image import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.config.features import DrawnAugmentation
+from pipeline_lib.config.policies import AugMix, Blur, BoxOverlay, SmallCrops
 from pipeline_lib.datasets.deteriorations import blur, cover
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
 
 
 class PolicyView:
-    """The plain augmentation, changed by `spec["policy"]` with the policy's `probability`."""
+    """The plain augmentation, changed by a policy with the policy's `probability`."""
 
     extras: tuple[str, ...] = ()
 
-    def __init__(self, spec: Mapping[str, Any], data_config: Mapping[str, Any]) -> None:
-        self._seed, self._policy = spec["seed"], spec["policy"]
-        self._plain = AugmentedView(spec, data_config)
-        match self._policy["kind"]:
-            case "augmix":
-                depth = "" if self._policy["depth"] is None else f"-d{self._policy['depth']}"
-                name = f"augmix-m{self._policy['severity']}-w{self._policy['width']}{depth}"
-                self._changed = AugmentedView(spec, data_config, auto_augment=name)
-            case "small_crops":
-                self._changed = AugmentedView({**spec, "scale": self._policy["scale"]}, data_config)
-            case "blur" | "box_overlay":
-                self._changed = self._plain
-            case unknown:
-                raise PipelineError(
-                    f"policy kind '{unknown}' is unknown; "
-                    "allowed: augmix, blur, box_overlay, cutmix, mixup, small_crops"
-                )
+    def __init__(
+        self,
+        spec: DrawnAugmentation,
+        policy: AugMix | Blur | BoxOverlay | SmallCrops,
+        data_config: Mapping[str, Any],
+    ) -> None:
+        self._seed, self._policy = spec.seed, policy
+        self._plain = self._changed = AugmentedView(spec, spec.seed, data_config)
+        match policy:
+            case AugMix():
+                depth = "" if policy.depth is None else f"-d{policy.depth}"
+                name = f"augmix-m{policy.severity}-w{policy.width}{depth}"
+                self._changed = AugmentedView(spec, spec.seed, data_config, auto_augment=name)
+            case SmallCrops():
+                self._changed = AugmentedView(spec.model_copy(update={"scale": policy.scale}), spec.seed, data_config)
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:
         generator = draw_generator(self._seed, epoch, sample_id)
-        if generator.random() >= self._policy["probability"]:
+        if generator.random() >= self._policy.probability:
             return self._plain(image, sample_id, epoch)
         pixels, _ = self._changed(image, sample_id, epoch)
-        match self._policy["kind"]:
-            case "blur":
-                radius = generator.uniform(*self._policy["radius"])
-                return pil_to_tensor(blur(to_pil_image(pixels), radius)), ()
-            case "box_overlay":
-                area = generator.uniform(*self._policy["area"])
-                return pil_to_tensor(cover(to_pil_image(pixels), area, generator)), ()
+        match self._policy:
+            case Blur(radius=radius):
+                return pil_to_tensor(blur(to_pil_image(pixels), generator.uniform(*radius))), ()
+            case BoxOverlay(area=area):
+                return pil_to_tensor(cover(to_pil_image(pixels), generator.uniform(*area), generator)), ()
         return pixels, ()

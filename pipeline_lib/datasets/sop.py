@@ -17,10 +17,9 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.archive_members import safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
-from pipeline_lib.datasets.class_folders import FolderName
-from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
+from pipeline_lib.datasets.base import ImageOpener, Index, positions, resolve, safe_name
+from pipeline_lib.datasets.files import FileOpener, digest_of_files, images_below, subfolders
+from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.split_rules import class_halves
 
 _LISTS = ("Ebay_train.txt", "Ebay_test.txt")
@@ -34,7 +33,7 @@ class Options(DatasetOptions):
     path: FolderName = Field(
         description="The unpacked `Stanford_Online_Products` folder; a relative path starts at data_dir."
     )
-    checksum: Checksum = Field("content", description=CHECKSUM_DESCRIPTION)
+    checksum: Checksum = "content"
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images of Ebay_train, then those of Ebay_test, in the order of the lists.
 
-    Raises `PipelineError` naming the list and line of an image that is not there, of a line that can't be read and of
-    a class in two super classes or in both lists.
+    Raises
+    ------
+    PipelineError
+        An image is not there, a line can't be read, or a class is in two super classes or in both lists; list and line
+        are named.
     """
     lists, images = _lists(options, data_dir), _images(options, data_dir)
     development, test = (_read(path) for path in lists)
@@ -70,13 +72,12 @@ def build_index(options: Options, data_dir: Path) -> Index:
             raise PipelineError(f"{row.where}: no image '{row.path}' in {images}; check 'path', or unpack it again")
     train = _train_classes(super_class_of)
     numbers = sorted({row.number for row in rows})
-    position = {number: place for place, number in enumerate(numbers)}
     locations = [row.path for row in rows]
     listed = digest_of_files(lists[0].parent, [path.name for path in lists], "content")
     return Index(
         classes=[str(number) for number in numbers],
         split=["train" if row.number in train else "validation" for row in development] + ["test"] * len(test),
-        label=np.array([position[row.number] for row in rows], np.int64),
+        label=positions([row.number for row in rows], numbers),
         location=locations,
         fingerprint=f"{listed} {digest_of_files(images, locations, options.checksum)}",
     )
@@ -85,8 +86,7 @@ def build_index(options: Options, data_dir: Path) -> Index:
 def watched_files(options: Options, data_dir: Path) -> list[Path]:
     """Return both lists, the folder of the images and the folders in it: they change when an image comes or goes."""
     lists, images = _lists(options, data_dir), _images(options, data_dir)
-    inside = images.iterdir() if images.is_dir() else []
-    return [*lists, images, *sorted(path for path in inside if path.is_dir() and path.name[0] != ".")]
+    return [*lists, images, *subfolders(images)]
 
 
 def _lists(options: Options, data_dir: Path) -> list[Path]:
@@ -96,8 +96,7 @@ def _lists(options: Options, data_dir: Path) -> list[Path]:
 
 
 def _images(options: Options, data_dir: Path) -> Path:
-    path = resolve(data_dir, options.path)
-    return path / "images" if (path / "images").is_dir() else path
+    return images_below(resolve(data_dir, options.path))
 
 
 def _read(path: Path) -> list[_Row]:

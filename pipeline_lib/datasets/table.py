@@ -1,7 +1,7 @@
 """Kind `table`: a CSV, TSV or parquet file that lists images with their labels or human votes.
 
-The images lie in a folder or in a zip or tar. The location of an image is its path in that folder, or the archive's
-own location.
+The images lie in a folder or in a zip or tar, which has checksums of its own. The location of an image is its path in
+that folder, or the archive's own location.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets import archive
-from pipeline_lib.datasets.archive_members import MemberOpener, list_members, safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
-from pipeline_lib.datasets.class_folders import FolderName
-from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files
+from pipeline_lib.datasets.archive_members import MemberOpener, digest_of_members, list_members
+from pipeline_lib.datasets.base import ImageOpener, Index, one_line, positions, resolve, safe_name
+from pipeline_lib.datasets.files import FileOpener, digest_of_files
+from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Options(DatasetOptions):
     split_column: str | None = Field(None, description="Column with the split of each image; null = one split.")
     split_by: Splitter | None = Field(None, description="Shares of splits to divide the rows into; null = don't.")
     split: Name = Field("test", description="Name of the only split where `split_column` and `split_by` are null.")
-    checksum: Checksum = Field("content", description=f"{CHECKSUM_DESCRIPTION} Archives have checksums of their own.")
+    checksum: Checksum = "content"
 
     @field_validator("path")
     @classmethod
@@ -79,8 +78,12 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images in the order of the rows.
 
-    The hard label of votes is the class with the most, the first of several. Raises `PipelineError` naming the row
-    and path of an image that is not there, of a missing label and of missing, negative or no votes.
+    The hard label of votes is the class with the most, the first of several.
+
+    Raises
+    ------
+    PipelineError
+        An image is not there, a label is missing, or votes are missing, negative or all zero; row and path are named.
     """
     table_path = resolve(data_dir, options.path)
     table = _read(table_path)
@@ -130,7 +133,7 @@ def _read(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such table; check 'path' and data_dir") from None
     except (OSError, ValueError) as error:  # pandas' and Arrow's own parser errors are ValueErrors
-        raise PipelineError(f"{path}: can't be read as a table ({' '.join(str(error).split())})") from None
+        raise PipelineError(f"{path}: can't be read as a table ({one_line(error)})") from None
 
 
 def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
@@ -157,7 +160,7 @@ def _locate(options: Options, images: Path, names: list[str], where: Callable[[i
         if not found:
             raise PipelineError(f"{where(row)}: no such image in {images}; check the path column and 'images'")
     if _is_archive(images):
-        return [members[name].location for name in names], archive.fingerprint(members.values())
+        return [members[name].location for name in names], digest_of_members(members.values())
     return names, digest_of_files(images, names, options.checksum)
 
 
@@ -169,8 +172,7 @@ def _labels(values: list[str], column: str, where: Callable[[int], str]) -> tupl
     classes = sorted(set(values))
     if all(name.lstrip("-").isdecimal() for name in classes):
         classes.sort(key=int)
-    position = {name: number for number, name in enumerate(classes)}
-    return classes, np.array([position[value] for value in values], np.int64)
+    return classes, positions(values, classes)
 
 
 def _votes(

@@ -10,48 +10,41 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import (
     Member,
-    MemberOpener,
     check_tar_end,
     naming_faults,
-    safe_name,
+    refuse_gzip,
     sorted_members,
     tar_members,
 )
-from pipeline_lib.datasets.base import is_image_name
+from pipeline_lib.datasets.base import is_image_name, safe_name
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 _CLASS_TAR = re.compile(r"(n\d{8})\.tar")
-_GZIP_MARK = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class TarFolderOpener:
-    """Decodes the image at a location `tar:offset:size:name`, whose tar lies in `folder`."""
-
-    folder: str
-
-    def __call__(self, location: str) -> Image:
-        tar, member = location.split(":", 1)
-        return MemberOpener(f"{self.folder}/{tar}")(member)
 
 
 def list_class_tars(source: Path, checksum: bool) -> Iterator[tuple[str, list[Member]]]:
     """Yield each class's wnid and its images, sorted by name, in the order in which their tars lie in `source`.
 
-    source: a folder of tars or an outer tar. Files that don't end in `.tar`, and hidden ones, are left out.
-    checksum: whether to read the images for their SHA-256, or only the headers of the tars.
+    Parameters
+    ----------
+    source : Path
+        A folder of tars or an outer tar. Files that don't end in `.tar`, and hidden ones, are left out.
+    checksum : bool
+        Read the images for their SHA-256, not only the headers of the tars.
 
-    Raises `PipelineError` for a tar that is broken or cut short, holds no images, or is not named by a wnid, for a
-    wnid that occurs twice, for a member whose name leads out of its tar or occurs twice, and where there are no tars.
+    Raises
+    ------
+    PipelineError
+        A tar is broken or cut short, holds no images, or is not named by a wnid; a wnid occurs twice; a member leads
+        out of its tar by its name, or occurs twice; or there are no tars.
     """
     seen: set[str] = set()
     tars = _in_folder(source, checksum) if source.is_dir() else _in_tar(source, checksum)
@@ -76,21 +69,17 @@ def _in_folder(folder: Path, checksum: bool) -> Iterator[tuple[str, str, list[Me
 
 
 def _in_tar(archive: Path, checksum: bool) -> Iterator[tuple[str, str, list[Member]]]:
-    with naming_faults(str(archive)), open(archive, "rb") as content:
-        if content.read(2) == _GZIP_MARK:
-            raise PipelineError(
-                f"{archive}: is compressed, which can't be read at random; unpack it once into a folder of tars"
-            )
+    refuse_gzip(archive, "unpack it once into a folder of tars")
     with naming_faults(str(archive)), open(archive, "rb") as content, tarfile.open(fileobj=content, mode="r:") as outer:
         for info in outer:
             name = safe_name(info.name, str(archive))
             if info.isdir() or not (wnid := _wnid_of(name, str(archive))):
                 continue
             where = f"{archive}, member '{name}'"
-            if not info.isreg() or info.issparse():
+            if not info.isreg() or info.issparse() or (inner := outer.extractfile(info)) is None:
                 raise PipelineError(f"{where}: is a link or a special file; repack it as a plain file")
             with naming_faults(where):
-                members = tar_members(outer.extractfile(info), where, info.offset_data, checksum)
+                members = tar_members(inner, where, info.offset_data, checksum)
                 yield wnid, where, sorted_members(members, where)
         check_tar_end(content, outer.offset)
 

@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import IO, Any, cast
 
 _SIZE = struct.Struct("<q")
 # More files than most sets have, and fewer than a process may open.
@@ -27,7 +27,10 @@ _OPEN_FILES = 256
 def read_record(file: str, number: int) -> bytes:
     """Return the record at a position of a file. Safe in threads and in forked or spawned processes.
 
-    Raises `OSError` with the reason where there is no such file or record, or it is damaged.
+    Raises
+    ------
+    OSError
+        There is no such file or record, or it is damaged.
     """
     return _reader_of_process(os.getpid()).read(file, number)
 
@@ -38,15 +41,16 @@ class _Reader:
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+        self._requests, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self._lock = threading.Lock()
 
     def read(self, file: str, number: int) -> bytes:
         with self._lock:
             try:
-                self._process.stdin.write(json.dumps([file, number]).encode() + b"\n")
-                self._process.stdin.flush()
-                (size,) = _SIZE.unpack(self._process.stdout.read(_SIZE.size))
-                content = self._process.stdout.read(abs(size))
+                self._requests.write(json.dumps([file, number]).encode() + b"\n")
+                self._requests.flush()
+                (size,) = _SIZE.unpack(self._answers.read(_SIZE.size))
+                content = self._answers.read(abs(size))
             except (BrokenPipeError, struct.error):
                 _reader_of_process.cache_clear()
                 raise OSError(f"the process that reads it ended (exit status {self._process.wait()})") from None

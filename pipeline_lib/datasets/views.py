@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline_lib.config.policies import MIXING_POLICIES
+from pydantic import TypeAdapter
+
+from pipeline_lib.config.policies import CutMix, MixUp
+from pipeline_lib.config.views import DrawnCentreCrop, DrawnDeteriorations, Eval, ViewSpec
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.deteriorations import DeteriorationsView
 from pipeline_lib.datasets.images import ImageDataset
@@ -25,42 +28,49 @@ from pipeline_lib.datasets.policies import PolicyView
 
 __all__ = ["AugmentedView", "CentreCropView", "EvaluationView", "View", "draw_seed", "make_view"]
 
+_SPEC: TypeAdapter[ViewSpec] = TypeAdapter(ViewSpec)
+
 
 def make_view(
-    spec: Mapping[str, Any],
+    spec: ViewSpec | Mapping[str, Any],
     data_config: Mapping[str, Any],
     images: ImageDataset | None = None,
     label_of: Callable[[int, int], int] | None = None,
 ) -> View:
-    """Build a view from its spec (`kind` and its options) and the backbone's data config.
+    """Build a view.
 
-    images: the split from which CutMix and MixUp draw partners; no other view uses it.
-    label_of: returns the label of a partner from (epoch, position); None = its label in the split.
-    Raises `PipelineError` for an unknown kind of view, policy or deterioration.
+    Parameters
+    ----------
+    spec : ViewSpec
+        What it does, or the same as plain values.
+    data_config : mapping
+        How the backbone wants its images: size, interpolation, crop.
+    images : ImageDataset, optional
+        The split from which CutMix and MixUp draw partners; no other view uses it.
+    label_of : callable, optional
+        Returns the label of a partner from (epoch, position); None = its label in the split.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        The plain values name an unknown kind of view, policy or deterioration, or lack something.
+    PipelineError
+        A policy that mixes images has none to mix with.
     """
-    match spec["kind"]:
-        case "eval":
+    spec = _SPEC.validate_python(spec)
+    match spec:
+        case Eval():
             return EvaluationView(data_config)
-        case "centre_crop":
+        case DrawnCentreCrop():
             return CentreCropView(spec, data_config)
-        case "deteriorations":
+        case DrawnDeteriorations():
             return DeteriorationsView(spec, data_config)
-        case "augmented":
-            return _augmented(spec, data_config, images, label_of)
-    raise PipelineError(f"view kind '{spec['kind']}' is unknown; allowed: augmented, centre_crop, deteriorations, eval")
-
-
-def _augmented(
-    spec: Mapping[str, Any],
-    data_config: Mapping[str, Any],
-    images: ImageDataset | None,
-    label_of: Callable[[int, int], int] | None,
-) -> View:
-    policy = spec.get("policy")
-    if policy is None:
-        return AugmentedView(spec, data_config)
-    if policy["kind"] not in MIXING_POLICIES:
-        return PolicyView(spec, data_config)
-    if images is None:
-        raise PipelineError(f"policy '{policy['kind']}' mixes two images, so it needs the images of the split")
-    return MixedView(spec, data_config, images, label_of)
+    match spec.policy:
+        case None:
+            return AugmentedView(spec, spec.seed, data_config)
+        case CutMix() | MixUp() as policy:
+            if images is None:
+                raise PipelineError(f"policy '{policy.kind}' mixes two images, so it needs the images of the split")
+            return MixedView(spec, policy, data_config, images, label_of)
+        case policy:
+            return PolicyView(spec, policy, data_config)

@@ -22,10 +22,9 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.archive_members import safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, read_json, resolve
-from pipeline_lib.datasets.class_folders import FolderName
-from pipeline_lib.datasets.folder import CHECKSUM_DESCRIPTION, Checksum, FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.base import ImageOpener, Index, most_votes, read_json, resolve, safe_name
+from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 
 _SPLIT_OF_FOLD = {"fold1": "validation", "fold2": "test", "fold3": "train", "fold4": "train", "fold5": "train"}
 _FOLD_FIRST_OR_SECOND = re.compile(r"(?:[^/]+/)??((?:" + "|".join(_SPLIT_OF_FOLD) + r")/.+)", re.DOTALL)
@@ -42,7 +41,7 @@ class Options(DatasetOptions):
     skip_unvoted: int = Field(
         0, ge=0, description="How many images without any vote may be left out before the job stops."
     )
-    checksum: Checksum = Field("content", description=CHECKSUM_DESCRIPTION)
+    checksum: Checksum = "content"
 
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
@@ -53,8 +52,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images that have votes, by path.
 
-    Raises `PipelineError` for a missing fold, annotations that can't be read, a vote for an image that is not there
-    and more images without votes than `skip_unvoted` allows.
+    Raises
+    ------
+    PipelineError
+        A fold is missing, annotations can't be read, a vote is for an image that is not there, or more images have no
+        votes than `skip_unvoted` allows.
     """
     root = resolve(data_dir, options.path)
     images = sorted(image for fold in _SPLIT_OF_FOLD for image in list_images(root, fold)[0])
@@ -66,15 +68,13 @@ def build_index(options: Options, data_dir: Path) -> Index:
     voted = [image for image in images if votes.get(image)]
     _check_unvoted(root, [image for image in images if not votes.get(image)], voted, options.skip_unvoted)
     classes = sorted({name for counts in votes.values() for name in counts})
-    position = {name: place for place, name in enumerate(classes)}
+    position = {name: number for number, name in enumerate(classes)}
     label_counts = [{position[name]: float(count) for name, count in votes[image].items()} for image in voted]
-    # The most votes, then the class that comes first.
-    label = [min(counts, key=lambda place: (-counts[place], place)) for counts in label_counts]
     annotations = digest_of_files(root, [_ANNOTATIONS], "content")
     return Index(
         classes=classes,
         split=[_SPLIT_OF_FOLD[image.split("/", 1)[0]] for image in voted],
-        label=np.array(label, np.int64),
+        label=np.array(list(map(most_votes, label_counts)), np.int64),
         location=voted,
         fingerprint=f"{annotations} {digest_of_files(root, images, options.checksum)}",
         label_counts=label_counts,

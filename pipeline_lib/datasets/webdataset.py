@@ -18,24 +18,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.core.errors import PipelineError, did_you_mean
-from pipeline_lib.datasets.archive_members import Member, MemberOpener, check_format, list_members, safe_name
-from pipeline_lib.datasets.base import DatasetOptions, ImageOpener, Index, resolve
-from pipeline_lib.datasets.class_folders import FolderName, digest_of_entries
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pipeline_lib.datasets.archive_members import FolderOpener, Member, check_format, list_members, refuse_gzip
+from pipeline_lib.datasets.base import ImageOpener, Index, numbered, resolve, safe_name
+from pipeline_lib.datasets.files import digest_of_entries
+from pipeline_lib.datasets.spec import DatasetOptions, FolderName
 
 _IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "ppm")
 _KEY_AND_SUFFIX = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
-_SHARD_AND_MEMBER = re.compile(r"(.*?\.tar):(\d+:\d+:.*)", re.DOTALL)
-_GZIP_START = b"\x1f\x8b"
 
 
 class Options(DatasetOptions):
@@ -64,17 +60,6 @@ class Options(DatasetOptions):
 
 
 @dataclass(frozen=True)
-class ShardOpener:
-    """Decodes the image at a location. Safe in threads and in forked or spawned processes."""
-
-    root: str
-
-    def __call__(self, location: str) -> Image:
-        shard, member = _SHARD_AND_MEMBER.fullmatch(location).groups()
-        return MemberOpener(f"{self.root}/{shard}")(member)
-
-
-@dataclass(frozen=True)
 class _Sample:
     """A sample with its image and the member that holds its label; `where` names it in messages."""
 
@@ -85,21 +70,27 @@ class _Sample:
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the shards' images."""
-    return ShardOpener(str(resolve(data_dir, options.path)))
+    return FolderOpener(str(resolve(data_dir, options.path)))
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the samples in the order of the splits' names, their shards and their members.
 
-    Raises `PipelineError` naming the shard, and the key, of a shard that is missing, compressed or cut short, of a
-    sample with no or two images or labels, of a key that occurs twice in a shard and of a label that is no class.
+    Raises
+    ------
+    PipelineError
+        A shard is missing, compressed or cut short, a sample has no or two images or labels, a key occurs twice in a
+        shard, or a label is no class; shard and key are named.
     """
     root = resolve(data_dir, options.path)
     names = _read_class_names(root / options.classes) if options.classes else None
-    position = None if names is None else {name: place for place, name in enumerate(names)}
-    splits, locations, labels, entries = [], [], [], []
+    position = None if names is None else {name: number for number, name in enumerate(names)}
+    splits, locations, entries = [], [], []
+    labels: list[int | str] = []
     for split, shard in _shards_of_splits(options):
-        _refuse_compressed(root / shard)
+        if not (root / shard).is_file():
+            raise PipelineError(f"{root / shard}: no such shard; check 'path', 'splits' and data_dir")
+        refuse_gzip(root / shard, "decompress it with gunzip")
         samples = list(_samples(root / shard, options.label_key))
         with open(root / shard, "rb") as content:
             for sample in samples:
@@ -108,10 +99,12 @@ def build_index(options: Options, data_dir: Path) -> Index:
                 splits.append(split)
                 locations.append(f"{shard}:{sample.image.location}")
                 entries.append((shard, sample.image.name, sample.image.checksum, sample.label.checksum))
-    if names is None:
-        names, label = _classes_that_occur(labels, root)
-    else:
+    if names is not None:
         label = np.array(labels, np.int64)
+    elif len({type(label) for label in labels}) > 1:
+        raise PipelineError(f"{root}: some labels are numbers and some are names; list the names in 'classes'")
+    else:
+        names, label = numbered(labels)
     digest = digest_of_entries([*((name,) for name in names), *entries])
     return Index(classes=names, split=splits, label=label, location=locations, fingerprint=digest)
 
@@ -119,17 +112,14 @@ def build_index(options: Options, data_dir: Path) -> Index:
 def watched_files(options: Options, data_dir: Path) -> list[Path]:
     """Return the shards and the list of classes."""
     root = resolve(data_dir, options.path)
-    return [root / name for name in [*([options.classes] if options.classes else []), *_shards(options)]]
-
-
-def _shards(options: Options) -> list[str]:
-    return [shard for _, shard in _shards_of_splits(options)]
+    shards = [shard for _, shard in _shards_of_splits(options)]
+    return [root / name for name in ([options.classes, *shards] if options.classes else shards)]
 
 
 def _shards_of_splits(options: Options) -> list[tuple[str, str]]:
     """Return each split's name with each of its shards; raises `PipelineError` for a shard that is named twice."""
     try:
-        from braceexpand import UnbalancedBracesError, braceexpand
+        from braceexpand import braceexpand
     except ModuleNotFoundError:
         raise PipelineError(
             "kind 'webdataset' needs the package 'braceexpand', which is not installed; pip install braceexpand"
@@ -138,7 +128,7 @@ def _shards_of_splits(options: Options) -> list[tuple[str, str]]:
     for split, pattern in sorted(options.splits.items()):
         try:
             shards = [safe_name(shard, f"splits: '{pattern}'") for shard in braceexpand(pattern)]
-        except UnbalancedBracesError:
+        except ValueError:
             raise PipelineError(
                 f"splits: '{pattern}' has a brace that is not closed; write ranges as {{000000..000009}}"
             ) from None
@@ -151,24 +141,14 @@ def _shards_of_splits(options: Options) -> list[tuple[str, str]]:
     return [(split, shard) for shard, split in found.items()]
 
 
-def _refuse_compressed(shard: Path) -> None:
-    try:
-        with open(shard, "rb") as content:
-            start = content.read(len(_GZIP_START))
-    except OSError as error:
-        raise PipelineError(f"{shard}: can't be read ({error.strerror}); check 'path', 'splits' and data_dir") from None
-    if start == _GZIP_START:
-        raise PipelineError(f"{shard}: is compressed, so it can't be read at random; decompress it with gunzip")
-
-
 def _samples(shard: Path, label_key: str | None) -> Iterator[_Sample]:
     """Yield the samples of a shard in its order."""
     members = sorted((member for member in list_members(shard) if not member.is_folder), key=_offset)
-    named = [(*match.groups(), member) for member in members if (match := _KEY_AND_SUFFIX.fullmatch(member.name))]
+    named = [(match, member) for member in members if (match := _KEY_AND_SUFFIX.fullmatch(member.name))]
     seen: set[str] = set()
-    for key, group in itertools.groupby(named, key=lambda found: found[0]):
+    for key, group in itertools.groupby(named, key=lambda found: found[0][1]):
         where = f"{shard}: sample '{key}'"
-        files = [(suffix.lower(), member) for _, suffix, member in group]
+        files = [(match[2].lower(), member) for match, member in group]
         if key in seen:
             raise PipelineError(f"{where} occurs twice, or its files are not beside each other; repack the shard")
         seen.add(key)
@@ -212,14 +192,6 @@ def _parse(content: bytes, label_key: str | None, position: dict[str, int] | Non
             f"{did_you_mean(str(label), position)}"
         )
     return label
-
-
-def _classes_that_occur(labels: list[int | str], root: Path) -> tuple[list[str], np.ndarray]:
-    if len({type(label) for label in labels}) > 1:
-        raise PipelineError(f"{root}: some labels are numbers and some are names; list the names in 'classes'")
-    found = sorted(set(labels))
-    position = {value: place for place, value in enumerate(found)}
-    return [str(value) for value in found], np.array([position[label] for label in labels], np.int64)
 
 
 def _read_class_names(path: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS
+from pipeline_lib.evaluation.spec import EvaluationSpec
 
 _KEY = [column for column in COLUMNS if column not in ("value", "n")]
 # A mean of interval bounds is no interval, a mean of counts no count.
@@ -26,10 +27,11 @@ def aggregate(evaluation_dirs: Sequence[Path], out: Path) -> None:
     """
     tables = []
     for directory in evaluation_dirs:
-        manifest = artefacts.read(directory, artefacts.stage_of(directory))
-        if "is_upstream" not in manifest.spec or METRICS not in manifest.files:
+        manifest = artefacts.read(directory)
+        if METRICS not in manifest.files:
             raise ArtefactError(f"{directory}: is a {manifest.stage} artefact, which has no metrics; list evaluations")
-        tables.append(read_metric_rows(Path(directory) / METRICS).assign(is_upstream=manifest.spec["is_upstream"]))
+        about = EvaluationSpec.of_manifest(manifest.spec)
+        tables.append(read_metric_rows(Path(directory) / METRICS).assign(is_upstream=about.is_upstream))
     rows = pd.concat(tables, ignore_index=True)
     if (is_repeated := rows.duplicated(_KEY)).any():
         first = rows.loc[is_repeated, _KEY].iloc[0]

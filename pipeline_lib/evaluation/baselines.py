@@ -11,18 +11,18 @@ URL benchmark trained has one more, its `own_uncertainty`. What depends on no un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
 from pipeline_lib.evaluation.mixed import Mix, mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
+from pipeline_lib.evaluation.spec import BaselinesSpec, EvaluationSpec
 from pipeline_lib.evaluation.uncertainty import Images, Uncertainty, resampled_aurocs, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.bootstrap import bootstrap_recall_at_1, percentile_interval
@@ -34,41 +34,35 @@ from pipeline_lib.retrieval.store import NeighbourTable, read_neighbours
 _BLOCK_ROWS = 16_384
 
 
-def evaluate_baselines(
-    spec: Mapping[str, Any],
-    dataset_dir: Path,
-    eval_cache: FeatureCache,
-    crop_cache: FeatureCache,
-    neighbours_dir: Path,
-    upstream_dir: Path | None,
-    out: Path,
-) -> None:
+def evaluate_baselines(job: Job[BaselinesSpec], eval_cache: FeatureCache, crop_cache: FeatureCache) -> None:
     """Evaluate one split and write its evaluation artefact.
 
-    spec: `backbone`, `dataset`, `split`, `is_upstream`, and what `uncertainty_metrics` needs: `bootstrap`,
-    `target_accuracies`, `compat` ("reference": `r1` is the reference code's, too).
-    eval_cache, crop_cache: the views `eval` and `centre_crop` of the split.
-    upstream_dir: the baselines' evaluation of the upstream evaluation split, for `auroc_ood` and, where the neighbours
-    have a mix, `auroc_correct_mixed`; None leaves both out.
-    Raises `ArtefactError` naming the artefact whose images don't match.
+    Without the input `upstream` there is no `auroc_ood`, and no `auroc_correct_mixed`, which also needs a mix in the
+    neighbours.
+
+    Parameters
+    ----------
+    job
+        Its inputs: `dataset`, `neighbours`, and `upstream`, the baselines' evaluation of the upstream evaluation split.
+    eval_cache, crop_cache
+        The views `eval` and `centre_crop` of the split.
+
+    Raises
+    ------
+    ArtefactError
+        Naming the artefact whose images don't match.
     """
-    dataset = ImageDataset(dataset_dir, spec["split"])
-    expected = {key: spec[key] for key in ("backbone", "dataset", "split")}
-    neighbours = read_neighbours(neighbours_dir, expected)
+    spec = job.spec
+    dataset = ImageDataset(job.input("dataset"), spec.split)
+    neighbours = read_neighbours(job.input("neighbours"), spec.same_set())
     columns = _columns(spec, dataset, eval_cache, crop_cache, neighbours)
-    inputs: dict[str, Manifest] = {
-        "dataset": dataset.manifest,
-        "features": eval_cache.manifest,
-        "centre_crop": crop_cache.manifest,
-        "neighbours": neighbours.manifest,
-    }
     upstream: dict[str, np.ndarray] = {}
     mix = None
+    upstream_dir = job.optional_input("upstream")
     if upstream_dir is not None:
-        scores = read_scores(upstream_dir, {"backbone": spec["backbone"], "is_upstream": True})
+        scores = read_scores(upstream_dir, {"backbone": spec.backbone, "is_upstream": True})
         upstream = baseline_uncertainties(scores)
         mix = mix_of(neighbours, columns["sample_id"], scores)
-        inputs["upstream"] = scores.manifest
     image, crop = baseline_uncertainties(columns), {"embedding_norm": -columns["crop_embedding_norm"]}
     if "crop_class_entropy" in columns:
         crop["class_entropy"] = columns["crop_class_entropy"]
@@ -84,7 +78,7 @@ def evaluate_baselines(
     resampled = resampled_aurocs(images, list(image.values()), spec)
     for method, metrics in uncertainty_metrics(images, uncertainties, {}, resampled, spec).items():
         rows += metric_rows(spec, method, None, metrics)
-    write_evaluation(out, spec, columns, rows, inputs, dict(zip(image, resampled, strict=True)))
+    write_evaluation(job, columns, rows, dict(zip(image, resampled, strict=True)))
 
 
 def baseline_uncertainties(columns: Any) -> dict[str, np.ndarray]:
@@ -98,10 +92,10 @@ def baseline_uncertainties(columns: Any) -> dict[str, np.ndarray]:
     return {name: u for name, u in uncertainties.items() if u is not None}
 
 
-def images_of(spec: Mapping[str, Any], columns: Any, mix: Mix | None) -> Images:
+def images_of(spec: EvaluationSpec, columns: Any, mix: Mix | None) -> Images:
     """Return what the columns of the baselines' scores say about the images; mix: of them with upstream images."""
     return Images(
-        dataset=f"{spec['dataset']}/{spec['split']}",
+        dataset=f"{spec.dataset}/{spec.split}",
         correct=columns["correct"],
         reference_correct=columns["reference_correct"],
         crop_fraction=columns["crop_fraction"],
@@ -112,7 +106,7 @@ def images_of(spec: Mapping[str, Any], columns: Any, mix: Mix | None) -> Images:
 
 
 def _columns(
-    spec: Mapping[str, Any],
+    spec: EvaluationSpec,
     dataset: ImageDataset,
     eval_cache: FeatureCache,
     crop_cache: FeatureCache,
@@ -144,7 +138,7 @@ def _columns(
         columns["class_entropy"] = eval_cache.read_all("class_entropy")
     if has_own:
         columns["own_uncertainty"] = eval_cache.read_all("uncertainty")
-    if spec["is_upstream"] and has_classifier:
+    if spec.is_upstream and has_classifier:
         columns["classifier_correct"] = eval_cache.read_all("label_rank") == 0
         columns["task_loss"] = eval_cache.read_all("task_loss")
     vote_entropy = dataset.vote_entropy()
@@ -173,23 +167,23 @@ def _inverse(norm: np.ndarray) -> np.ndarray:
 
 
 def _representation_metrics(
-    spec: Mapping[str, Any],
+    spec: BaselinesSpec,
     columns: Mapping[str, np.ndarray],
     neighbours: NeighbourTable,
     eval_cache: FeatureCache,
 ) -> dict[str, Value]:
-    correct, bootstrap = columns["correct"], spec["bootstrap"]
-    resampled = bootstrap_recall_at_1(correct, bootstrap["resamples"], bootstrap["seed"])
-    low, high = percentile_interval(resampled, bootstrap["confidence"])
+    correct, bootstrap = columns["correct"], spec.bootstrap
+    resampled = bootstrap_recall_at_1(correct, bootstrap.resamples, bootstrap.seed)
+    low, high = percentile_interval(resampled, bootstrap.confidence)
     exact, reference = recall_at_1(correct), recall_at_1(columns["reference_correct"])
     metrics = {
-        "r1": reference if spec["compat"] == "reference" else exact,
+        "r1": reference if spec.compat == "reference" else exact,
         "reference_r1": reference,
         "r1_ci_low": low,
         "r1_ci_high": high,
         "lone_class_images": neighbours.manifest.facts["lone_class_images"],
     }
-    if spec["is_upstream"] and "label_rank" in eval_cache.arrays:
+    if spec.is_upstream and "label_rank" in eval_cache.arrays:
         label_rank = eval_cache.read_all("label_rank")
         metrics |= {"top1": top_k_accuracy(label_rank, 1), "top5": top_k_accuracy(label_rank, 5)}
     return {key: Value(value, len(correct)) for key, value in metrics.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,58 +10,59 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.config.deteriorations import Draw
+from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
+from pipeline_lib.evaluation.heads import read_heads
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, SCORES, read_scores
 from pipeline_lib.evaluation.scoring import score_cache
+from pipeline_lib.evaluation.spec import DeteriorationsSpec
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.heads.checkpoint import TrainedHead, read_head
-
-STAGE = "deteriorations"
 
 
-def evaluate_deteriorations(
-    spec: Mapping[str, Any], cache: FeatureCache, scores_dir: Path, head_dirs: Mapping[int, Path], out: Path
-) -> None:
+def evaluate_deteriorations(job: Job[DeteriorationsSpec], cache: FeatureCache) -> None:
     """Score the deteriorated images of one split with all heads of a variant and write the artefact.
 
     `scores.parquet` has `sample_id` and, per draw and seed, `<kind>_<severity>_seed<k>` (float32 [n]); `metrics.csv`
     has per seed the metrics of `deterioration_metrics`.
 
-    spec: `backbone`, `variant`, `seeds`, `dataset`, `split`, `is_upstream`, and `draws`, a list of dicts with `kind`
-    and `severity` (1, 2, ...; further keys are the transform's).
-    cache: the view `deteriorations` of the split, in which epoch e is draw e.
-    scores_dir: the heads' evaluation of the clean images.
-    head_dirs: a head's folder per seed.
-    Raises `PipelineError` for draws that lack a severity, `ArtefactError` naming the artefact that doesn't fit.
+    Parameters
+    ----------
+    job
+        Its inputs: `scores`, the heads' evaluation of the clean images, and `heads`, in the order of the seeds.
+    cache
+        The view `deteriorations` of the split, in which epoch e is draw e.
+
+    Raises
+    ------
+    PipelineError
+        For draws that lack a severity.
+    ArtefactError
+        Naming the artefact that doesn't fit.
     """
-    draws = _draws(spec["draws"])
+    spec, scores_dir = job.spec, job.input("scores")
+    _require_all_severities(spec.draws)
     _require_these_draws(cache, spec)
-    clean = read_scores(scores_dir, {key: spec[key] for key in ("backbone", "variant", "dataset", "split")})
+    clean = read_scores(scores_dir, spec.same_set("variant"))
     sample_id = cache.read_all("sample_id")
     require_same_images(sample_id, clean["sample_id"], scores_dir)
-    inputs: dict[str, Manifest] = {"features": cache.manifest, "scores": clean.manifest}
-    heads: dict[int, TrainedHead] = {}
-    for seed in spec["seeds"]:
-        expected = {"backbone": spec["backbone"], "variant": spec["variant"], "seed": seed}
-        heads[seed], inputs[f"head_seed{seed}"] = read_head(head_dirs[seed], expected)
+    heads = read_heads(job)
     columns = {"sample_id": sample_id}
     deteriorated: dict[int, dict[tuple[str, int], np.ndarray]] = {seed: {} for seed in heads}
-    for epoch, (kind, severity) in enumerate(draws):
+    for epoch, draw in enumerate(spec.draws):
         for seed, uncertainty in score_cache(heads, cache, epoch).items():
-            deteriorated[seed][kind, severity] = columns[f"{kind}_{severity}_seed{seed}"] = uncertainty
+            deteriorated[seed][draw.kind, draw.severity] = uncertainty
+            columns[f"{draw.kind}_{draw.severity}_seed{seed}"] = uncertainty
     rows: list[dict[str, Any]] = []
     for seed, uncertainties in deteriorated.items():
         metrics = deterioration_metrics(clean[f"uncertainty_seed{seed}"], uncertainties)
         rows += metric_rows(spec, "head", seed, metrics)
-    with artefacts.writing(out, STAGE, spec) as draft:
+    with job.writing() as draft:
         pq.write_table(pa.table(columns), draft.path / SCORES)
         write_metric_rows(pd.DataFrame(rows), draft.path / METRICS)
-        for name, manifest in inputs.items():
-            draft.add_input(name, manifest)
         draft.facts.update(rows=len(sample_id), columns=list(columns))
 
 
@@ -83,25 +83,27 @@ def deterioration_metrics(clean: np.ndarray, deteriorated: Mapping[tuple[str, in
     return metrics
 
 
-def _draws(draws: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    """Return kind and severity of each draw; every kind must have the severities 1, 2, ... once each."""
-    pairs = [(draw["kind"], draw["severity"]) for draw in draws]
-    for kind in dict.fromkeys(kind for kind, _ in pairs):
-        severities = sorted(severity for other, severity in pairs if other == kind)
+def _require_all_severities(draws: Sequence[Draw]) -> None:
+    """Raise `PipelineError` unless every kind has the severities 1, 2, ... once each."""
+    for kind in dict.fromkeys(draw.kind for draw in draws):
+        severities = sorted(draw.severity for draw in draws if draw.kind == kind)
         if severities != list(range(1, len(severities) + 1)):
             raise PipelineError(
                 f"deterioration '{kind}' has the severities {severities}; list 1 to its last one once each, since "
                 "every step is compared with the one before"
             )
-    return pairs
 
 
-def _require_these_draws(cache: FeatureCache, spec: Mapping[str, Any]) -> None:
+def _require_these_draws(cache: FeatureCache, spec: DeteriorationsSpec) -> None:
     """Raise `ArtefactError` unless the cache holds these draws of this set: a swapped epoch looks like any other."""
-    block = cache.manifest.spec["block"]
-    found = {**{key: block[key] for key in ("backbone", "dataset", "split")}, "draws": block["view"].get("draws")}
-    for key, value in found.items():
-        if value != spec[key]:
+    view = cache.spec.view
+    for field, value, wanted in (
+        ("backbone", cache.spec.backbone, spec.backbone),
+        ("dataset", cache.spec.dataset, spec.dataset),
+        ("split", cache.spec.split, spec.split),
+        ("draws", view.draws if isinstance(view, DrawnDeteriorations) else (), spec.draws),
+    ):
+        if value != wanted:
             raise ArtefactError(
-                f"{cache.view_dir}: has {key} {value}, but {spec[key]} was asked for; delete it and run snakemake again"
+                f"{cache.view_dir}: has {field} {value}, but {wanted} was asked for; delete it and run snakemake again"
             )

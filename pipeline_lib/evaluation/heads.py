@@ -2,76 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_resampled, read_scores, write_evaluation
 from pipeline_lib.evaluation.scoring import score_cache
+from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
 from pipeline_lib.evaluation.uncertainty import Rival, Uncertainty, resampled_aurocs, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.retrieval.store import read_neighbours
 
 
-def evaluate_heads(
-    spec: Mapping[str, Any],
-    eval_cache: FeatureCache,
-    crop_cache: FeatureCache,
-    baselines_dir: Path,
-    head_dirs: Mapping[int, Path],
-    upstream_dir: Path | None,
-    neighbours_dir: Path | None,
-    out: Path,
-) -> None:
+def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: FeatureCache) -> None:
     """Evaluate the heads of a variant on one split and write their evaluation artefact.
 
-    spec: `backbone`, `variant`, `seeds`, `dataset`, `split`, `is_upstream`, and what `uncertainty_metrics` needs:
-    `bootstrap`, `target_accuracies`, `compat`.
-    eval_cache, crop_cache: the views `eval` and `centre_crop` of the split.
-    baselines_dir: the baselines' evaluation of the split, which says which images are retrieved correctly, and whose
-    uncertainties the heads are compared with.
-    head_dirs: a head's folder per seed.
-    upstream_dir: this variant's evaluation of the upstream evaluation split, for `auroc_ood`; None leaves that out.
-    neighbours_dir: the neighbours artefact of the split, for `auroc_correct_mixed` where it has a mix with upstream
-    images and `upstream_dir` is there; None leaves that out.
-    Raises `ArtefactError` naming the artefact whose images don't match.
+    Parameters
+    ----------
+    job
+        Its inputs: `baselines`, the baselines' evaluation of the split, which says which images are retrieved
+        correctly, and whose uncertainties the heads are compared with; `heads`, in the order of the seeds;
+        `upstream`, this variant's evaluation of the upstream evaluation split, without which there is no `auroc_ood`;
+        `neighbours` of the split, without which, or without a mix or `upstream`, there is no `auroc_correct_mixed`.
+    eval_cache, crop_cache
+        The views `eval` and `centre_crop` of the split.
+
+    Raises
+    ------
+    ArtefactError
+        Naming the artefact whose images don't match.
     """
-    same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}
-    baselines = read_scores(baselines_dir, {**same_set, "bootstrap": spec["bootstrap"]})
+    spec, baselines_dir = job.spec, job.input("baselines")
+    baselines = read_scores(baselines_dir, spec.same_set("bootstrap"))
     sample_id = eval_cache.read_all("sample_id")
     require_same_images(sample_id, baselines["sample_id"], baselines_dir)
     require_same_images(sample_id, crop_cache.read_all("sample_id"), crop_cache.view_dir)
-    inputs: dict[str, Manifest] = {
-        "features": eval_cache.manifest,
-        "centre_crop": crop_cache.manifest,
-        "baselines": baselines.manifest,
-    }
-    heads: dict[int, TrainedHead] = {}
-    for seed in spec["seeds"]:
-        expected = {"backbone": spec["backbone"], "variant": spec["variant"], "seed": seed}
-        heads[seed], inputs[f"head_seed{seed}"] = read_head(head_dirs[seed], expected)
+    heads = read_heads(job)
     image = score_cache(heads, eval_cache)
     upstream: dict[int, np.ndarray] = {}
     mix = None
+    upstream_dir, neighbours_dir = job.optional_input("upstream"), job.optional_input("neighbours")
     if upstream_dir is not None:
-        scores = read_scores(
-            upstream_dir, {"backbone": spec["backbone"], "variant": spec["variant"], "is_upstream": True}
-        )
+        scores = read_scores(upstream_dir, {"backbone": spec.backbone, "variant": spec.variant, "is_upstream": True})
         upstream = {seed: scores[f"uncertainty_seed{seed}"] for seed in heads}
-        inputs["upstream"] = scores.manifest
         if neighbours_dir is not None:
-            neighbours = read_neighbours(neighbours_dir, same_set)
-            mix = mix_of(neighbours, sample_id, scores)
-            inputs["neighbours"] = neighbours.manifest
+            mix = mix_of(read_neighbours(neighbours_dir, spec.same_set()), sample_id, scores)
     images, rows, rivals_resampled = images_of(spec, baselines, mix), [], read_resampled(baselines)
     rivals = {name: Rival(u, rivals_resampled[name]) for name, u in baseline_uncertainties(baselines).items()}
     # Side by side: the bootstrap keeps one core busy, and scoring leaves it half of the machine.
@@ -87,4 +69,15 @@ def evaluate_heads(
         **{f"uncertainty_seed{seed}": values for seed, values in image.items()},
         **{f"crop_uncertainty_seed{seed}": values for seed, values in crop.items()},
     }
-    write_evaluation(out, spec, columns, rows, inputs)
+    write_evaluation(job, columns, rows)
+
+
+def read_heads(job: Job[HeadsSpec] | Job[DeteriorationsSpec]) -> dict[int, TrainedHead]:
+    """Read the head of each seed of a job; raises `ArtefactError` naming one that is of something else."""
+    spec, folders = job.spec, job.all_inputs("heads")
+    if len(folders) != len(spec.seeds):
+        raise PipelineError(f"{job.stage}: {len(folders)} heads for {len(spec.seeds)} seeds; give --heads one per seed")
+    return {
+        seed: read_head(folder, {"backbone": spec.backbone, "variant": spec.variant, "seed": seed})[0]
+        for seed, folder in zip(spec.seeds, folders, strict=True)
+    }

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.evaluation.spec import EvaluationSpec
 
 COLUMNS = ["backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n"]
 
@@ -22,16 +23,16 @@ class Value(NamedTuple):
 
 
 def metric_rows(
-    spec: Mapping[str, Any], method: str, seed: int | None, metrics: Mapping[str, Value]
+    spec: EvaluationSpec, method: str, seed: int | None, metrics: Mapping[str, Value]
 ) -> list[dict[str, Any]]:
-    """Return one row per metric. spec: `backbone`, `dataset`, `split` and, for heads, `variant`."""
+    """Return one row per metric."""
     common = {
-        "backbone": spec["backbone"],
+        "backbone": spec.backbone,
         "method": method,
-        "variant": spec.get("variant", ""),
+        "variant": spec.variant or "",
         "seed": seed,
-        "dataset": spec["dataset"],
-        "split": spec["split"],
+        "dataset": spec.dataset,
+        "split": spec.split,
     }
     return [{**common, "metric": metric, "value": value, "n": n} for metric, (value, n) in metrics.items()]
 

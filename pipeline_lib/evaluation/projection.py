@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,9 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError, did_you_mean
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.evaluation.spec import ProjectionSpec
 from pipeline_lib.features.cache import FeatureCache
 
 STAGE = "projection"
@@ -21,31 +21,44 @@ _COMPONENTS = 50
 _FEWEST_IMAGES = 5
 
 
-def project(spec: Mapping[str, Any], dataset_dir: Path, cache: FeatureCache, out: Path) -> None:
+def project(job: Job[ProjectionSpec], cache: FeatureCache) -> None:
     """Project representations of some classes of one split and write the artefact.
 
     `coordinates.parquet` has one row per image, in the order of the cache: `sample_id`, `label`, `class_name`,
     `tsne_x`, `tsne_y`, `umap_x`, `umap_y` (float32).
 
-    spec: `backbone`, `dataset`, `split`; `classes`, names, or None for the `class_count` classes with most images;
-    `max_images`, above which a random sample by `seed` is taken; `perplexity` of t-SNE; `neighbours` of UMAP; `seed`.
-    cache: the view `eval` of the split.
     A small set lowers perplexity and neighbourhood; the manifest's facts hold those that were used.
-    Raises `PipelineError` for an unknown class, and for fewer than five images.
+
+    Parameters
+    ----------
+    job
+        Its input: `dataset`.
+    cache
+        The view `eval` of the split.
+
+    Raises
+    ------
+    PipelineError
+        For an unknown class, and for fewer than five images.
     """
-    dataset = ImageDataset(dataset_dir, spec["split"])
+    maps = job.spec.maps
+    dataset = ImageDataset(job.input("dataset"), job.spec.split)
     label, sample_id = cache.read_all("label"), cache.read_all("sample_id")
-    chosen = chosen_classes(dataset.classes, label, spec["classes"], spec["class_count"], dataset.name)
+    chosen = chosen_classes(dataset.classes, label, maps.classes, maps.class_count, dataset.name)
     rows = np.flatnonzero(np.isin(label, chosen))
-    if len(rows) > spec["max_images"]:
-        rows = np.sort(np.random.default_rng(spec["seed"]).choice(rows, spec["max_images"], replace=False))
-    _check(spec, len(rows), dataset.name)
+    if len(rows) > maps.max_images:
+        rows = np.sort(np.random.default_rng(maps.seed).choice(rows, maps.max_images, replace=False))
+    if len(rows) < _FEWEST_IMAGES:
+        raise PipelineError(
+            f"projection of '{dataset.name}/{dataset.split}': {len(rows)} images, but at least {_FEWEST_IMAGES} are "
+            "needed; choose more classes"
+        )
     embedding = np.concatenate([cache.read("embedding", 0, row, row + 1) for row in rows.tolist()])
     points = reduced(embedding)
     # A third of the images at most, which is where scikit-learn's own choice of neighbours ends.
-    perplexity, neighbours = min(spec["perplexity"], (len(rows) - 1) / 3), min(spec["neighbours"], len(rows) - 1)
-    tsne = tsne_coordinates(points, perplexity, spec["seed"])
-    umap = umap_coordinates(points, neighbours, spec["seed"])
+    perplexity, neighbours = min(maps.perplexity, (len(rows) - 1) / 3), min(maps.neighbours, len(rows) - 1)
+    tsne = tsne_coordinates(points, perplexity, maps.seed)
+    umap = umap_coordinates(points, neighbours, maps.seed)
     columns = {
         "sample_id": sample_id[rows],
         "label": label[rows],
@@ -55,10 +68,8 @@ def project(spec: Mapping[str, Any], dataset_dir: Path, cache: FeatureCache, out
         "umap_x": umap[:, 0],
         "umap_y": umap[:, 1],
     }
-    with artefacts.writing(out, STAGE, spec) as draft:
+    with job.writing() as draft:
         pq.write_table(pa.table(columns), draft.path / COORDINATES)
-        draft.add_input("dataset", dataset.manifest)
-        draft.add_input("features", cache.manifest)
         draft.facts.update(
             rows=len(rows),
             classes=[dataset.classes[each] for each in chosen],
@@ -126,9 +137,3 @@ def umap_coordinates(points: np.ndarray, neighbours: int, seed: int) -> np.ndarr
     with threadpool_limits(1):
         umap = UMAP(n_neighbors=neighbours, init="pca", random_state=seed, n_jobs=1)
         return umap.fit_transform(points).astype(np.float32)
-
-
-def _check(spec: Mapping[str, Any], images: int, dataset: str) -> None:
-    where = f"projection of '{dataset}/{spec['split']}'"
-    if images < _FEWEST_IMAGES:
-        raise PipelineError(f"{where}: {images} images, but at least {_FEWEST_IMAGES} are needed; choose more classes")

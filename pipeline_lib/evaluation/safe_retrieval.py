@@ -15,60 +15,57 @@ without any other one of its class in the database counts as wrong.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.core import artefacts
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, read_scores
+from pipeline_lib.evaluation.spec import SafeRetrievalSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.checks import require_no_nan
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
 from pipeline_lib.retrieval.restricted import nearest_kept
 from pipeline_lib.retrieval.store import read_neighbours
 
-STAGE = "safe_retrieval"
 CURVES = "curves.csv"
 SURFACE = "surface.csv"
 # How the groups are formed, and what the names of the metrics end in; the published ones have no ending.
 KINDS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
 
 
-def evaluate_safe_retrieval(
-    spec: Mapping[str, Any],
-    eval_cache: FeatureCache,
-    baselines_dir: Path,
-    scores_dir: Path,
-    neighbours_dir: Path,
-    out: Path,
-) -> None:
+def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCache) -> None:
     """Evaluate the heads of a variant on one split and write the artefact.
 
     `metrics.csv` holds, per seed, `error_1nn_full` and, at the share `table_share`, `error_1nn_clean_queries` and
     `error_1nn_clean_database` (rejected as queries and removed from the database) of each kind. `curves.csv` has the
     errors per seed, kind and share, `surface.csv` those per seed, query share and database share of the kind `global`.
 
-    spec: `backbone`, `variant`, `seeds`, `dataset`, `split`, `is_upstream`, `shares`, `table_share`.
-    eval_cache: the view `eval` of the split. baselines_dir, scores_dir: the evaluations of the split, of the baselines
-    and of the heads. neighbours_dir: its neighbours.
-    Raises `PipelineError` for shares that make no sense, `ArtefactError` naming the artefact whose images don't match.
+    Parameters
+    ----------
+    job
+        Its inputs: `baselines` and `scores`, the evaluations of the split by the baselines and by the heads, and its
+        `neighbours`.
+    eval_cache
+        The view `eval` of the split.
+
+    Raises
+    ------
+    ArtefactError
+        Naming the artefact whose images don't match.
     """
-    shares = checked_shares(spec["shares"], spec["table_share"])
-    same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}
-    baselines = read_scores(baselines_dir, same_set)
-    scores = read_scores(scores_dir, {**same_set, "variant": spec["variant"]})
-    neighbours = read_neighbours(neighbours_dir, same_set)
+    spec, shares = job.spec, job.spec.left_out.shares
+    baselines = read_scores(job.input("baselines"), spec.same_set())
+    scores = read_scores(job.input("scores"), spec.same_set("variant"))
+    neighbours = read_neighbours(job.input("neighbours"), spec.same_set())
     sample_id = eval_cache.read_all("sample_id")
-    require_same_images(sample_id, baselines["sample_id"], baselines_dir)
-    require_same_images(sample_id, scores["sample_id"], scores_dir)
-    require_same_images(sample_id, neighbours.sample_id, neighbours_dir)
+    require_same_images(sample_id, baselines["sample_id"], job.input("baselines"))
+    require_same_images(sample_id, scores["sample_id"], job.input("scores"))
+    require_same_images(sample_id, neighbours.sample_id, job.input("neighbours"))
     neighbour = positions(neighbours.neighbour_sample_id, sample_id, eval_cache.view_dir)
     label = baselines["label"]
 
@@ -78,9 +75,9 @@ def evaluate_safe_retrieval(
         "per_neighbour_class": label[neighbour],
     }
     removed_at = {}
-    for seed in spec["seeds"]:
+    for seed in spec.seeds:
         uncertainty = scores[f"uncertainty_seed{seed}"]
-        require_no_nan(uncertainty, f"uncertainty of seed {seed} on {spec['dataset']}")
+        require_no_nan(uncertainty, f"uncertainty of seed {seed} on {spec.dataset}")
         for kind in KINDS:
             removed_at[seed, kind] = removal_level(uncertainty, groups[kind], shares)
     nearest = nearest_kept(
@@ -93,26 +90,12 @@ def evaluate_safe_retrieval(
         key: error_grid(level, np.stack([neighbour_is_correct(label, each) for each in found]), len(shares))
         for (key, level), found in zip(removed_at.items(), nearest, strict=True)
     }
-    with artefacts.writing(out, STAGE, spec) as draft:
-        rows = _metric_rows(spec, grids, shares.index(spec["table_share"]))
+    with job.writing() as draft:
+        rows = _metric_rows(spec, grids)
         write_metric_rows(pd.DataFrame(rows), draft.path / METRICS)
         _curves(grids, shares).to_csv(draft.path / CURVES, index=False, lineterminator="\n")
         _surface(grids, shares).to_csv(draft.path / SURFACE, index=False, lineterminator="\n")
-        draft.add_input("features", eval_cache.manifest)
-        draft.add_input("baselines", baselines.manifest)
-        draft.add_input("scores", scores.manifest)
-        draft.add_input("neighbours", neighbours.manifest)
         draft.facts.update(rows=len(label))
-
-
-def checked_shares(shares: Sequence[float], table_share: float) -> list[float]:
-    """Return the shares; raises `PipelineError` unless they rise from 0 to less than 1 and hold `table_share`."""
-    is_rising = all(low < high for low, high in itertools.pairwise(shares))
-    if not shares or shares[0] != 0 or not is_rising or shares[-1] >= 1:
-        raise PipelineError(f"shares is {list(shares)}, but must rise from 0 to less than 1, such as [0, 0.05, 0.1]")
-    if table_share not in shares:
-        raise PipelineError(f"table_share is {table_share}, but must be one of the shares {list(shares)}; add it")
-    return list(shares)
 
 
 def removal_level(uncertainty: np.ndarray, group: np.ndarray, shares: Sequence[float]) -> np.ndarray:
@@ -148,16 +131,16 @@ def error_grid(removed_at: np.ndarray, correct: np.ndarray, levels: int) -> tupl
 Grids = Mapping[tuple[int, str], tuple[np.ndarray, np.ndarray]]
 
 
-def _metric_rows(spec: Mapping[str, Any], grids: Grids, place: int) -> list[dict[str, Any]]:
-    rows = []
-    for seed in spec["seeds"]:
+def _metric_rows(spec: SafeRetrievalSpec, grids: Grids) -> list[dict[str, Any]]:
+    rows, level = [], spec.left_out.shares.index(spec.left_out.table_share)
+    for seed in spec.seeds:
         error, queries = grids[seed, "global"]
         metrics = {"error_1nn_full": Value(float(error[0, 0]), int(queries[0]))}
         for kind, ending in KINDS.items():
             error, queries = grids[seed, kind]
-            n = int(queries[place])
-            metrics[f"error_1nn_clean_queries{ending}"] = Value(float(error[place, 0]), n)
-            metrics[f"error_1nn_clean_database{ending}"] = Value(float(error[place, place]), n)
+            n = int(queries[level])
+            metrics[f"error_1nn_clean_queries{ending}"] = Value(float(error[level, 0]), n)
+            metrics[f"error_1nn_clean_database{ending}"] = Value(float(error[level, level]), n)
         rows += metric_rows(spec, "head", seed, metrics)
     return rows
 

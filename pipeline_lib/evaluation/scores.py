@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError, one_of
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
 
-STAGE = "evaluation"
+STAGES = ("baselines", "evaluate_heads")
 SCORES = "scores.parquet"
 METRICS = "metrics.csv"
 RESAMPLED = "resampled.parquet"
@@ -48,31 +49,29 @@ class Scores:
 
 
 def write_evaluation(
-    directory: Path,
-    spec: Mapping[str, Any],
+    job: Job[Any],
     columns: Mapping[str, np.ndarray],
     rows: list[dict[str, Any]],
-    inputs: Mapping[str, Manifest],
     resampled: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write an evaluation artefact.
 
-    columns: per-image values [n], by name. rows: metric rows. inputs: manifests of what was read, by name.
+    columns: per-image values [n], by name. rows: metric rows.
     resampled: the R-AUROC on each resample, float64 [resamples], by baseline.
     """
-    with artefacts.writing(directory, STAGE, spec) as draft:
+    with job.writing() as draft:
         pq.write_table(pa.table(dict(columns)), draft.path / SCORES)
         write_metric_rows(pd.DataFrame(rows), draft.path / METRICS)
         if resampled is not None:
             pq.write_table(pa.table(dict(resampled)), draft.path / RESAMPLED)
-        for name, manifest in inputs.items():
-            draft.add_input(name, manifest)
         draft.facts.update(rows=len(next(iter(columns.values()))), columns=list(columns))
 
 
 def read_scores(directory: Path, expected: Mapping[str, Any]) -> Scores:
     """Read the per-image scores; raises `ArtefactError` when they are damaged or not the `expected` ones."""
-    manifest = artefacts.read(directory, STAGE, expected)
+    manifest = artefacts.read(directory, expected=expected)
+    if manifest.stage not in STAGES:
+        raise ArtefactError(f"{directory}: made by stage '{manifest.stage}', but {one_of(STAGES)} was asked for")
     return Scores(manifest, _read_columns(Path(directory) / SCORES))
 
 

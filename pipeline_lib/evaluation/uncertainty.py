@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline_lib.evaluation.metric_rows import Value
 from pipeline_lib.evaluation.mixed import Mix
+from pipeline_lib.evaluation.spec import MetricOptions
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.bootstrap import bootstrap_auroc, percentile_interval
 from pipeline_lib.metrics.correlation import auroc_not_dirac, crop_correlation, vote_entropy_correlation
@@ -63,14 +64,14 @@ class Rival:
     resampled: np.ndarray
 
 
-def resampled_aurocs(images: Images, uncertainties: Sequence[np.ndarray], spec: Mapping[str, Any]) -> np.ndarray:
+def resampled_aurocs(images: Images, uncertainties: Sequence[np.ndarray], options: MetricOptions) -> np.ndarray:
     """Return the R-AUROC of each uncertainty of the images, float [n], on each resample, float64 [m, resamples].
 
     The resamples depend on the seed and the number of images alone, so that differences are paired, also those
     between uncertainties of different calls.
     """
-    bootstrap = spec["bootstrap"]
-    return bootstrap_auroc(uncertainties, ~images.correct, bootstrap["resamples"], bootstrap["seed"])
+    bootstrap = options.bootstrap
+    return bootstrap_auroc(uncertainties, ~images.correct, bootstrap.resamples, bootstrap.seed)
 
 
 def uncertainty_metrics(
@@ -78,29 +79,29 @@ def uncertainty_metrics(
     uncertainties: Mapping[Key, Uncertainty],
     rivals: Mapping[str, Rival],
     resampled: np.ndarray,
-    spec: Mapping[str, Any],
+    options: MetricOptions,
 ) -> dict[Key, dict[str, Value]]:
     """Return all metrics of each uncertainty, by metric key.
 
     rivals: what each of these is compared with, by name.
     resampled: from `resampled_aurocs`, in the order of `uncertainties`.
-    spec: `bootstrap` (`resamples`, `confidence`, `seed`), `target_accuracies` (a list of shares) and `compat`: with
-    "reference" the point value of `auroc_correct` is the reference code's. Intervals and differences are always exact.
+    options: with compat "reference" the point value of `auroc_correct` is the reference code's. Intervals and
+    differences are always exact.
 
     All uncertainties share the sample for `auroc_ood`.
     """
-    metrics = {key: _point_metrics(images, each, spec) for key, each in uncertainties.items()}
-    wrong, bootstrap = ~images.correct, spec["bootstrap"]
+    metrics = {key: _point_metrics(images, each, options) for key, each in uncertainties.items()}
+    wrong, confidence = ~images.correct, options.bootstrap.confidence
     of_rivals = {name: auroc(rival.image, wrong, images.dataset) for name, rival in rivals.items()}
     for (key, uncertainty), on_resamples in zip(uncertainties.items(), resampled, strict=True):
         exact = auroc(uncertainty.image, wrong, images.dataset)
         reference = metrics[key]["reference_auroc_correct"].value
-        of_images = {"auroc_correct": reference if spec["compat"] == "reference" else exact}
-        of_images |= _interval("auroc_correct", on_resamples, bootstrap["confidence"])
+        of_images = {"auroc_correct": reference if options.compat == "reference" else exact}
+        of_images |= _interval("auroc_correct", on_resamples, confidence)
         for name, rival in rivals.items():
             metric = f"auroc_correct_minus_{name}"
             of_images[metric] = exact - of_rivals[name]
-            of_images |= _interval(metric, on_resamples - rival.resampled, bootstrap["confidence"])
+            of_images |= _interval(metric, on_resamples - rival.resampled, confidence)
         metrics[key] |= {metric: Value(value, len(wrong)) for metric, value in of_images.items()}
     return metrics
 
@@ -110,13 +111,13 @@ def _interval(metric: str, resampled: np.ndarray, confidence: float) -> dict[str
     return {f"{metric}_ci_low": low, f"{metric}_ci_high": high}
 
 
-def _point_metrics(images: Images, uncertainty: Uncertainty, spec: Mapping[str, Any]) -> dict[str, Value]:
+def _point_metrics(images: Images, uncertainty: Uncertainty, options: MetricOptions) -> dict[str, Value]:
     """Return every metric but those that the bootstrap is about."""
     image, upstream, dataset, n = uncertainty.image, uncertainty.upstream, images.dataset, len(images.correct)
     in_reference = image if uncertainty.in_reference is None else uncertainty.in_reference
     metrics = {
         "reference_auroc_correct": Value(auroc_reference(in_reference, ~images.reference_correct, dataset), n),
-        **_selective_metrics(images, image, spec["target_accuracies"]),
+        **_selective_metrics(images, image, options.target_accuracies),
     }
     if images.classifier_correct is not None:
         metrics["auroc_classification"] = Value(auroc(image, ~images.classifier_correct, dataset), n)
@@ -128,7 +129,7 @@ def _point_metrics(images: Images, uncertainty: Uncertainty, spec: Mapping[str, 
         metrics["croppedHasBiggerUnc"] = Value(crop_has_bigger_uncertainty(image, uncertainty.crop), n)
         metrics["rcorr_crop_unc"] = Value(crop_correlation(uncertainty.crop, images.crop_fraction, dataset), n)
     if upstream is not None:
-        seed = spec["bootstrap"]["seed"]
+        seed = options.bootstrap.seed
         metrics["auroc_ood"] = Value(auroc_ood(upstream, image, seed, dataset), 2 * min(n, len(upstream)))
     if upstream is not None and images.mix is not None:
         mixed, right = images.mix.uncertainty(upstream, image), images.mix.correct
@@ -136,7 +137,7 @@ def _point_metrics(images: Images, uncertainty: Uncertainty, spec: Mapping[str, 
     return metrics | {key: Value(value, n) for key, value in uncertainty_summary(image, dataset).items()}
 
 
-def _selective_metrics(images: Images, image: np.ndarray, target_accuracies: list[float]) -> dict[str, Value]:
+def _selective_metrics(images: Images, image: np.ndarray, target_accuracies: Sequence[float]) -> dict[str, Value]:
     wrong, dataset = ~images.correct, images.dataset
     metrics = {"aurc": aurc(image, wrong, dataset), "e_aurc": excess_aurc(image, wrong, dataset)}
     for accuracy in target_accuracies:

@@ -1,7 +1,7 @@
 """Check artefacts, many at once: every file against its checksum and, when asked for, every cached value.
 
 A block of features is checked where a worker of the scheduler runs, chunk by chunk; what comes back is a line or
-nothing. The record of a view answers for its blocks: it is damaged when one of them is.
+nothing. The record of a view lists its blocks: it is damaged when one of them is.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import dask
 import numpy as np
 import xxhash
+from dask.delayed import delayed
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.drafts import is_draft
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE
+from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, block_remedy, recorded_blocks
 from pipeline_lib.features.dask_cache import computing
+from pipeline_lib.features.spec import BlockSpec, Range
 from pipeline_lib.features.store import BlockArrays
 
 _PIECE_BYTES = 32 << 20
@@ -27,13 +28,14 @@ _PIECE_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about an artefact: its first fault (None: none), and of a block its images.
+    """What was found out about an artefact: its first fault (None: none), its stage and content, a block's images.
 
-    digest: of the manifest. sample_ids: first, last, checksum of all ids; None unless values were checked.
+    sample_ids: first, last, checksum of all ids; None unless values were checked.
     """
 
     fault: str | None
-    digest: str = ""
+    stage: str = ""
+    content: str = ""
     sample_ids: tuple[int, int, str] | None = None
 
 
@@ -45,11 +47,11 @@ def audit(results: Path, values: bool, scheduler: str | None) -> dict[Path, str 
     """
     folders = sorted(path.parent for path in Path(results).rglob(artefacts.MANIFEST) if not is_draft(path.parent))
     with computing(scheduler) as running:
-        checks = [dask.delayed(_check)(str(folder.resolve()), values) for folder in folders]
+        checks = [delayed(_check)(str(folder.resolve()), values) for folder in folders]
         found = dict(zip(folders, running.in_order(checks), strict=True))
     faults = {folder: finding.fault for folder, finding in found.items()}
     for folder in folders:
-        if faults[folder] is None and artefacts.stage_of(folder) == CACHE_STAGE:
+        if found[folder].stage == CACHE_STAGE:
             faults[folder] = _record_fault(folder, found)
     return faults
 
@@ -58,11 +60,11 @@ def _check(directory: str, values: bool) -> Finding:
     """Check one artefact against its manifest, and a block's values."""
     folder = Path(directory)
     try:
-        manifest = artefacts.read(folder, artefacts.stage_of(folder))
+        manifest = artefacts.read(folder)
         ids = _check_values(manifest) if values and manifest.stage == BLOCK_STAGE else None
     except ArtefactError as error:
         return Finding(str(error))
-    return Finding(None, manifest.digest, ids)
+    return Finding(None, manifest.stage, manifest.content, ids)
 
 
 def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
@@ -71,8 +73,9 @@ def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
     Raises `ArtefactError` naming the array.
     """
     folder, facts = manifest.directory, manifest.facts
+    spec = BlockSpec.model_validate(manifest.spec)
     arrays, rows = BlockArrays(folder), facts["rows"]
-    start, stop = manifest.spec["samples"]
+    start, stop = spec.samples
     remedy = f"delete {folder} and run snakemake again"
     if rows + len(facts["skipped"]) != stop - start:
         raise ArtefactError(
@@ -82,9 +85,9 @@ def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
     for name in facts["arrays"]:
         if arrays.dtype(name).kind != "f":
             continue
-        width = (facts["dim"],) if name == "embedding" else ()
+        width: tuple[int, ...] = (facts["dim"],) if name == "embedding" else ()
         step = max(1, _PIECE_BYTES // (math.prod(width) * arrays.dtype(name).itemsize))
-        for position in range(manifest.spec["epochs"][1] - manifest.spec["epochs"][0]):
+        for position in range(spec.epochs[1] - spec.epochs[0]):
             for first in range(0, rows, step):
                 last = min(first + step, rows)
                 piece = np.empty((last - first, *width), arrays.dtype(name))
@@ -104,25 +107,24 @@ def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
 def _record_fault(folder: Path, found: dict[Path, Finding]) -> str | None:
     """Return the first fault of the blocks behind a view's record, or None."""
     view_dir = folder.parent
-    last_of_epochs: dict[tuple[int, ...], int] = {}
+    last_of_epochs: dict[Range, int] = {}
     ids_of_samples: dict[str, tuple[int, int, str]] = {}
-    for block in artefacts.read(folder, CACHE_STAGE, verify=False).facts["blocks"]:
-        directory = view_dir / "blocks" / block["name"]
-        remedy = f"delete {directory} and {folder} and run snakemake again"
+    for block in recorded_blocks(artefacts.read(folder, CACHE_STAGE, verify=False)):
+        directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
         finding = found.get(directory)
         if finding is None:
             return f"{directory / artefacts.MANIFEST}: missing, so {directory} is not a complete artefact; {remedy}"
         if finding.fault is not None:
-            return f"{folder}: answers for a damaged block ({finding.fault})"
-        if finding.digest != block["digest"]:
+            return f"{folder}: lists a damaged block ({finding.fault})"
+        if finding.content != block.content:
             return f"{directory}: is not the block that {folder} recorded; {remedy}"
         if finding.sample_ids is None:
             continue
         first, last, _ = finding.sample_ids
-        epochs, samples = tuple(block["epochs"]), block["name"].split("_epochs")[0]
-        if first <= last_of_epochs.get(epochs, -1):
+        samples = block.name.split("_epochs")[0]
+        if first <= last_of_epochs.get(block.epochs, -1):
             return f"{directory}: 'sample_id' starts at {first}, which an earlier block has passed; {remedy}"
         if ids_of_samples.setdefault(samples, finding.sample_ids) != finding.sample_ids:
             return f"{directory}: has other images than the same range in another epoch; {remedy}"
-        last_of_epochs[epochs] = last
+        last_of_epochs[block.epochs] = last
     return None

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def block_wildcards(samples: Sequence[int], epochs: Sequence[int]) -> dict[str, str]:
+    """Return the wildcards of a block's folder from its half-open ranges of samples and epochs."""
+    (start, stop), (first, last) = samples, epochs
+    return {"start": f"{start:08d}", "stop": f"{stop:08d}", "first": f"{first:04d}", "last": f"{last:04d}"}
+
+
 def block_name(samples: Sequence[int], epochs: Sequence[int]) -> str:
-    """Return the folder name of a block from its half-open ranges of samples and epochs."""
-    return f"samples-{samples[0]:08d}-{samples[1]:08d}_epochs-{epochs[0]:04d}-{epochs[1]:04d}"
+    """Return the folder name of a block."""
+    return "samples-{start}-{stop}_epochs-{first}-{last}".format(**block_wildcards(samples, epochs))
 
 
 def block_ranges(total: int, size: int) -> list[tuple[int, int]]:

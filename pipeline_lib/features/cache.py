@@ -1,7 +1,6 @@
 """The cache of one view of one split: many blocks that read as one table of rows per epoch.
 
-`write_cache` checks that blocks belong together and are complete, and records them; `FeatureCache` reads rows
-across their borders. What a reader sees never depends on how the work was cut into blocks.
+What a reader sees never depends on how the work was cut into blocks.
 """
 
 from __future__ import annotations
@@ -9,68 +8,32 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
-from pipeline_lib.features.blocks import block_name, block_ranges
+from pipeline_lib.features.rows import IMAGE_ARRAYS
+from pipeline_lib.features.spec import CacheSpec, Range
 from pipeline_lib.features.store import BlockArrays
 
 BLOCK_STAGE = "features"
 CACHE_STAGE = "cache"
-DATASET_STAGE = "dataset"
-IMAGE_ARRAYS = ("sample_id", "label")
 _OPEN_BLOCKS = 32
 
 
-def write_cache(spec: Mapping[str, Any], dataset_dir: Path, view_dir: Path) -> None:
-    """Record the blocks of a view in `<view_dir>/cache`, once they are all there and fit together.
+@dataclass(frozen=True)
+class BlockRecord:
+    """A block of a view: its folder below `blocks`, the digest of its content, and which rows it has."""
 
-    spec: `block` (the keys that the spec of every block has in common), `epochs`, `block_samples`, `block_epochs`.
-    Raises `ArtefactError` naming the block that is missing or was made from something else, `PipelineError`
-    when more images were unreadable than the dataset allows.
-    """
-    dataset = artefacts.read(dataset_dir, DATASET_STAGE)
-    samples = dataset.facts["splits"][spec["block"]["split"]]
-    blocks: list[dict[str, Any]] = []
-    skipped: dict[int, dict[str, Any]] = {}
-    common: dict[str, Any] = {}
-    for epoch_range in block_ranges(spec["epochs"], spec["block_epochs"]):
-        for sample_range in block_ranges(samples, spec["block_samples"]):
-            expected = {**spec["block"], "samples": list(sample_range), "epochs": list(epoch_range)}
-            name = block_name(sample_range, epoch_range)
-            block = artefacts.read(Path(view_dir) / "blocks" / name, BLOCK_STAGE, expected, verify=False)
-            shared = {key: block.facts[key] for key in ("dim", "arrays", "backbone", "dataset")}
-            common = common or shared
-            if shared != common or shared["dataset"] != dataset.digest:
-                raise ArtefactError(
-                    f"{block.directory}: was made from another backbone or dataset than the rest; "
-                    f"delete {view_dir} and run snakemake again"
-                )
-            blocks.append(
-                {"name": name, "digest": block.digest, "rows": block.facts["rows"], "epochs": list(epoch_range)}
-            )
-            skipped |= {entry["sample_id"]: entry for entry in block.facts["skipped"]}
-    allowed = dataset.facts["skip_unreadable"]
-    if len(skipped) > allowed:
-        raise PipelineError(
-            f"{len(skipped)} images of dataset '{dataset.spec['name']}' are unreadable, skip_unreadable allows "
-            f"{allowed}; the first: {skipped[min(skipped)]['error']}"
-        )
-    with artefacts.writing(Path(view_dir) / "cache", CACHE_STAGE, spec) as draft:
-        draft.add_input("dataset", dataset)
-        draft.facts.update(
-            **common,
-            blocks=blocks,
-            rows=sum(block["rows"] for block in blocks if block["epochs"] == blocks[0]["epochs"]),
-            epochs=spec["epochs"],
-            skipped=[skipped[sample_id] for sample_id in sorted(skipped)],
-        )
+    name: str
+    content: str
+    rows: int
+    epochs: Range
 
 
 class FeatureCache:
@@ -84,17 +47,18 @@ class FeatureCache:
     def __init__(self, view_dir: Path) -> None:
         self.view_dir = Path(view_dir)
         self.manifest: Manifest = artefacts.read(self.view_dir / "cache", CACHE_STAGE)
+        self.spec = CacheSpec.model_validate(self.manifest.spec)
         facts = self.manifest.facts
         self.rows: int = facts["rows"]
         self.epochs: int = facts["epochs"]
         self.dim: int = facts["dim"]
         self.arrays: tuple[str, ...] = tuple(facts["arrays"])
-        self._blocks_of_epoch: list[list[tuple[int, int, int, dict[str, Any]]]] = [[] for _ in range(self.epochs)]
-        for block in facts["blocks"]:
-            for position, epoch in enumerate(range(*block["epochs"])):
+        self._blocks_of_epoch: list[list[tuple[int, int, int, BlockRecord]]] = [[] for _ in range(self.epochs)]
+        for block in recorded_blocks(self.manifest):
+            for position, epoch in enumerate(range(*block.epochs)):
                 blocks = self._blocks_of_epoch[epoch]
                 start = blocks[-1][1] if blocks else 0
-                blocks.append((start, start + block["rows"], position, block))
+                blocks.append((start, start + block.rows, position, block))
         self._lock = threading.Lock()
         self._verified: set[str] = set()
         self._open = functools.lru_cache(maxsize=_OPEN_BLOCKS)(self._open_block)
@@ -118,13 +82,13 @@ class FeatureCache:
             if low >= high:
                 continue
             with self._lock:
-                source = self._open(block["name"], block["digest"])
-                if out is None:
-                    shape = (stop - start, self.dim) if array == "embedding" else (stop - start,)
-                    out = np.empty(shape, source.dtype(array))
-                rows = slice(low - first, high - first)
-                index = (rows,) if per_image else (position, rows)
-                source.read_into(array, index, out[low - start : high - start])
+                source = self._open(block)
+            if out is None:
+                shape = (stop - start, self.dim) if array == "embedding" else (stop - start,)
+                out = np.empty(shape, source.dtype(array))
+            rows = slice(low - first, high - first)
+            index = (rows,) if per_image else (position, rows)
+            source.read_into(array, index, out[low - start : high - start])
         return np.empty((0,), np.float32) if out is None else out
 
     def read_all(self, array: str, epoch: int = 0) -> np.ndarray:
@@ -134,14 +98,18 @@ class FeatureCache:
     def image_of(self, row: int) -> str:
         """Return what a message calls the image of a row."""
         (sample_id,) = self.read("sample_id", 0, row, row + 1)
-        return f"{self.view_dir}: sample_id {sample_id} of dataset '{self.manifest.spec['block']['dataset']}'"
+        return f"{self.view_dir}: sample_id {sample_id} of dataset '{self.spec.dataset}'"
 
-    def _open_block(self, name: str, digest: str) -> BlockArrays:
-        directory = self.view_dir / "blocks" / name
-        if name not in self._verified:
-            read_block(self.view_dir, name, digest)
-            self._verified.add(name)
-        return BlockArrays(directory)
+    def _open_block(self, block: BlockRecord) -> BlockArrays:
+        if block.name not in self._verified:
+            _verify(self.view_dir, block)
+            self._verified.add(block.name)
+        return BlockArrays(self.view_dir / "blocks" / block.name)
+
+
+def recorded_blocks(cache: Manifest) -> list[BlockRecord]:
+    """Return the blocks that the record of a view lists, by epoch and sample."""
+    return [BlockRecord(**{**block, "epochs": tuple(block["epochs"])}) for block in cache.facts["blocks"]]
 
 
 @contextlib.contextmanager
@@ -153,15 +121,16 @@ def naming_images(view_dir: Path) -> Iterator[None]:
         raise PipelineError(f"{FeatureCache(view_dir).image_of(error.row)}: {error}") from None
 
 
-def read_block(view_dir: Path, name: str, digest: str) -> Manifest:
-    """Verify a block against its checksums and against the view's record of it.
+def block_remedy(view_dir: Path, name: str) -> str:
+    """Return how a fault of a block is mended.
 
-    A fault can be mended by deleting the block and the record: as long as the record is there, Snakemake takes
-    the blocks behind it for granted.
+    As long as the record of the view is there, Snakemake takes the blocks behind it for granted.
     """
-    directory = view_dir / "blocks" / name
-    remedy = f"delete {directory} and {view_dir / 'cache'} and run snakemake again"
-    manifest = artefacts.read(directory, BLOCK_STAGE, remedy=remedy)
-    if manifest.digest != digest:
+    return f"delete {view_dir / 'blocks' / name} and {view_dir / 'cache'} and run snakemake again"
+
+
+def _verify(view_dir: Path, block: BlockRecord) -> None:
+    """Check a block against its checksums and against the view's record of it."""
+    directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
+    if artefacts.read(directory, BLOCK_STAGE, remedy=remedy).content != block.content:
         raise ArtefactError(f"{directory}: is not the block that {view_dir / 'cache'} recorded; {remedy}")
-    return manifest

@@ -1,7 +1,8 @@
 """The cache of a view as dask arrays, in Zarr or HDF5: for work on more rows than fit into memory.
 
-A chunk of such an array is a chunk of the storage: some rows of one epoch of one block. It is read where it is
-computed, by its path, so any scheduler will do: threads, processes, or workers of a cluster that see the same files.
+Rows are read where they are computed, by the path of the view, so any scheduler will do: threads, processes, or
+workers of a cluster that see the same files. They are cut as `CHUNK_ROWS` says, whatever blocks and chunks they are
+stored in: what is computed piece by piece is the same to the last bit, however the cache was made.
 """
 
 from __future__ import annotations
@@ -17,32 +18,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
+import dask.config
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from threadpoolctl import threadpool_limits
 
 from pipeline_lib.config.dask import SCHEDULER_PATTERN
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.blocks import block_ranges
-from pipeline_lib.features.cache import IMAGE_ARRAYS, FeatureCache, read_block
-from pipeline_lib.features.store import BlockArrays
+from pipeline_lib.features.cache import FeatureCache
 
 ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
+CHUNK_ROWS = 16_384
 _ANSWER_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows [start, stop) of a block, in the epoch at `position` of those that the block holds."""
+    """Rows [start, stop) of one epoch of the view in a folder, whose record has this digest."""
 
     view_dir: str
-    block: str
     digest: str
-    position: int
+    epoch: int
     start: int
     stop: int
+
+    def read(self, array: str) -> np.ndarray:
+        """Read one array; raises `ArtefactError` for a damaged block, which is verified when it is first touched."""
+        return _opened(self.view_dir, self.digest).read(array, self.epoch, self.start, self.stop)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Scheduler:
         """
         at_once = 2 * self.workers
         for start in range(0, len(tasks), at_once):
-            yield from dask.compute(*tasks[start : start + at_once])
+            yield from compute(*tasks[start : start + at_once])
 
 
 @contextlib.contextmanager
@@ -117,41 +123,27 @@ def _client(address: str) -> Any:
 
 
 def chunks(cache: FeatureCache, epoch: int) -> list[Chunk]:
-    """Return the chunks of one epoch, in the order of its rows."""
-    view_dir, chunk_rows = str(cache.view_dir.resolve()), cache.manifest.spec["block"]["chunk_rows"]
-    return [
-        Chunk(view_dir, block["name"], block["digest"], epoch - block["epochs"][0], start, stop)
-        for block in cache.manifest.facts["blocks"]
-        if epoch in range(*block["epochs"])
-        for start, stop in block_ranges(block["rows"], chunk_rows)
-    ]
+    """Return the rows of one epoch, in order and cut into chunks."""
+    view_dir, digest = str(cache.view_dir.resolve()), cache.manifest.digest
+    return [Chunk(view_dir, digest, epoch, start, stop) for start, stop in block_ranges(cache.rows, CHUNK_ROWS)]
 
 
 def feature_array(cache: FeatureCache, array: str, epoch: int) -> da.Array:
-    """Return one array of one epoch: [rows, dim] for "embedding", else [rows]; a chunk of storage is a chunk of it.
+    """Return one array of one epoch: [rows, dim] for "embedding", else [rows].
 
-    Each block is verified against its checksums when a process first touches it; a damaged one raises
-    `ArtefactError` when the array is computed. Raises `PipelineError` when the cache has no such array or epoch.
+    Raises `PipelineError` when the cache has no such array or epoch; computing it raises `ArtefactError` for a damaged
+    block.
     """
     dtype = cache.read(array, epoch, 0, min(1, cache.rows)).dtype
     width = (cache.dim,) if array == "embedding" else ()
     pieces = [
-        da.from_delayed(dask.delayed(read_chunk)(chunk, array, width), (chunk.stop - chunk.start, *width), dtype)
+        da.from_delayed(delayed(Chunk.read)(chunk, array), (chunk.stop - chunk.start, *width), dtype)
         for chunk in chunks(cache, epoch)
     ]
     return da.concatenate(pieces) if pieces else da.empty((0, *width), dtype=dtype)
 
 
-def read_chunk(chunk: Chunk, array: str, width: tuple[int, ...] = ()) -> np.ndarray:
-    """Read the rows of a chunk: [rows, *width]; width: (dim,) for "embedding"."""
-    _verify_once(chunk.view_dir, chunk.block, chunk.digest)
-    source = BlockArrays(Path(chunk.view_dir) / "blocks" / chunk.block)
-    rows = slice(chunk.start, chunk.stop)
-    out = np.empty((chunk.stop - chunk.start, *width), source.dtype(array))
-    source.read_into(array, (rows,) if array in IMAGE_ARRAYS else (chunk.position, rows), out)
-    return out
-
-
-@functools.cache
-def _verify_once(view_dir: str, block: str, digest: str) -> None:
-    read_block(Path(view_dir), block, digest)
+@functools.lru_cache(maxsize=8)
+def _opened(view_dir: str, digest: str) -> FeatureCache:
+    """Open a cache once per process, and anew when another record has taken its place."""
+    return FeatureCache(Path(view_dir))

@@ -11,8 +11,7 @@ kept. A model with an uncertainty of its own (a method of the URL benchmark) has
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,68 +21,55 @@ from torch import Tensor
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
-from pipeline_lib.core import artefacts
+from pipeline_lib.config.views import Augmented
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features import store
-from pipeline_lib.features.cache import BLOCK_STAGE
 from pipeline_lib.features.decoding import Draws, decoded_images
+from pipeline_lib.features.rows import digest_of_rows
+from pipeline_lib.features.spec import BlockSpec
 
-_OWN_KEYS = ("view", "epochs")
+_OWN_FIELDS = ("view", "epochs")
 
 
-def extract_block(
-    spec: Mapping[str, Any],
-    dataset_dir: Path,
-    backbone_dir: Path,
-    directory: Path,
-    workers: int = 0,
-    on_images: Callable[[int], None] = lambda count: None,
-) -> None:
-    """Extract one block into `directory`.
+def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], None] = lambda count: None) -> None:
+    """Extract blocks of the same images, which are decoded once; bytes equal those of one call per block.
 
-    spec: `dataset`, `backbone`, `split`, `view`, `samples` and `epochs` (half-open ranges), `with_task_loss`
-    (the labels are the classifier's), `dtype`, `precision`, `batch_size`, `chunk_rows`, `format`, `device`, `threads`.
-    workers: processes that decode and augment; the result does not depend on it.
-    on_images: told the number of views after each batch.
+    Parameters
+    ----------
+    jobs
+        One per block. They may differ in `view` and `epochs` alone.
+    on_images
+        Told the number of views after each batch.
 
-    Raises `UnreadableImageError` for an image that can't be decoded (more than the dataset allows), and
-    `PipelineError` for representations or losses that are not finite.
+    Raises
+    ------
+    UnreadableImageError
+        For an image that can't be decoded (more than the dataset allows).
+    PipelineError
+        For representations or losses that are not finite, a classifier of other classes than the upstream dataset's,
+        and blocks that can't be extracted together.
     """
-    extract_blocks({directory: spec}, dataset_dir, backbone_dir, workers, on_images)
-
-
-def extract_blocks(
-    specs: Mapping[Path, Mapping[str, Any]],
-    dataset_dir: Path,
-    backbone_dir: Path,
-    workers: int = 0,
-    on_images: Callable[[int], None] = lambda count: None,
-) -> None:
-    """Extract several views of the same images, which are decoded once; bytes equal those of one job per view.
-
-    specs: the spec of each block (see `extract_block`) by the folder to write; they may differ in `view` and
-    `epochs` alone, otherwise `PipelineError` names the key.
-    """
-    spec = _shared(specs)
-    torch.set_num_threads(spec["threads"])
-    device = choose_device(spec["device"])
-    images = ImageDataset(dataset_dir, spec["split"])
-    backbone = open_backbone(backbone_dir, device=device, precision=spec["precision"])
-    if spec["with_task_loss"] and backbone.num_classes != len(images.classes):
+    first = _shared(jobs)
+    spec = first.spec
+    torch.set_num_threads(spec.threads)
+    images = ImageDataset(first.input("dataset"), spec.split)
+    backbone = open_backbone(first.input("backbone"), device=choose_device(spec.device), precision=spec.precision)
+    if spec.with_task_loss and backbone.num_classes != len(images.classes):
         raise PipelineError(
-            f"backbone '{spec['backbone']}' classifies {backbone.num_classes} classes, but the upstream dataset "
+            f"backbone '{spec.backbone}' classifies {backbone.num_classes} classes, but the upstream dataset "
             f"'{images.name}' has {len(images.classes)}; choose a backbone trained on it, or another upstream"
         )
-    blocks = [_Block(one, images, backbone, on_images) for one in specs.values()]
+    blocks = [_Block(job.spec, images, backbone, on_images) for job in jobs]
     views = [(block.view, block.epochs) for block in blocks]
     kept: list[int] = []
     skipped: list[dict[str, Any]] = []
     with torch.inference_mode():
-        for decoded in decoded_images(images, range(*spec["samples"]), views, workers):
+        for decoded in decoded_images(images, range(*spec.samples), views, first.settings.workers):
             if decoded.error is not None:
                 skipped.append({"sample_id": int(images.sample_id[decoded.position]), "error": decoded.error})
                 if len(skipped) > images.skip_unreadable:
@@ -97,20 +83,26 @@ def extract_blocks(
             kept.append(decoded.position)
         for block in blocks:
             block.run()
-    for directory, block in zip(specs, blocks, strict=True):
-        block.write(directory, kept, skipped)
+    for job, block in zip(jobs, blocks, strict=True):
+        block.write(job, kept, skipped)
 
 
-def _shared(specs: Mapping[Path, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the first spec, after a check that the others share all keys but the view's own."""
-    first, *others = specs.values()
+def _shared(jobs: Sequence[Job[BlockSpec]]) -> Job[BlockSpec]:
+    """Return the first job, after a check that the others share all but the view's own fields, and the inputs."""
+    first, *others = jobs
     for other in others:
-        for key in sorted((first.keys() | other.keys()) - set(_OWN_KEYS)):
-            if first.get(key) != other.get(key):
+        for field in BlockSpec.model_fields.keys() - set(_OWN_FIELDS):
+            one, another = getattr(first.spec, field), getattr(other.spec, field)
+            if one != another:
                 raise PipelineError(
-                    f"blocks that are extracted together must share all but {' and '.join(_OWN_KEYS)}, but '{key}' is "
-                    f"{first.get(key)!r} in one and {other.get(key)!r} in another; extract them one by one"
+                    f"blocks that are extracted together must share all but {' and '.join(_OWN_FIELDS)}, but '{field}' "
+                    f"is {one!r} in one and {another!r} in another; extract them one by one"
                 )
+        if first.inputs != other.inputs:
+            raise PipelineError(
+                f"blocks that are extracted together must be of one dataset and backbone: {first.output} and "
+                f"{other.output} are not; extract them one by one"
+            )
     return first
 
 
@@ -123,21 +115,21 @@ class _Block:
 
     def __init__(
         self,
-        spec: Mapping[str, Any],
+        spec: BlockSpec,
         images: ImageDataset,
         backbone: Backbone,
         on_images: Callable[[int], None],
     ) -> None:
         self._spec, self._images, self._backbone, self._on_images = spec, images, backbone, on_images
         # Only an augmented view draws labels: on clean images an image's label is its own.
-        drawn = spec["view"]["kind"] == "augmented"
-        self._drawn_label = functools.partial(images.drawn_label, spec["view"]["seed"]) if drawn else None
-        self.view = make_view(spec["view"], backbone.data_config, images, self._drawn_label)
-        self.epochs = range(*spec["epochs"])
+        view = spec.view
+        self._drawn_label = functools.partial(images.drawn_label, view.seed) if isinstance(view, Augmented) else None
+        self.view = make_view(spec.view, backbone.data_config, images, self._drawn_label)
+        self.epochs = range(*spec.epochs)
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras
         self._arrays = _allocate(spec, backbone, extras)
         # Made once: a new batch of photographs would be thousands of new pages each time.
-        shape = (spec["batch_size"], *backbone.data_config["input_size"])
+        shape = (spec.batch_size, *backbone.data_config["input_size"])
         self._pixels = torch.empty(shape, dtype=torch.uint8)
         self._rows: list[tuple[int, int, int]] = []
 
@@ -148,7 +140,7 @@ class _Block:
         for epoch, pixels in enumerate(draws.pixels):
             self._pixels[len(self._rows)] = pixels
             self._rows.append((epoch, row, position))
-            if len(self._rows) == self._spec["batch_size"]:
+            if len(self._rows) == self._spec.batch_size:
                 self.run()
 
     def run(self) -> None:
@@ -159,7 +151,7 @@ class _Block:
         self._pixels[count:] = self._pixels[count - 1]
         encoded = self._backbone.encode(self._pixels)
         epoch, row, position = (list(column) for column in zip(*self._rows, strict=True))
-        stored = encoded.embedding[:count].float().cpu().numpy().astype(spec["dtype"])
+        stored = encoded.embedding[:count].float().cpu().numpy().astype(spec.dtype)
         values = {"embedding": stored, **self._scalars(encoded.logits[:count], epoch, row, position)}
         if encoded.uncertainty is not None:
             values["uncertainty"] = encoded.uncertainty[:count].float().cpu().numpy()
@@ -168,7 +160,7 @@ class _Block:
             if not finite.all():
                 location = images.location(position[int(np.argmin(finite))])
                 raise PipelineError(
-                    f"'{name}' of backbone '{spec['backbone']}' is not finite in {spec['dtype']} for image {location} "
+                    f"'{name}' of backbone '{spec.backbone}' is not finite in {spec.dtype} for image {location} "
                     f"of dataset '{images.name}'; check the weights, or try features.dtype or features.precision: "
                     "float32"
                 )
@@ -189,7 +181,7 @@ class _Block:
             return {}
         log_probability = F.log_softmax(logits.float(), dim=1)
         scalars = {"class_entropy": -(log_probability.exp() * log_probability).sum(dim=1)}
-        if self._spec["with_task_loss"]:
+        if self._spec.with_task_loss:
             label = torch.as_tensor(self._labels(epoch, position), device=logits.device)
             of_label = log_probability.gather(1, label[:, None])
             scalars["task_loss"] = -of_label[:, 0]
@@ -207,29 +199,26 @@ class _Block:
         """Return the label of each draw, int64 [n]; epoch: counted from the first of the block."""
         if self._drawn_label is None:
             return self._images.label[position]
-        drawn = [self._drawn_label(self.epochs[each], place) for each, place in zip(epoch, position, strict=True)]
+        drawn = [self._drawn_label(self.epochs[e], image) for e, image in zip(epoch, position, strict=True)]
         return np.array(drawn, np.int64)
 
-    def write(self, directory: Path, kept: list[int], skipped: list[dict[str, Any]]) -> None:
+    def write(self, job: Job[BlockSpec], kept: list[int], skipped: list[dict[str, Any]]) -> None:
         """Write the artefact; kept: positions of the images in its rows, skipped: those that don't decode."""
-        spec, images, backbone = self._spec, self._images, self._backbone
+        spec, images = self._spec, self._images
         arrays = {name: np.ascontiguousarray(values[:, : len(kept)]) for name, values in self._arrays.items()}
         arrays |= {
             "sample_id": images.sample_id[kept],
             "label": images.label[kept],
-            "epoch": np.arange(*spec["epochs"], dtype=np.int64),
+            "epoch": np.arange(*spec.epochs, dtype=np.int64),
         }
-        with artefacts.writing(directory, BLOCK_STAGE, spec) as draft:
-            draft.add_input("dataset", images.manifest)
-            draft.add_input("backbone", backbone.manifest)
-            store.write_arrays(draft.path, spec["format"], arrays, spec["chunk_rows"])
+        with job.writing() as draft:
+            store.write_arrays(draft.path, spec.format, arrays, spec.chunk_rows)
             draft.facts.update(
                 rows=len(kept),
-                dim=backbone.dim,
+                dim=self._backbone.dim,
                 arrays=sorted(arrays),
                 skipped=skipped,
-                backbone=backbone.manifest.digest,
-                dataset=images.manifest.digest,
+                rows_digest=f"{digest_of_rows(arrays):032x}",
             )
 
 
@@ -240,12 +229,12 @@ def _label_rank(logits: Tensor, label: Tensor) -> Tensor:
     return ((logits > of_label) | ((logits == of_label) & is_lower)).sum(dim=1).int()
 
 
-def _allocate(spec: Mapping[str, Any], backbone: Backbone, extras: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _allocate(spec: BlockSpec, backbone: Backbone, extras: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return the block's empty arrays, [epochs, samples, ...]; memory is bounded by the size of a block."""
-    shape = (spec["epochs"][1] - spec["epochs"][0], spec["samples"][1] - spec["samples"][0])
-    arrays = {"embedding": np.empty((*shape, backbone.dim), spec["dtype"])}
+    shape = (spec.epochs[1] - spec.epochs[0], spec.samples[1] - spec.samples[0])
+    arrays = {"embedding": np.empty((*shape, backbone.dim), spec.dtype)}
     if backbone.num_classes:
         arrays["class_entropy"] = np.empty(shape, np.float32)
-    if spec["with_task_loss"]:
+    if spec.with_task_loss:
         arrays |= {"task_loss": np.empty(shape, np.float32), "label_rank": np.empty(shape, np.int32)}
     return arrays | {name: np.empty(shape, np.float32) for name in extras}

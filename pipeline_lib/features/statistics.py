@@ -1,27 +1,26 @@
 """Statistics of a cache, chunk by chunk: what the representations of a view look like, whatever its size.
 
 Each chunk becomes a `Sums`, and these are added in the order of the rows: the same numbers in the same order on every
-scheduler. Memory is that of some chunks and of a few `Sums`, [dim, dim] each, however many rows there are.
+scheduler, however the cache is stored. Memory is that of some chunks and of a few `Sums`, [dim, dim] each, however
+many rows there are.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pandas as pd
+from dask.delayed import delayed
 
-from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.features.dask_cache import Scheduler, computing, feature_array
+from pipeline_lib.features.dask_cache import Chunk, Scheduler, chunks, computing
 
-STAGE = "feature_statistics"
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 # Norms are counted in bins of equal relative width: a float32 without its last 15 bits, 8 of the fraction remaining.
 _DROPPED_BITS = 15
@@ -101,14 +100,18 @@ def effective_dimensions(eigenvalues: np.ndarray) -> dict[str, float]:
 
 def view_statistics(cache: FeatureCache, scheduler: Scheduler) -> tuple[Sums, np.ndarray]:
     """Return the sums over all epochs of a view, and the images per class, int64 [largest label + 1]."""
-    pieces = [
-        piece
-        for epoch in range(cache.epochs)
-        for piece in feature_array(cache, "embedding", epoch).to_delayed().ravel()
-    ]
-    sums = functools.reduce(operator.add, scheduler.in_order([dask.delayed(sums_of)(piece) for piece in pieces]))
-    counts = [dask.delayed(np.bincount)(piece) for piece in feature_array(cache, "label", 0).to_delayed().ravel()]
-    return sums, functools.reduce(_padded_sum, scheduler.in_order(counts))
+    of_embeddings = [delayed(_sums_of_chunk)(chunk) for epoch in range(cache.epochs) for chunk in chunks(cache, epoch)]
+    of_labels = [delayed(_images_per_class)(chunk) for chunk in chunks(cache, 0)]
+    sums = functools.reduce(operator.add, scheduler.in_order(of_embeddings))
+    return sums, functools.reduce(_padded_sum, scheduler.in_order(of_labels))
+
+
+def _sums_of_chunk(chunk: Chunk) -> Sums:
+    return sums_of(chunk.read("embedding"))
+
+
+def _images_per_class(chunk: Chunk) -> np.ndarray:
+    return np.bincount(chunk.read("label"))
 
 
 def _padded_sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -116,14 +119,13 @@ def _padded_sum(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return longer + np.pad(shorter, (0, len(longer) - len(shorter)))
 
 
-def write_statistics(spec: Mapping[str, Any], view_dir: Path, directory: Path, scheduler: str | None) -> None:
+def write_statistics(job: Job[Any]) -> None:
     """Write the statistics of a view: `statistics.json`, and `dimensions`, `eigenvalues` and `classes` as parquet.
 
-    spec: `backbone`, `dataset`, `split`, `view`. scheduler: see `computing`; it changes no result.
     The covariance is that of the population: products / n - mean mean^T over the n finite rows.
     """
-    cache = FeatureCache(view_dir)
-    with computing(scheduler) as running:
+    cache = FeatureCache(job.input("features").parent)
+    with computing(job.settings.scheduler) as running:
         sums, per_class = view_statistics(cache, running)
     count = max(1, sums.finite)
     mean = sums.total / count
@@ -150,9 +152,8 @@ def write_statistics(spec: Mapping[str, Any], view_dir: Path, directory: Path, s
         "std": np.sqrt(np.diag(covariance).clip(min=0)),
         "share_of_zeros": sums.zeros / max(1, sums.rows),
     }
-    with artefacts.writing(directory, STAGE, spec) as draft:
-        draft.add_input("cache", cache.manifest)
-        (draft.path / "statistics.json").write_text(artefacts.canonical_json(facts) + "\n", encoding="utf-8")
+    with job.writing() as draft:
+        (draft.path / "statistics.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
         pd.DataFrame(dimensions).to_parquet(draft.path / "dimensions.parquet", index=False)
         pd.DataFrame({"eigenvalue": eigenvalues}).to_parquet(draft.path / "eigenvalues.parquet", index=False)
         pd.DataFrame({"label": np.arange(len(per_class)), "images": per_class}).to_parquet(

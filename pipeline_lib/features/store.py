@@ -123,14 +123,14 @@ def _read_chunk_files(folder: Path, array: Any, index: tuple[Any, ...], out: np.
     chunk_rows = array.chunks[axis]
     trailing = (0,) * (len(array.shape) - axis - 1)
     row_bytes = math.prod(array.shape[axis + 1 :]) * array.dtype.itemsize
-    target = out.reshape(-1).view(np.uint8)
+    target = out.reshape(-1).view(np.uint8).data
     row = rows.start
     while row < rows.stop:
         chunk, first = divmod(row, chunk_rows)
         count = min(chunk_rows - first, rows.stop - row)
         key = array.metadata.encode_chunk_key((*leading, chunk, *trailing))
         start = (row - rows.start) * row_bytes
-        piece = memoryview(target)[start : start + count * row_bytes]
+        piece = target[start : start + count * row_bytes]
         with open(folder / key, "rb", buffering=0) as file:
             file.seek(first * row_bytes)
             if file.readinto(piece) != len(piece):

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.datasets.card import generator
+from pipeline_lib.datasets.pixels import generator
 from pipeline_lib.figures import style
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ class Spec(BaseSpec):
             backbone=joint.backbone,
             dataset=config.upstream.dataset,
             seeds=joint.seeds,
-            loss=joint.options.loss,
+            loss=joint.options.loss.kind,
             loss_weight=joint.options.loss_weight,
         )
 

@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from pipeline_lib.config.training import Training
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.heads.spec import HeadSpec
 
 STAGE = "head"
+# What an episode did to a head: `episode` (from 0), `images` (seen by its end), `learning_rate`, and over the episode
+# the mean training `loss` and `order_accuracy`, the share of pairs ordered like their task losses (chance 0.5). No
+# clock time: equal runs give equal records.
+Record = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class TrainedHead:
 
     seed: int
     weights: Mapping[str, np.ndarray]  # float32: `layers.0.weight` [hidden, d], `layers.0.bias` [hidden], ...
-    curve: tuple[Mapping[str, float], ...]  # one record per episode, see `EpisodeRecord.of_head`
+    curve: tuple[Record, ...]
 
     @property
     def dim(self) -> int:
@@ -41,37 +46,15 @@ class TrainedHead:
         return tuple(len(self.weights[f"layers.{i}.bias"]) for i in range(len(self.weights) // 2 - 1))
 
 
-def write_head(
-    directory: Path,
-    spec: Mapping[str, Any],
-    head: TrainedHead,
-    training: Training,
-    inputs: Mapping[str, Manifest] | None = None,
-) -> None:
-    """Write the artefact of one head.
-
-    Parameters
-    ----------
-    directory
-        `results/heads/<backbone>/<variant>/seed<k>`.
-    spec
-        What was asked for; a reader compares it.
-    head
-        The trained head.
-    training
-        The recipe, kept in `head.json`.
-    inputs
-        Manifests of the artefacts that were read (features), by name.
-    """
-    with artefacts.writing(directory, stage=STAGE, spec=spec) as draft:
-        for name, manifest in (inputs or {}).items():
-            draft.add_input(name, manifest)
+def write_head(job: Job[HeadSpec], head: TrainedHead) -> None:
+    """Write the artefact of one head."""
+    with job.writing() as draft:
         draft.facts = {"dim": head.dim, "hidden": list(head.hidden), "seed": head.seed, "last_episode": head.curve[-1]}
         save_file(dict(head.weights), draft.path / "head.safetensors")
         description = {
             "architecture": {"dim": head.dim, "hidden": list(head.hidden)},
             "seed": head.seed,
-            "training": training.model_dump(mode="json"),
+            "training": job.spec.training.model_dump(mode="json"),
         }
         (draft.path / "head.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         (draft.path / "curve.jsonl").write_text("".join(json.dumps(record) + "\n" for record in head.curve))

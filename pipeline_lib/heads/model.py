@@ -31,19 +31,22 @@ class UncertaintyHead(nn.Module):
         enters the draw, so a head starts the same whichever heads are trained beside it.
     initialisation
         `default` as above, or `zero`: all weights and biases are zero.
+
+    Attributes
+    ----------
+    widths: of what each layer reads: d, then the hidden widths.
     """
 
     def __init__(
         self, dim: int, hidden: Sequence[int] = (512, 512), seed: int = 0, initialisation: str = "default"
     ) -> None:
         super().__init__()
-        widths = (dim, *hidden, 1)
+        self.widths = (dim, *hidden)
         # Made empty on the meta device, so that building a head does not advance torch's global generator.
-        self.layers = nn.ModuleList(
-            nn.Linear(inputs, outputs, device="meta") for inputs, outputs in itertools.pairwise(widths)
-        ).to_empty(device="cpu")
+        layers = [nn.Linear(*pair, device="meta") for pair in itertools.pairwise((*self.widths, 1))]
+        self.layers = nn.ModuleList(layers).to_empty(device="cpu")
         generator = torch.Generator().manual_seed(seed)
-        for layer in self.layers:
+        for layer in layers:
             bound = 0.0 if initialisation == "zero" else 1 / math.sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

@@ -26,7 +26,7 @@ class Layers:
     biases: Sequence[Tensor]  # [out], or [S, out]
 
     def of(self, heads: int | slice) -> Layers:
-        """Return views of one head's, or of some."""
+        """Return views of one head (int) or several (slice)."""
         return Layers([weight[heads] for weight in self.weights], [bias[heads] for bias in self.biases])
 
 

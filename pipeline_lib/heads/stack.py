@@ -48,16 +48,17 @@ class HeadStack:
         self._shapes = {name: (self._count, *heads[0].get_parameter(name).shape) for name in names}
         stacked = [torch.stack([head.get_parameter(name).detach() for head in heads]) for name in names]
         self.parameters = nn.Parameter(torch.cat([tensor.flatten() for tensor in stacked]).to(device))
-        self.parameters.grad = torch.zeros_like(self.parameters)
+        self._gradient = torch.zeros_like(self.parameters, requires_grad=False)
+        self.parameters.grad = self._gradient
         same = dtype == self.parameters.dtype
         self._product_parameters = self.parameters.detach() if same else self.parameters.detach().to(dtype)
-        self._product_gradient = self.parameters.grad if same else torch.zeros_like(self._product_parameters)
+        self._product_gradient = self._gradient if same else torch.zeros_like(self._product_parameters)
         parameters, gradients = self._by_layer(self._product_parameters), self._by_layer(self._product_gradient)
 
         one_by_one = _one_by_one(device)
         self._together: Sequence[int | slice] = range(self._count) if one_by_one else [slice(None)]
-        widths = [layer.in_features for layer in heads[0].layers]
-        workspace = Workspace((batch_size,) if one_by_one else (self._count, batch_size), widths, dtype, device)
+        shape = (batch_size,) if one_by_one else (self._count, batch_size)
+        workspace = Workspace(shape, heads[0].widths, dtype, device)
         self._products = [Products(parameters.of(heads), gradients.of(heads), workspace) for heads in self._together]
         self._output, self._output_gradient = torch.empty((2, self._count, batch_size, 1), dtype=dtype, device=device)
 
@@ -80,8 +81,8 @@ class HeadStack:
         self._output_gradient.copy_(gradient.unsqueeze(-1))
         for products, heads in zip(self._products, self._together, strict=True):
             products.backward(self._output_gradient[heads])
-        if self._product_gradient is not self.parameters.grad:
-            self.parameters.grad.copy_(self._product_gradient)
+        if self._product_gradient is not self._gradient:
+            self._gradient.copy_(self._product_gradient)
 
     def head(self, index: int) -> dict[str, Tensor]:
         """Return the state dict of one head, copied."""

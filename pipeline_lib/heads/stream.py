@@ -12,32 +12,17 @@ each epoch is used exactly once; only the last incomplete batch of the whole tra
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from pipeline_lib.core.errors import NotFiniteError, PipelineError
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.features.rows import FeatureRows, read_finite
 
 # Keep the random numbers of segments and of heads apart.
 _SEGMENT_STREAM, _HEAD_STREAM = 1, 2
-
-
-class FeatureRows(Protocol):
-    """The cached features that heads learn from."""
-
-    rows: int  # images per epoch
-    epochs: int  # cached epochs
-    dim: int  # width of an embedding
-
-    def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Return rows [start, stop) of one epoch, in sample order; may be called from another thread.
-
-        array: `embedding` (float16 or float32, [n, dim]) or `task_loss` (float32, [n]).
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,7 @@ def usable_rows(rows: int, epochs: int, batch_size: int) -> int:
 
 def shuffled_buffers(
     rows: FeatureRows, epochs: int, batch_size: int, shuffle_rows: int, shuffle_buffer: int, seeds: Sequence[int]
-) -> Iterator[ShuffledBuffer]:
+) -> Generator[ShuffledBuffer, None, None]:
     """Yield buffers of shuffled rows; a background thread fills the next while one is used.
 
     A buffer has `shuffle_buffer` rows, rounded down to whole batches (at least one). Who uses a buffer copies its
@@ -90,8 +75,8 @@ def shuffled_buffers(
             taken = min(stop - start, count - filled)
             if start + taken < stop:
                 waiting.append((epoch, start + taken, stop))
-            embeddings.append(_read_finite(rows, "embedding", epoch % rows.epochs, start, start + taken))
-            task_losses.append(_read_finite(rows, "task_loss", epoch % rows.epochs, start, start + taken))
+            embeddings.append(read_finite(rows, "embedding", epoch % rows.epochs, start, start + taken))
+            task_losses.append(read_finite(rows, "task_loss", epoch % rows.epochs, start, start + taken))
             filled += taken
         orders = np.stack([np.random.default_rng([_HEAD_STREAM, seed, number]).permutation(count) for seed in seeds])
         return ShuffledBuffer(embeddings, np.concatenate(task_losses), orders)
@@ -115,33 +100,3 @@ def _segments(rows: int, epochs: int, shuffle_rows: int) -> Iterator[tuple[int, 
     for epoch in range(epochs):
         for start in np.random.default_rng([_SEGMENT_STREAM, epoch]).permutation(starts).tolist():
             yield epoch, start, min(start + shuffle_rows, rows)
-
-
-def _read_finite(rows: FeatureRows, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
-    values = rows.read(array, epoch, start, stop)
-    if _has_non_finite(values):
-        faulty = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-        row = start + int(np.flatnonzero(faulty)[0])
-        raise NotFiniteError(
-            f"{array} of epoch {epoch}, row {row} is NaN or infinite; look at that image and the backbone's precision, "
-            f"then extract the features again",
-            row,
-        )
-    return values
-
-
-def _has_non_finite(values: np.ndarray) -> bool:
-    """Return whether any value is NaN or infinite.
-
-    Those have all exponent bits set, so read as integers they are the largest: as signed ones where the sign
-    bit is clear, as unsigned ones where it is set. Two integer maxima are
-    many times faster than np.isfinite on float16.
-    """
-    if not values.size:
-        return False
-    signed, unsigned = (np.dtype(f"{kind}{values.dtype.itemsize}") for kind in "iu")
-    infinities = np.array([np.inf, -np.inf], values.dtype)
-    return bool(
-        values.view(signed).max() >= infinities.view(signed)[0]
-        or values.view(unsigned).max() >= infinities.view(unsigned)[1]
-    )

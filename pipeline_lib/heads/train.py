@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,83 +13,76 @@ from pipeline_lib.config.training import SHARED_IN_A_PASS, Training
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
-from pipeline_lib.heads.checkpoint import TrainedHead
-from pipeline_lib.heads.curve import EpisodeRecord
+from pipeline_lib.features.rows import FeatureRows
+from pipeline_lib.heads.checkpoint import Record, TrainedHead
 from pipeline_lib.heads.run import TrainingRun
-from pipeline_lib.heads.stream import FeatureRows, ShuffledBuffer, shuffled_buffers, usable_rows
+from pipeline_lib.heads.spec import HeadSpec
+from pipeline_lib.heads.stream import ShuffledBuffer, shuffled_buffers, usable_rows
 
 _CAST_ROWS = 256
 
 
 def train_heads(
     rows: FeatureRows,
-    training: Training,
-    seeds: Sequence[int],
-    on_episode: Callable[[EpisodeRecord], None] = lambda record: None,
+    heads: Sequence[HeadSpec],
+    on_episode: Callable[[HeadSpec, Record], None] = lambda head, record: None,
     progress: Progress | None = None,
 ) -> list[TrainedHead]:
-    """Train one head per seed by one recipe; see `train_recipes`."""
-    return train_recipes(rows, {"": training}, seeds, lambda name, record: on_episode(record), progress)[""]
+    """Train heads, all in one pass over the cache; return them in order.
 
-
-def train_recipes(
-    rows: FeatureRows,
-    recipes: Mapping[str, Training],
-    seeds: Sequence[int],
-    on_episode: Callable[[str, EpisodeRecord], None] = lambda name, record: None,
-    progress: Progress | None = None,
-) -> dict[str, list[TrainedHead]]:
-    """Train one head per recipe and seed, all in one pass over the cache; return them by recipe, in seed order.
-
-    A seed sets a head's initial weights and the order of its batches, so a head comes out the same alone or beside
-    any others, up to rounding. The learning rate changes with the images that a head has seen, once per episode.
+    A seed sets a head's initial weights and the order of its batches, so a head comes out the same alone or beside any
+    others: on a CPU to the last bit, on a GPU, where heads of one recipe share batched products, up to rounding. The
+    learning rate changes with the images that a head has seen, once per episode.
 
     Parameters
     ----------
     rows
         The cached embeddings and task losses.
-    recipes
-        By name; they agree in what `SHARED_IN_A_PASS` lists. `epochs` = None means each cached epoch once.
-    seeds
-        One head each.
+    heads
+        Their recipes agree in what `SHARED_IN_A_PASS` lists. `epochs` = None means each cached epoch once.
     on_episode
-        Called with the name of a recipe and the record of each of its episodes when it ends.
+        Called with a head and the record of each of its episodes when it ends.
     progress
         Is advanced by the images of each step.
 
-    Raises `PipelineError` when there are fewer images than a batch, when a warm-up is longer than the training, when
-    a feature is not finite, when a loss becomes NaN or infinite, or when recipes can't share a pass.
+    Raises
+    ------
+    PipelineError
+        When there are fewer images than a batch, when a warm-up is longer than the training, when a feature is not
+        finite, when a loss becomes NaN or infinite, or when recipes can't share a pass.
     """
-    shared = _shared(recipes)
+    shared = _shared(heads)
     epochs = shared.epochs or rows.epochs
     images_to_see = usable_rows(rows.rows, epochs, shared.batch_size)
     device = choose_device(shared.device)
-    runs = {
-        name: TrainingRun(training, seeds, rows.dim, images_to_see, device, functools.partial(on_episode, name))
-        for name, training in recipes.items()
-    }
+    seeds = list(dict.fromkeys(head.seed for head in heads))
+    by_recipe: dict[Training, list[HeadSpec]] = {}
+    for head in heads:
+        by_recipe.setdefault(head.training, []).append(head)
+    runs = [TrainingRun(some, seeds, rows.dim, images_to_see, device, on_episode) for some in by_recipe.values()]
     buffers = shuffled_buffers(rows, epochs, shared.batch_size, shared.shuffle_rows, shared.shuffle_buffer, seeds)
     with _cpu_threads(shared.threads), contextlib.closing(buffers):
         for embedding, task_loss in _batches(buffers, shared.batch_size, getattr(torch, shared.precision), device):
-            for run in runs.values():
+            for run in runs:
                 run.step(embedding, task_loss)
             if progress is not None:
                 progress.advance(shared.batch_size)
-    return {name: run.trained() for name, run in runs.items()}
+    trained = {head: result for run in runs for head, result in run.trained().items()}
+    return [trained[head] for head in heads]
 
 
-def _shared(recipes: Mapping[str, Training]) -> Training:
+def _shared(heads: Sequence[HeadSpec]) -> Training:
     """Return a recipe whose `SHARED_IN_A_PASS` holds for all; raises `PipelineError` when there is none."""
-    first, *others = recipes
+    first, *others = heads
     for field in SHARED_IN_A_PASS:
-        expected = getattr(recipes[first], field)
-        for name in others:
-            if (value := getattr(recipes[name], field)) != expected:
+        expected = getattr(first.training, field)
+        for other in others:
+            if (value := getattr(other.training, field)) != expected:
                 raise PipelineError(
-                    f"training.{field} is {expected} in '{first}' but {value} in '{name}'; "
+                    f"training.{field} is {expected} in '{first.variant}' but {value} in '{other.variant}'; "
                     "heads that are trained in one pass must agree in it"
                 )
-    return recipes[first]
+    return first.training
 
 
 def _batches(

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.planning.jobs import Extraction, block_bytes, extractions, other_jobs
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.planning.extractions import Extraction, block_bytes, extractions
 from pipeline_lib.planning.probe import Probe, Speed
 from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
 
 # What a view adds to each draw, as float32: what it drew, or the label that it mixed in.
 _EXTRAS = {"centre_crop": 1}
 _MIXING_EXTRAS = 2
-# In the order of the data.
-_STAGES = ("download", "prepare_tfds", "dataset", "dataset_card", "backbone", "method")
-_STAGES += ("evaluation_features", "features", "ablation_features", "cache", "task_loss", "neighbours", "head")
-_STAGES += ("ablation_heads", "joint_training", "baselines", "evaluate", "evaluate_ablations", "safe_retrieval")
-_STAGES += ("deteriorations", "projection", "projection_page", "metrics", "provenance", "export")
+_EXTRACTIONS = ("evaluation_features", "features", "ablation_features")
+_COLUMNS = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
 
 
 @dataclass(frozen=True)
 class Row:
     """A line of the plan; None: nothing of the kind, or not estimated.
 
-    images: decoded images. draws: images that the backbone sees. bytes: on the disk. hours: one job after the other.
-    device_hours: of the GPU, or of CPU cores where there is none. bound: what takes longest, "decoding and
-    augmentation" or "backbone".
+    Attributes
+    ----------
+    stage, backbone : str
+        What it is about; backbone "" = not of one backbone.
+    jobs, images, draws : int
+        How many jobs there are, how many images they decode, and how many the backbone sees.
+    bytes : int
+        What is written to the disk.
+    hours : float
+        One job after the other.
+    device_hours : float
+        Hours of the GPU, or of CPU cores where there is none.
+    bound : str
+        What takes longest: "decoding and augmentation" or "backbone".
     """
 
     stage: str
@@ -55,44 +65,62 @@ class Plan:
     device: str
     cores: int
 
-    def total(self, field: str) -> float:
-        """Return the sum of a column."""
-        return sum(getattr(row, field) or 0 for row in self.rows)
+    @property
+    def total(self) -> Row:
+        """The sum of every column."""
+        return _sum("total", "", self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        columns = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
         return {
             "device": self.device,
             "cores": self.cores,
             "rows": [asdict(row) for row in self.rows],
-            "total": {column: self.total(column) for column in columns},
+            "total": {column: getattr(self.total, column) or 0 for column in _COLUMNS},
             "sizes": {"/".join(split): asdict(size) for split, size in self.sizes.items()},
             "speeds": {name: asdict(speed) for name, speed in self.speeds.items()},
         }
 
 
-def make_plan(config: Config, given: Mapping[tuple[str, str], int], seconds: float) -> Plan:
+def make_plan(
+    config: Config, processes: Sequence[Sequence[Ref]], given: Mapping[tuple[str, str], int], seconds: float
+) -> Plan:
     """Plan a config.
 
-    given: the number of images in splits, by (dataset, split), where the user knows better.
-    seconds: about how long each backbone is measured; 0 = no hours are estimated.
-    Raises `PipelineError` as `split_sizes` does and for backbones that can't be built.
+    Parameters
+    ----------
+    config : Config
+        What is to be done.
+    processes : sequence of sequences of Ref
+        The artefacts that each process makes, in the order of the data, without blocks of features: how many of these
+        there are depends on the number of images.
+    given : mapping
+        The number of images in splits, by (dataset, split), where the user knows better.
+    seconds : float
+        About how long each backbone is measured; 0 = no hours are estimated.
+
+    Raises
+    ------
+    PipelineError
+        A given size is of a split that no job reads, a dataset lacks a split, or a backbone can't be built.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sizes = split_sizes(config, given)
     classes = sizes[config.upstream.dataset, config.upstream.train_split].classes
-    jobs = other_jobs(config)
-    rows, speeds = [], {}
+    rows: list[Row] = []
+    speeds: dict[str, Speed] = {}
     with tempfile.TemporaryDirectory() as directory:
         probe = Probe(config, Path(directory), seconds)
-        for extraction in extractions(config, sizes):
+        caches = [ref for process in processes for ref in process if ref.stage == "cache"]
+        for extraction in extractions(config, caches, sizes):
             name = extraction.backbone
             speeds[name] = speeds.get(name) or probe.backbone(name, classes)
             rows.append(_extraction_row(config, extraction, probe, speeds[name], cores if seconds else None))
-    rows = [*_summed(rows), *(Row(stage, backbone, count) for (stage, backbone), count in jobs.items())]
-    rows.sort(key=lambda row: _STAGES.index(row.stage))
-    return Plan(rows, sizes, speeds, probe.device.type, cores)
+    jobs = Counter((process[0].stage, dict(process[0].wildcards).get("backbone", "")) for process in processes)
+    others = [Row(stage, backbone, count) for (stage, backbone), count in jobs.items()]
+    before = next(position for position, row in enumerate(others) if row.stage == "cache")
+    extracted = sorted(_summed(rows), key=lambda row: _EXTRACTIONS.index(row.stage))
+    return Plan([*others[:before], *extracted, *others[before:]], sizes, speeds, probe.device.type, cores)
 
 
 def _extraction_row(config: Config, extraction: Extraction, probe: Probe, speed: Speed, cores: int | None) -> Row:
@@ -101,7 +129,7 @@ def _extraction_row(config: Config, extraction: Extraction, probe: Probe, speed:
     extras = {view: _extras(config, view) + speed.has_uncertainty for view in extraction.views}
     size = block_bytes(config, extraction, speed.dim, extras)
     row = Row(extraction.rule, extraction.backbone, extraction.jobs, extraction.decoded, draws, size)
-    if cores is None:
+    if cores is None or speed.images_per_second is None:
         return row
     preparing = extraction.decoded * probe.decoding_seconds(extraction.dataset)
     for view in extraction.views:
@@ -109,16 +137,33 @@ def _extraction_row(config: Config, extraction: Extraction, probe: Probe, speed:
         preparing += extraction.draws(view) * drawing
     encoding = draws / speed.images_per_second
     features = config.features
-    return replace(row, **job_times(preparing, encoding, features.workers, features.threads, cores, probe.device.type))
+    times = job_times(preparing, encoding, features.workers, features.threads, cores, probe.device.type)
+    return replace(row, **times._asdict())
 
 
-def job_times(
-    preparing: float, encoding: float, workers: int, threads: int, cores: int, device: str
-) -> dict[str, float | str]:
-    """Return `hours`, `device_hours` and `bound` of jobs.
+class Times(NamedTuple):
+    """Hours of jobs one after the other, those of the device, and what takes longest: see `Row`."""
 
-    preparing: core-seconds of decoding and augmentation. encoding: seconds of the backbone, on `threads` cores of a CPU
-    or on the GPU. Without workers one follows the other; with workers both go on at once, on a CPU sharing its cores.
+    hours: float
+    device_hours: float
+    bound: str
+
+
+def job_times(preparing: float, encoding: float, workers: int, threads: int, cores: int, device: str) -> Times:
+    """Return the times of jobs.
+
+    Without workers, decoding and the backbone take turns; with workers both go on at once, on a CPU sharing its cores.
+
+    Parameters
+    ----------
+    preparing : float
+        Core-seconds of decoding and augmentation.
+    encoding : float
+        Seconds of the backbone, on `threads` cores of a CPU or on the GPU.
+    workers, threads, cores : int
+        Processes that decode, CPU threads of the backbone, cores of the machine.
+    device : str
+        "cpu" or "cuda".
     """
     prepared_in = preparing / max(1, min(workers, cores))
     if workers == 0:
@@ -128,11 +173,11 @@ def job_times(
         if device == "cpu":
             seconds = max(seconds, (preparing + encoding * threads) / cores)
     core_seconds = preparing + encoding * threads
-    return {
-        "hours": seconds / 3600,
-        "device_hours": (core_seconds if device == "cpu" else seconds) / 3600,
-        "bound": "backbone" if encoding > prepared_in else "decoding and augmentation",
-    }
+    return Times(
+        hours=seconds / 3600,
+        device_hours=(core_seconds if device == "cpu" else seconds) / 3600,
+        bound="backbone" if encoding > prepared_in else "decoding and augmentation",
+    )
 
 
 def _extras(config: Config, view: str) -> int:
@@ -147,12 +192,16 @@ def _summed(rows: list[Row]) -> list[Row]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.stage, row.backbone), []).append(row)
-    summed = []
-    for (stage, backbone), group in groups.items():
-        totals = {}
-        for column in ("jobs", "images", "draws", "bytes", "hours", "device_hours"):
-            values = [getattr(row, column) for row in group]
-            totals[column] = None if values[0] is None else sum(values)
-        bound = max(group, key=lambda row: row.hours or 0).bound
-        summed.append(Row(stage, backbone, **totals, bound=bound))
-    return summed
+    return [
+        replace(_sum(*key, group), bound=max(group, key=lambda row: row.hours or 0).bound)
+        for key, group in groups.items()
+    ]
+
+
+def _sum(stage: str, backbone: str, rows: Iterable[Row]) -> Row:
+    """Return the sum of rows; a column that is None in all of them stays None."""
+    sums: dict[str, Any] = {}
+    for column in _COLUMNS:
+        values = [value for row in rows if (value := getattr(row, column)) is not None]
+        sums[column] = sum(values) if values else None
+    return Row(stage, backbone, **sums)

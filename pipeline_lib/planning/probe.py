@@ -20,12 +20,16 @@ import torch
 from PIL import Image, ImageFilter
 
 from pipeline_lib.backbones.base import Backbone
-from pipeline_lib.config import kinds, specs
+from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
-from pipeline_lib.config.section import Section
+from pipeline_lib.config.section import KindSection
+from pipeline_lib.config.views import view_spec
 from pipeline_lib.core.artefacts import Manifest, canonical_json
 from pipeline_lib.core.device import choose_device
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.datasets import archive
+from pipeline_lib.datasets.images import STAGE, ImageDataset, write_dataset
+from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.planning.split_sizes import DRAWN_KINDS
 
@@ -34,9 +38,9 @@ _PHOTOS, _PHOTO_SIZE, _UNKNOWN_CLASSES = 16, (500, 375), 1_000
 
 @dataclass(frozen=True)
 class Speed:
-    """A backbone: length of its representation, how images must look, whether it has an uncertainty, images/s.
+    """A backbone: length of its representation, how images must look, whether it has an uncertainty, and its speed.
 
-    images_per_second: of the forward pass in batches of `batch`; None where it was not measured.
+    `images_per_second` is that of the forward pass in batches of `batch`; None where it was not measured.
     """
 
     dim: int
@@ -74,10 +78,10 @@ class Probe:
 
     def drawing_seconds(self, dataset: str, view: str, data_config: Mapping[str, Any]) -> float:
         """Return the seconds that one core needs to make one draw of a view of a decoded image, over all its epochs."""
-        images, view_spec = self._images(dataset), specs.view_spec(self._config, view)
-        key = canonical_json([images.name, view_spec, dict(data_config)])
+        images, spec = self._images(dataset), view_spec(self._config.features, view)
+        key = canonical_json([images.name, spec.model_dump(mode="json"), dict(data_config)])
         if key not in self._drawing:
-            make, epochs = make_view(view_spec, data_config, images), specs.view_epochs(self._config, view)
+            make, epochs = make_view(spec, data_config, images), self._config.view_epochs(view)
             decoded = [images.image(position) for position in range(min(_PHOTOS, len(images)))]
 
             def draw(turn: int) -> None:
@@ -96,7 +100,7 @@ class Probe:
             work(turn)
         return elapsed / turn
 
-    def _measure_backbone(self, options: Section, classes: int | None) -> Speed:
+    def _measure_backbone(self, options: KindSection, classes: int | None) -> Speed:
         features = self._config.features
         kind = kinds.load("backbones", options.kind)
         # A model with weights brings its own classes; one that is trained here has those of the upstream dataset.
@@ -111,7 +115,7 @@ class Probe:
                 )
         encoder = kind.build(options, num_classes)
         data_config = kind.data_config(options, encoder)
-        made_up = Manifest(Path(), "backbone", {}, {}, {}, {})
+        made_up = Manifest(Path(), "backbone", {}, {}, {}, {}, {}, "", "")
         torch.set_num_threads(features.threads)
         backbone = Backbone(encoder, data_config, 0, 0, made_up, self.device, features.precision)
         size = data_config["input_size"]
@@ -146,24 +150,26 @@ class Probe:
     @functools.cache  # noqa: B019 (a probe lives as long as its plan)
     def _drawn_images(self, dataset: str) -> ImageDataset:
         directory = self._directory / "drawn" / dataset
-        write_dataset(specs.dataset_spec(self._config, dataset), directory)
-        splits = [(entry.dataset, entry.split) for entry in specs.evaluation_sets(self._config)]
-        return ImageDataset(directory, next(split for name, split in splits if name == dataset))
+        write_dataset(Job(STAGE, DatasetSpec.of(self._config, dataset), {}, directory))
+        return ImageDataset(
+            directory, next(entry.split for entry in self._config.evaluation_sets if entry.dataset == dataset)
+        )
 
     @functools.cached_property
     def _photographs(self) -> ImageDataset:
         path = self._directory / "photographs.zip"
         _write_photographs(path)
-        options = {"kind": "archive", "path": str(path.resolve())}
+        options = archive.Options(kind="archive", path=str(path.resolve()))
         directory = self._directory / "photographs"
-        write_dataset({"name": "photographs", "options": options, "data_dir": str(self._directory)}, directory)
+        spec = DatasetSpec(name="photographs", options=options, data_dir=str(self._directory))
+        write_dataset(Job(STAGE, spec, {}, directory))
         return ImageDataset(directory, "test")
 
 
-def _architecture(options: Section) -> str:
+def _architecture(options: KindSection) -> str:
     """Return text that is equal for backbones of the same shape, however they were trained."""
     names = ("seed", "training", "checkpoint", "pretrained", "epochs", "learning_rate", "batch_size")
-    return canonical_json({key: value for key, value in specs.dump(options).items() if key not in names})
+    return canonical_json({key: value for key, value in options.model_dump(mode="json").items() if key not in names})
 
 
 def _write_photographs(path: Path) -> None:

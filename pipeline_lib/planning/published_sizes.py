@@ -7,10 +7,10 @@ classification benchmark (Schmarje et al. 2022). ImageNet-21k is the Winter 2021
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from pipeline_lib.config.section import Section
+from pipeline_lib.datasets import class_halves, imagenet, imagenet21k, imagenet_real, sop, tfds, votes
+from pipeline_lib.datasets.spec import DatasetOptions
 
 _IMAGENET_1K = {"train": 1_281_167, "validation": 50_000}
 _IMAGENET_21K = 13_151_276
@@ -49,48 +49,35 @@ _TFDS = {
 _SLICE = re.compile(r"(?P<split>\w+)(?:\[(?:(?P<start>\d+)%)?:(?:(?P<stop>\d+)%)?\])?")
 
 
-def published_size(options: Section, split: str) -> int | None:
+def published_size(options: DatasetOptions, split: str) -> int | None:
     """Return the published number of images in a split of a dataset, or None where none is known.
 
-    options: the dataset's config section. Shares that are drawn here (`held_out`, folds) are rounded for the whole
-    set, so they may be some images off.
+    Shares that are drawn here (`held_out`, folds) are rounded for the whole set, so they may be some images off.
     """
-    sizes = _BY_KIND.get(options.kind)
-    return sizes(options, split) if sizes else None
+    match options:
+        case imagenet.Options():
+            return _IMAGENET_1K.get(split)
+        case imagenet_real.Options():
+            return _IMAGENET_1K["validation"] if split == "validation" else None
+        case imagenet21k.Options(classes=None | "imagenet21k", held_out=held_out):
+            test = round(_IMAGENET_21K * held_out)
+            return {"train": _IMAGENET_21K - test, "test": test}.get(split)
+        case sop.Options():
+            return _SOP.get(split)
+        case class_halves.Options(test_halves=False, few_shot=None, path=path):
+            return _CLASS_HALVES.get(PurePosixPath(path).name, {}).get(split)
+        case votes.Options(path=path):
+            images = _VOTES.get(PurePosixPath(path).name)
+            return None if images is None or split not in _FOLDS else round(images * _FOLDS[split] / 5)
+        case tfds.Options():
+            return _tfds(options, split)
+    return None
 
 
-def _imagenet21k(options: Section, split: str) -> int | None:
-    if options.classes not in (None, "imagenet21k"):
-        return None
-    held_out = round(_IMAGENET_21K * options.held_out)
-    return {"train": _IMAGENET_21K - held_out, "test": held_out}.get(split)
-
-
-def _class_halves(options: Section, split: str) -> int | None:
-    plain = not options.test_halves and options.few_shot is None
-    return _CLASS_HALVES.get(PurePosixPath(options.path).name, {}).get(split) if plain else None
-
-
-def _votes(options: Section, split: str) -> int | None:
-    images = _VOTES.get(PurePosixPath(options.path).name)
-    return None if images is None or split not in _FOLDS else round(images * _FOLDS[split] / 5)
-
-
-def _tfds(options: Section, split: str) -> int | None:
+def _tfds(options: tfds.Options, split: str) -> int | None:
     found = _SLICE.fullmatch(options.tfds_splits().get(split, ""))
     images = _TFDS.get(options.name, {}).get(found["split"]) if found else None
-    if images is None:
+    if found is None or images is None:
         return None
     start, stop = (round(images * int(percent) / 100) for percent in (found["start"] or 0, found["stop"] or 100))
     return stop - start
-
-
-_BY_KIND: dict[str, Callable[[Section, str], int | None]] = {
-    "imagenet": lambda options, split: _IMAGENET_1K.get(split),
-    "imagenet_real": lambda options, split: _IMAGENET_1K["validation"] if split == "validation" else None,
-    "imagenet21k": _imagenet21k,
-    "sop": lambda options, split: _SOP.get(split),
-    "class_halves": _class_halves,
-    "votes": _votes,
-    "tfds": _tfds,
-}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline_lib.config import kinds, specs
+from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean, one_of
+from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.planning.published_sizes import published_size
 
 # Kinds whose images are made from their options, so that they can be counted without any file.
@@ -30,14 +31,23 @@ class SplitSize:
 def split_sizes(config: Config, given: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], SplitSize]:
     """Return the size of every split that a config extracts, by (dataset, split).
 
-    given: sizes that the user knows; they win over all others. Raises `PipelineError` for one that no job reads, and
-    for a split that a listed or drawn dataset doesn't have.
+    Parameters
+    ----------
+    config : Config
+        What is extracted.
+    given : mapping
+        Sizes that the user knows; they win over all others.
+
+    Raises
+    ------
+    PipelineError
+        A given size is of a split that no job reads, or a listed or drawn dataset lacks a split.
     """
     used = [(config.upstream.dataset, config.upstream.train_split)]
-    used += [(entry.dataset, entry.split) for entry in specs.evaluation_sets(config)]
+    used += [(entry.dataset, entry.split) for entry in config.evaluation_sets]
     for dataset, split in given:
         if (dataset, split) not in used:
-            names = ["/".join(each) for each in used]
+            names = ["/".join(names) for names in used]
             name = f"{dataset}/{split}"
             raise PipelineError(
                 f"--images {name}: no job of this config reads it; it reads {one_of(names)}{did_you_mean(name, names)}"
@@ -62,7 +72,7 @@ def _listed(config: Config, dataset: str) -> tuple[Source, dict[str, int], int] 
     """Return what an earlier run listed from the same options, if one did."""
     directory = Path(config.results_dir) / "datasets" / dataset
     try:
-        manifest = artefacts.read(directory, "dataset", specs.dataset_spec(config, dataset), verify=False)
+        manifest = artefacts.read(directory, "dataset", DatasetSpec.of(config, dataset).plain(), verify=False)
     except ArtefactError:
         return None
     return "listed", dict(manifest.facts["splits"]), len(manifest.facts["classes"])

@@ -10,15 +10,8 @@ _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 def plan_text(plan: Plan) -> str:
     """Return the table, then what was assumed, what is not known, and what was measured."""
-    total = Row(
-        "total",
-        "",
-        *(plan.total(field) for field in ("jobs", "images", "draws", "bytes")),
-        plan.total("hours"),
-        plan.total("device_hours"),
-    )
     device_hours = "GPU-hours" if plan.device == "cuda" else "CPU-hours"
-    lines = [[*_HEADER[:7], device_hours, _HEADER[8]], *map(_cells, plan.rows), _cells(total)]
+    lines = [[*_HEADER[:7], device_hours, _HEADER[8]], *map(_cells, plan.rows), _cells(plan.total)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
     table = [
         "  ".join(

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline_lib.config.evaluation import Mix
+from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.retrieval.neighbours import Backend, ReadRows, nearest_neighbours
+from pipeline_lib.retrieval.cosine import ReadRows
+from pipeline_lib.retrieval.neighbours import nearest_neighbours
 from pipeline_lib.retrieval.store import MixedTable
 
 _PIECE_ROWS = 8192
@@ -19,10 +20,7 @@ def mixed_neighbours(
     upstream: FeatureCache,
     downstream: FeatureCache,
     mix: Mix,
-    *,
-    backend: Backend,
-    device: str,
-    block_rows: int,
+    search: Neighbours,
     progress: Callable[[int], None] | None = None,
 ) -> MixedTable:
     """Find each image's nearest other image in the mix; one of the other set is always a wrong neighbour.
@@ -41,10 +39,8 @@ def mixed_neighbours(
         found = nearest_neighbours(
             concatenation(caches, chosen),
             mixed_rows(upstream.rows, downstream.rows, mix.images),
-            backend=backend,
-            device=device,
-            block_rows=block_rows,
-            progress=progress,
+            search,
+            progress,
         )
     except NotFiniteError as error:
         cache = upstream if error.row < len(chosen[0]) else downstream

@@ -20,7 +20,7 @@ from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.cache import FeatureCache
 
 if TYPE_CHECKING:
-    from pipeline_lib.retrieval.neighbours import Neighbours
+    from pipeline_lib.retrieval.cosine import Nearest
 
 STAGE = "neighbours"
 TABLE = "neighbours.parquet"
@@ -56,7 +56,7 @@ class NeighbourTable:
     mixed: MixedTable | None
 
 
-def write_neighbours(job: Job[Any], found: Neighbours, cache: FeatureCache, mixed: MixedTable | None = None) -> None:
+def write_neighbours(job: Job[Any], found: Nearest, cache: FeatureCache, mixed: MixedTable | None = None) -> None:
     """Write the neighbours of the images of a cache and, where there is one, the mix with upstream images.
 
     The manifest's facts say how many `rows` there are and how many images are alone in their class

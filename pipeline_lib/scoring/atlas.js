@@ -1,7 +1,7 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const bytes = Uint8Array.from(atob(data.uncertainties), (each) => each.charCodeAt(0));
+const bytes = Uint8Array.from(atob(data.uncertainties), (character) => character.charCodeAt(0));
 // Of all images that have a score, in rising order; not all of them need have a thumbnail here.
 const sorted = new Float64Array(bytes.buffer);
 const total = sorted.length;
@@ -85,29 +85,29 @@ function lay() {
 function paint() {
   const first = Math.max(0, Math.floor((grid.scrollTop - CELL_HEIGHT) / CELL_HEIGHT)) * columns;
   const last = Math.min(shown.length, Math.ceil((grid.scrollTop + grid.clientHeight + CELL_HEIGHT) / CELL_HEIGHT) * columns);
-  for (const [place, cell] of cells) {
-    if (place < first || place >= last) { cell.remove(); cells.delete(place); }
+  for (const [position, cell] of cells) {
+    if (position < first || position >= last) { cell.remove(); cells.delete(position); }
   }
-  for (let place = first; place < last; place += 1) {
-    if (!cells.has(place)) { const cell = make(place); cells.set(place, cell); canvas.append(cell); }
+  for (let position = first; position < last; position += 1) {
+    if (!cells.has(position)) { const cell = make(position); cells.set(position, cell); canvas.append(cell); }
   }
   mark();
 }
 
-function make(place) {
-  const i = shown[place];
+function make(position) {
+  const i = shown[position];
   const cell = document.createElement("div");
   cell.className = isRejected(i) ? "cell rejected" : "cell";
-  cell.id = `cell-${place}`;
-  cell.dataset.place = place;
+  cell.id = `cell-${position}`;
+  cell.dataset.position = position;
   cell.setAttribute("role", "option");
   cell.setAttribute("aria-setsize", shown.length);
-  cell.setAttribute("aria-posinset", place + 1);
+  cell.setAttribute("aria-posinset", position + 1);
   cell.setAttribute("aria-label", sentence(i));
   cell.title = data.path[i];
   cell.style.width = `${width - GAP}px`;
-  cell.style.left = `${(place % columns) * width}px`;
-  cell.style.top = `${Math.floor(place / columns) * CELL_HEIGHT}px`;
+  cell.style.left = `${(position % columns) * width}px`;
+  cell.style.top = `${Math.floor(position / columns) * CELL_HEIGHT}px`;
   const picture = document.createElement(thumbnails[i] ? "img" : "span");
   picture.className = "blank";
   if (thumbnails[i]) { picture.className = ""; picture.alt = ""; picture.decoding = "async"; picture.src = source(i); }
@@ -128,17 +128,17 @@ const sentence = (i) =>
   `${data.path[i]}${labelOf(i) ? `, label ${labelOf(i)}` : ""}, uncertainty ${short(uncertaintyOf(i))}, ${isRejected(i) ? "rejected" : "kept"}`;
 
 function mark() {
-  for (const [place, cell] of cells) {
-    cell.classList.toggle("active", place === active);
-    cell.setAttribute("aria-selected", place === active);
+  for (const [position, cell] of cells) {
+    cell.classList.toggle("active", position === active);
+    cell.setAttribute("aria-selected", position === active);
   }
   if (cells.has(active)) grid.setAttribute("aria-activedescendant", `cell-${active}`);
   else grid.removeAttribute("aria-activedescendant");
 }
 
-function go(place) {
+function go(position) {
   if (!shown.length) return;
-  active = Math.min(Math.max(place, 0), shown.length - 1);
+  active = Math.min(Math.max(position, 0), shown.length - 1);
   const top = Math.floor(active / columns) * CELL_HEIGHT + canvas.offsetTop;
   if (top < grid.scrollTop) grid.scrollTop = top - 8;
   else if (top + CELL_HEIGHT > grid.scrollTop + grid.clientHeight) grid.scrollTop = top + CELL_HEIGHT - grid.clientHeight + 8;
@@ -184,15 +184,15 @@ function drawHistogram() {
     counts.push((bar === BARS - 1 ? total : countUpTo(edgeOf(bar + 1))) - (bar === 0 ? 0 : countUpTo(edgeOf(bar))));
   }
   const most = Math.max(...counts);
-  histogram.replaceChildren(...counts.map((each, bar) => {
+  histogram.replaceChildren(...counts.map((images, bar) => {
     const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    const height = each ? Math.max(0.02, each / most) : 0;
+    const height = images ? Math.max(0.02, images / most) : 0;
     for (const [name, value] of Object.entries({ x: bar + 0.06, y: 1 - height, width: 0.88, height })) box.setAttribute(name, value);
     return box;
   }));
 }
 
-// What stands in the field is what is used; rounded up, so that the slider's right end rejects nothing.
+// The threshold at a position of the slider, rounded to what the field shows; upwards, so that the right end rejects nothing.
 function ofSlider(value) {
   const exact = value === 1000 ? sorted[total - 1] : lowest + (range * value) / 1000;
   const unit = 10 ** Math.floor(Math.log10(range) - 3);
@@ -209,9 +209,9 @@ function setThreshold(value, mover) {
   });
   if (byId("which").value !== "all") { filter(); return; }
   describe();
-  for (const [place, cell] of cells) {
-    cell.classList.toggle("rejected", isRejected(shown[place]));
-    cell.setAttribute("aria-label", sentence(shown[place]));
+  for (const [position, cell] of cells) {
+    cell.classList.toggle("rejected", isRejected(shown[position]));
+    cell.setAttribute("aria-label", sentence(shown[position]));
   }
 }
 
@@ -246,7 +246,7 @@ dialog.addEventListener("close", () => grid.focus());
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 canvas.addEventListener("click", (event) => {
   const cell = event.target.closest(".cell");
-  if (cell) { go(Number(cell.dataset.place)); open(); }
+  if (cell) { go(Number(cell.dataset.position)); open(); }
 });
 byId("previous").addEventListener("click", () => { go(active - 1); open(); });
 byId("next").addEventListener("click", () => { go(active + 1); open(); });
@@ -265,9 +265,9 @@ new ResizeObserver(() => { if (fit()[1] !== width) { lay(); go(active); } else p
 // ---- the page as it opens ----
 if (data.labels.length) {
   const counts = new Map();
-  for (const each of data.label) counts.set(each, (counts.get(each) || 0) + 1);
+  for (const index of data.label) counts.set(index, (counts.get(index) || 0) + 1);
   byId("label").append(new Option("all labels", -1),
-    ...data.labels.map((label, place) => new Option(`${label} (${number(counts.get(place) || 0)})`, place)));
+    ...data.labels.map((label, index) => new Option(`${label} (${number(counts.get(index) || 0)})`, index)));
 } else {
   byId("label-field").hidden = true;
 }

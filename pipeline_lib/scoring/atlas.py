@@ -6,30 +6,30 @@ It loads nothing from anywhere, so it can be mailed, archived, and opened withou
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jinja2
 import numpy as np
 import pandas as pd
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.figures.projection_page import fill, json_for_script
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# With thumbnails of at most 8 kB, base64 and all else, so many stay below 60 MB.
+# A page with so many thumbnails, each of at most so many bytes (more in base64), stays below 60 MB.
 ATLAS_IMAGES = 5_000
 THUMBNAIL_BYTES = 8_192
-_HERE = Path(__file__).parent
-# Side in pixels and WebP quality, the first that is small enough; noise compresses worst.
+# Side in pixels and WebP quality; the first that is small enough is used. Noise compresses worst.
 _ENCODINGS = ((128, 80), (128, 50), (128, 20), (64, 20))
 _UNREADABLE_SHOWN = 1_000
+_PAGE = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+_PAGE.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
 
 
 def write_atlas(
@@ -55,12 +55,17 @@ def write_atlas(
     path
         The `.html` file to write.
     max_images
-        How many images have a thumbnail. Of more, some are shown, evenly spread over the ranks; what a threshold
-        rejects is still counted among all.
+        How many images have a thumbnail. Where there are more, those shown are spread evenly over the ranks; what a
+        threshold rejects is still counted among all.
+    workers
+        Threads that decode images.
     on_images
-        Told the number of thumbnails after each.
+        Called with the number of thumbnails that were just made.
 
-    Raises `PipelineError` when no image has a score.
+    Raises
+    ------
+    PipelineError
+        When no image has a score.
     """
     ranked = scores[scores["error"].isna()].sort_values("rank")
     if ranked.empty:
@@ -74,7 +79,7 @@ def write_atlas(
             on_images(1)
     unreadable = scores[scores["error"].notna()]
     facts = {
-        # Of all images and in rising order: an image's uncertainty is found here by its rank.
+        # Of all images in rising order, in which the page finds that of an image by its rank.
         "uncertainties": base64.b64encode(ranked["uncertainty"].to_numpy("<f8").tobytes()).decode(),
         "labels": labels,
         "path": shown["path"].tolist(),
@@ -83,23 +88,13 @@ def write_atlas(
         "unreadable": unreadable[["path", "error"]].head(_UNREADABLE_SHOWN).to_numpy().tolist(),
         "unreadableCount": len(unreadable),
     }
-    page = fill(
-        (_HERE / "atlas.html").read_text(encoding="utf-8"),
-        {
-            "style": (_HERE / "atlas.css").read_text(encoding="utf-8"),
-            "script": (_HERE / "atlas.js").read_text(encoding="utf-8"),
-            "title": html.escape(title),
-            "subtitle": html.escape(subtitle),
-            "facts": json_for_script(facts),
-            "thumbnails": json_for_script(thumbnails),
-        },
-    )
+    template = _PAGE.get_template("atlas.html")
     with writing_file(path) as file:
-        file.write(page)
+        file.write(template.render(title=title, subtitle=subtitle, facts=facts, thumbnails=thumbnails))
 
 
 def thumbnail(image: Image) -> str:
-    """Return an image as base64 WebP, at most 128 pixels a side and 8 kB; a small image keeps its pixels."""
+    """Return an image as base64 WebP of at most 128 pixels a side and 8 kB; a smaller image keeps its size."""
     for side, quality in _ENCODINGS:
         small = image.convert("RGB")
         small.thumbnail((side, side))
@@ -111,5 +106,5 @@ def thumbnail(image: Image) -> str:
 
 
 def _spread(count: int, wanted: int) -> np.ndarray:
-    """Return positions of at most `wanted` of `count`, evenly spread, with the first and the last."""
+    """Return at most `wanted` positions, evenly spread over `count`, with the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))

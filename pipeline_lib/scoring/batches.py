@@ -1,4 +1,4 @@
-"""Batches of decoded images, made in worker processes and handed over in order."""
+"""Decoded images, a few at a time, made in worker processes and handed over in order."""
 
 from __future__ import annotations
 
@@ -17,31 +17,43 @@ from pipeline_lib.scoring.images import ImageList
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Handing tensors from process to process costs the same for one image as for a few.
+# To hand a tensor from one process to another costs as much for one image as for a few.
 _GROUP_IMAGES = 16
 
 
 @dataclass(frozen=True)
 class DecodedGroup:
-    """Neighbouring images: the pixels of those that could be decoded, and why the others could not be.
+    """Neighbouring images of a list, decoded.
 
-    pixels: what the transform returns, stacked, [m, 3, H, W]; None where m is 0.
-    position: the place in the list of each of the m. error: the reason by the place of each other image.
-    is_last: whether the group ends its chunk.
+    Attributes
+    ----------
+    pixels
+        Of the m images that could be decoded, as the transform returns them, [m, 3, H, W].
+    positions
+        Their positions in the list.
+    errors
+        Why the others could not be decoded, by position.
+    is_last
+        Whether the group ends its chunk.
     """
 
-    pixels: Tensor | None
-    position: list[int]
-    error: dict[int, str]
+    pixels: Tensor
+    positions: list[int]
+    errors: dict[int, str]
     is_last: bool
 
 
 def decoded_groups(
     images: ImageList, chunks: Sequence[range], transform: Callable[[Image], Tensor], workers: int
 ) -> Iterator[DecodedGroup]:
-    """Iterate over the images of some chunks in order, a few at a time, decoded here (workers = 0) or in processes.
+    """Yield the images of chunks (ranges of positions) in order, in groups that lie within a chunk.
 
-    A group lies within one chunk. Raises `PipelineError` when a worker process dies.
+    They are decoded by `workers` processes, or in this one where that is 0.
+
+    Raises
+    ------
+    PipelineError
+        When a worker process dies.
     """
     groups = [chunk[start : start + _GROUP_IMAGES] for chunk in chunks for start in range(0, len(chunk), _GROUP_IMAGES)]
     loader = DataLoader(
@@ -65,8 +77,7 @@ class _Groups(torch.utils.data.Dataset):
         return len(self._groups)
 
     def __getitem__(self, item: int) -> DecodedGroup:
-        pixels: list[Tensor] = []
-        readable: list[int] = []
+        pixels: dict[int, Tensor] = {}
         errors: dict[int, str] = {}
         for position in self._groups[item]:
             try:
@@ -74,7 +85,7 @@ class _Groups(torch.utils.data.Dataset):
             except UnreadableImageError as error:
                 errors[position] = str(error)
             else:
-                pixels.append(self._transform(image))
-                readable.append(position)
+                pixels[position] = self._transform(image)
         is_last = self._groups[item].stop in self._ends
-        return DecodedGroup(torch.stack(pixels) if pixels else None, readable, errors, is_last)
+        stacked = torch.stack(list(pixels.values())) if pixels else torch.empty(0)
+        return DecodedGroup(stacked, list(pixels), errors, is_last)

@@ -1,7 +1,7 @@
-"""The images that a user wants scored: of folders, of archives, or files named one by one, in any mixture.
+"""The images that a user wants scored: folders, archives and image files, in any mixture; no dataset is needed.
 
-No dataset artefact is needed. An image is named by its path below what was given, just as it was given:
-`photos/cat/1.jpg` in a folder `photos`, `photos.zip/cat/1.jpg` in an archive.
+The path of an image begins with what the user gave: `photos/cat/1.jpg` in a folder `photos`, `photos.zip/cat/1.jpg` in
+an archive.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.archive_members import MemberOpener, check_format, list_members
 from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, report_no_images
-from pipeline_lib.datasets.class_folders import digest_of_entries
+from pipeline_lib.datasets.files import FileOpener, digest_of_entries, list_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +25,7 @@ _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".tx
 
 
 class _Found(NamedTuple):
-    """One image: its path as shown, its label or None, where its opener finds it, and what tells that it changed."""
+    """One image: its path as shown, its label, where its opener finds it, and what differs once it is written anew."""
 
     path: str
     label: str | None
@@ -35,27 +34,38 @@ class _Found(NamedTuple):
 
 
 class ImageList:
-    """Images in a fixed order: by what was given, then by path.
+    """Images in a fixed order: that of their sources, within one by path.
 
-    `path` and `label` are Arrow string arrays [n]; a label is the name of the first folder below what was given, and
-    null where there is none. `image(i)` decodes the i-th image as RGB. `digest` changes when an image comes, goes,
-    or is written anew.
+    Files that are no images, by name, are left out; how many these are is printed.
 
-    The strings stay in Arrow: a million of them are 100 MB as Python objects, in each process that decodes.
+    Attributes
+    ----------
+    path : pyarrow.Array
+        Strings [n]. A million of them would be 100 MB as Python objects, in each process that decodes.
+    label : pyarrow.Array
+        Strings [n]: the first folder below the source; null where there is none.
+    digest : str
+        Changes when an image is added, removed or written anew.
+
+    Parameters
+    ----------
+    sources
+        Folders, archives and image files.
+
+    Raises
+    ------
+    PipelineError
+        For a source that is missing, broken or without images.
     """
 
     def __init__(self, sources: Sequence[Path]) -> None:
-        """List the images, and print how many files are none by name.
-
-        Raises `PipelineError` for a source that is missing, broken or without images.
-        """
         openers, found = zip(*map(_list_source, sources), strict=True)
         self._openers: tuple[ImageOpener, ...] = openers
         everything = [image for images in found for image in images]
         self.path = pa.array([image.path for image in everything], pa.string())
         self.label = pa.array([image.label for image in everything], pa.string())
         self._location = pa.array([image.location for image in everything], pa.string())
-        self._source = pa.array([place for place, images in enumerate(found) for _ in images], pa.int32())
+        self._source = pa.array([source for source, images in enumerate(found) for _ in images], pa.int32())
         self.digest = digest_of_entries((image.path, image.version) for image in everything)
 
     def __len__(self) -> int:
@@ -73,7 +83,7 @@ def open_file(path: str) -> Image:
 
 def _list_source(source: Path) -> tuple[ImageOpener, list[_Found]]:
     if source.is_dir():
-        return folder.FileOpener(str(source)), _checked(source, _in_folder(source))
+        return FileOpener(str(source)), _checked(source, _in_folder(source))
     if not source.is_file():
         raise PipelineError(f"{source}: no such folder, archive or image; check the path")
     if source.name.lower().endswith(_ARCHIVE_SUFFIXES):
@@ -82,7 +92,7 @@ def _list_source(source: Path) -> tuple[ImageOpener, list[_Found]]:
         except ValueError as error:
             raise PipelineError(str(error)) from None
         return MemberOpener(str(source)), _checked(source, _in_archive(source))
-    # Named by the user, so taken for an image whatever its name is.
+    # The user named this file, so it is taken for an image whatever its name.
     return open_file, [_Found(_text(str(source)), None, str(source), _version(source))]
 
 
@@ -94,14 +104,14 @@ def _checked(source: Path, images: Iterator[_Found]) -> list[_Found]:
 
 
 def _in_folder(source: Path) -> Iterator[_Found]:
-    images, _, others = folder.list_images(source, "", with_broken=True)
+    images, _, others = list_images(source, "", with_broken=True)
     report_no_images(str(source), others)
     for name in images:
         yield _Found(_text(f"{source}/{name}"), _label(name), name, _version(source / name))
 
 
 def _in_archive(source: Path) -> Iterator[_Found]:
-    # A tar has no checksums: reading it through for them takes as long as reading its images.
+    # A tar has no checksums, and to compute them would take as long as to read its images.
     written = str(source.stat().st_mtime_ns)
     members = [
         member

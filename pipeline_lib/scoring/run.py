@@ -3,7 +3,7 @@
     images --decode, transform--> uint8 --batch, padded--> model --> representation --> one uncertainty per seed
                                                                                    \\-> all seeds together
 
-What is kept in memory is the list of images and a few numbers for each.
+Memory holds the list of images and one chunk of their results.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pyarrow as pa
 import torch
 import xxhash
 
+from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained.model import PretrainedModel
 from pipeline_lib.scoring.batches import DecodedGroup, decoded_groups
 from pipeline_lib.scoring.images import ImageList
 from pipeline_lib.scoring.unfinished import Unfinished
@@ -25,7 +25,7 @@ from pipeline_lib.scoring.unfinished import Unfinished
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A killed run loses what it did since the last chunk.
+# Batches per chunk. A killed run loses what it did since its last whole chunk.
 _CHUNK_BATCHES = 16
 
 
@@ -42,8 +42,25 @@ def score_images(
     Every batch is padded to `batch_size` and lies within a chunk, so neither a kill on the way nor the number of
     workers changes a bit of the result.
 
-    on_images: told the number of images after each chunk and each batch within it.
-    Raises `PipelineError` naming the image for which the model returns NaN or infinity.
+    Parameters
+    ----------
+    images
+        What to score.
+    model
+        A loaded checkpoint.
+    unfinished
+        Receives the results, and knows what was done before.
+    batch_size
+        Images per forward pass.
+    workers
+        Processes that decode images; 0 = this one.
+    on_images
+        Called with the number of images that were just scored, or couldn't be read.
+
+    Raises
+    ------
+    PipelineError
+        When the model returns NaN or infinity for an image, which it names.
     """
     chunks = chunks_of(len(images), batch_size)[unfinished.done :]
     groups = decoded_groups(images, chunks, model.transform.pixels, workers)
@@ -57,13 +74,13 @@ def score_images(
 
 
 def chunks_of(count: int, batch_size: int) -> list[range]:
-    """Return the ranges of images that are scored, and kept, one after the other."""
+    """Return the ranges of images that are scored, and kept, together."""
     size = _CHUNK_BATCHES * batch_size
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def digest_of(model: PretrainedModel) -> str:
-    """Return a digest of what decides a model's results: its weights, their type, and its transform."""
+    """Return a digest of what decides a model's results: its weights, their dtypes, and its transform."""
     digest = xxhash.xxh3_128()
     for name, value in model.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -81,7 +98,7 @@ def _until_last(groups: Iterator[DecodedGroup]) -> Iterator[DecodedGroup]:
 
 
 class _Chunk:
-    """The images of one chunk: those that wait for their batch to be full, and what is known of the others.
+    """The results of one chunk, and its images that wait until their batch is full.
 
     representation: float32 [n, d], NaN in the rows of images that can't be decoded.
     """
@@ -89,18 +106,18 @@ class _Chunk:
     def __init__(self, rows: range, images: ImageList, model: PretrainedModel, batch_size: int) -> None:
         self._rows, self._images, self._model, self._batch_size = rows, images, model, batch_size
         self.representation = np.full((len(rows), model.config.backbone.dim), np.nan, np.float32)
-        self._by_seed = np.full((len(rows), len(model.seeds)), np.nan, np.float32)
-        self._uncertainty = np.full((len(rows), 1), np.nan, np.float64)
+        self._uncertainty = {f"uncertainty_seed{seed}": np.full(len(rows), np.nan, np.float32) for seed in model.seeds}
+        self._uncertainty["uncertainty"] = np.full(len(rows), np.nan, np.float64)
         self._error: list[str | None] = [None] * len(rows)
         self._pixels: list[Tensor] = []
         self._waiting: list[int] = []
 
     def add(self, group: DecodedGroup) -> int:
-        """Add a group; returns how many images became done."""
-        for position, error in group.error.items():
+        """Add a group; returns how many images are done by that."""
+        for position, error in group.errors.items():
             self._error[position - self._rows.start] = error
-        done = len(group.error)
-        for pixels, position in zip(group.pixels if group.position else (), group.position, strict=True):
+        done = len(group.errors)
+        for pixels, position in zip(group.pixels, group.positions, strict=True):
             self._pixels.append(pixels)
             self._waiting.append(position - self._rows.start)
             if len(self._waiting) == self._batch_size:
@@ -108,22 +125,17 @@ class _Chunk:
         return done
 
     def run(self) -> int:
-        """Run what waits through the model, padded to a whole batch; returns how many images that were."""
+        """Run the waiting images through the model, padded to a whole batch; returns how many these were."""
         count = len(self._waiting)
         if count == 0:
             return 0
         padding = [self._pixels[-1]] * (self._batch_size - count)
         representation, uncertainty = self._model.from_pixels(torch.stack(self._pixels + padding))
         representation = representation.float()
-        by_seed = torch.stack([head(representation) for head in self._model.heads], dim=1)
-        kept = (
-            (representation, self.representation),
-            (by_seed, self._by_seed),
-            (uncertainty[:, None], self._uncertainty),
-        )
-        for values, target in kept:
+        results = [representation, *(head(representation) for head in self._model.heads), uncertainty]
+        for values, target in zip(results, (self.representation, *self._uncertainty.values()), strict=True):
             batch = values[:count].cpu().numpy()
-            finite = np.isfinite(batch).all(axis=1)
+            finite = np.isfinite(batch.reshape(count, -1)).all(axis=1)
             if not finite.all():
                 position = self._rows.start + self._waiting[int(np.argmin(finite))]
                 raise PipelineError(
@@ -137,7 +149,5 @@ class _Chunk:
     def table(self) -> pa.Table:
         """Return a row per image: `uncertainty_seed<k>` float32, `uncertainty` float64, null where `error` is set."""
         missing = np.array([error is not None for error in self._error])
-        columns = {f"uncertainty_seed{seed}": self._by_seed[:, place] for place, seed in enumerate(self._model.seeds)}
-        columns["uncertainty"] = self._uncertainty[:, 0]
-        columns = {name: pa.array(values, mask=missing) for name, values in columns.items()}
+        columns = {name: pa.array(values, mask=missing) for name, values in self._uncertainty.items()}
         return pa.table(columns | {"error": pa.array(self._error, pa.string())})

@@ -19,9 +19,15 @@ _MARK = b"pretrained_visual_uncertainties"
 def score_table(images: ImageList, scores: pa.Table) -> pa.Table:
     """Return the table: `path`, `label`, `uncertainty_seed<k>`, `uncertainty`, `rank`, `error`.
 
-    rank: int64, from 1 for the lowest uncertainty; of equal ones, the image listed first ranks lower. It is null, as
-    are the uncertainties, where `error` says why an image could not be read.
-    scores: a row per image, as `score_images` keeps them.
+    Ranks are int64, from 1 for the lowest uncertainty; of equal ones, the image that is listed first has the lower
+    rank. Rank and uncertainties are null where `error` says why an image can't be read.
+
+    Parameters
+    ----------
+    images
+        The images.
+    scores
+        A row per image, as `score_images` keeps them.
     """
     readable = np.flatnonzero(pc.is_null(scores["error"]).to_numpy())
     uncertainty = scores["uncertainty"].to_numpy()[readable]
@@ -40,7 +46,7 @@ def write_scores(table: pa.Table, path: Path) -> None:
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise `PipelineError` unless `path` ends in .parquet and is no file yet, or one that `write_scores` wrote."""
+    """Raise `PipelineError` unless a path ends in .parquet and no file is there, or one that `write_scores` wrote."""
     if path.suffix.lower() != ".parquet":
         raise PipelineError(f"{path}: the table is written as Parquet; choose a name that ends in .parquet")
     if not path.exists():

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.config.config import Config
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.evaluation.spec import BaselinesSpec as Spec
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+INPUTS = (
+    Input("dataset", "dataset artefact"),
+    Input("features", "the eval view's cache of the split"),
+    Input("centre_crop", "the centre_crop view's cache of the split"),
+    Input("neighbours", "neighbours artefact of the split"),
+    Input("upstream", "the baselines' evaluation of the upstream set (for any other set)", required=False),
+)
+OUTPUT = "evaluation/{backbone}/baselines/{dataset}/{split}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, split, is_upstream, bootstrap, target_accuracies, compat")
-    add_path(parser, "--dataset", "dataset artefact")
-    add_path(parser, "--features", "folder of the split's views, which holds eval/ and centre_crop/")
-    add_path(parser, "--neighbours", "neighbours artefact of the split")
-    add_path(parser, "--upstream", "the baselines' evaluation of the upstream set (for any other set)", required=False)
-    add_path(parser, "--output", "folder of the evaluation")
+def inputs(config: Config, backbone: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    images = {"backbone": backbone, "dataset": dataset, "split": split}
+    upstream = config.upstream
+    return {
+        "dataset": Ref.to("dataset", dataset=dataset),
+        "features": Ref.to("cache", view="eval", **images),
+        "centre_crop": Ref.to("cache", view="centre_crop", **images),
+        "neighbours": Ref.to("neighbours", **images),
+        "upstream": None
+        if config.is_upstream_set(dataset, split)
+        else Ref.to("baselines", backbone=backbone, dataset=upstream.dataset, split=upstream.eval_split),
+    }
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(job: Job[Spec]) -> None:
     """Evaluate and write."""
     from pipeline_lib.evaluation.baselines import evaluate_baselines
     from pipeline_lib.features.cache import FeatureCache
 
-    evaluate_baselines(
-        arguments.spec,
-        arguments.dataset,
-        FeatureCache(arguments.features / "eval"),
-        FeatureCache(arguments.features / "centre_crop"),
-        arguments.neighbours,
-        arguments.upstream,
-        arguments.output,
-    )
+    evaluate_baselines(job, FeatureCache(job.input("features").parent), FeatureCache(job.input("centre_crop").parent))

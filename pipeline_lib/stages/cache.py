@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.features.blocks import block_ranges, block_wildcards
+from pipeline_lib.features.spec import CacheSpec as Spec
+from pipeline_lib.stages import features
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS = (
+    Input("dataset", "the dataset"),
+    Input("backbone", "the backbone"),
+    Input("blocks", "every block of the view; they lie in the folder `blocks` beside the output", many=True),
+)
+OUTPUT = "features/{backbone}/{dataset}/{split}/{view}/cache"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "block (what the specs of all blocks have in common), epochs, block_samples, block_epochs")
-    add_path(parser, "--dataset", "dataset artefact")
-    add_path(parser, "--view", "folder of the view, which holds blocks/; the record goes into its cache/")
+def inputs(config: Config, backbone: str, dataset: str, **view: str) -> Refs:
+    """Return the artefacts that a job reads, but for the blocks."""
+    return features.inputs(config, backbone, dataset)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def parts(config: Config, samples: int, backbone: str, dataset: str, split: str, view: str) -> tuple[Ref, ...]:
+    """Return the blocks of a view; samples: images in the split."""
+    wildcards = {"backbone": backbone, "dataset": dataset, "split": split, "view": view}
+    return tuple(
+        Ref.to("features", **wildcards, **block_wildcards(sample_range, epoch_range))
+        for epoch_range in block_ranges(config.view_epochs(view), config.block_epochs(view))
+        for sample_range in block_ranges(samples, config.features.block_samples)
+    )
+
+
+def plugins(config: Config, backbone: str, dataset: str, **view: str) -> list[str]:
+    """Return the components whose code decides the rows: those that extract the blocks."""
+    return ["stages.features", *features.plugins(config, backbone, dataset)]
+
+
+def run(job: Job[Spec]) -> None:
     """Write the record."""
-    from pipeline_lib.features.cache import write_cache
+    from pipeline_lib.features.record import write_cache
 
-    write_cache(arguments.spec, arguments.dataset, arguments.view)
+    write_cache(job)

@@ -6,41 +6,65 @@ others tell how good both are: scores.csv, reliability.csv, and its figure relia
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.config.config import Config
+from pipeline_lib.config.evaluation import Calibration, Plot
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.evaluation.spec import SetSpec
 
-from pipeline_lib.stages.arguments import add_path, add_spec
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(
-        parser,
-        "backbone, variant, seeds, dataset, split, is_upstream, images, seed, kind, folds, bins, alpha, confidence, "
-        "draws, size",
-    )
-    add_path(parser, "--baselines", "the baselines' evaluation of the set, which says whose neighbour is wrong")
-    add_path(parser, "--scores", "the heads' evaluation of the same set")
-    add_path(parser, "--output", "folder of the calibration")
+INPUTS = (
+    Input("baselines", "the baselines' evaluation of the set, which says whose neighbour is wrong"),
+    Input("scores", "the heads' evaluation of the same set"),
+)
+OUTPUT = "calibration/{backbone}/{variant}/{dataset}/{split}"
 
 
-def run(arguments: argparse.Namespace) -> None:
+class Spec(SetSpec):
+    """Which heads are calibrated on which set, how, and the size of the figure."""
+
+    variant: str
+    seeds: tuple[int, ...]
+    calibration: Calibration
+    size: Plot
+
+    @classmethod
+    def of(cls, config: Config, backbone: str, variant: str, dataset: str, split: str) -> Spec:
+        """Return the spec of a job."""
+        section = config.evaluation
+        return cls(
+            backbone=backbone,
+            dataset=dataset,
+            split=split,
+            variant=variant,
+            seeds=config.seeds,
+            calibration=section.calibration,
+            size=section.plots.reliability,
+        )
+
+
+def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    images = {"backbone": backbone, "dataset": dataset, "split": split}
+    return {"baselines": Ref.to("baselines", **images), "scores": Ref.to("evaluate_heads", variant=variant, **images)}
+
+
+def run(job: Job[Spec]) -> None:
     """Calibrate, draw and write."""
-    from pipeline_lib.calibration.evaluate import STAGE, calibrate_heads, write_calibration
+    from pipeline_lib.calibration.evaluate import calibrate_heads, write_calibration
     from pipeline_lib.core import artefacts
+    from pipeline_lib.evaluation.alignment import require_same_images
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.figures import reliability, style
 
-    spec, size = arguments.spec, arguments.spec["size"]
-    same_set = {key: spec[key] for key in ("backbone", "dataset", "split")}
-    baselines = read_scores(arguments.baselines, same_set)
-    scores = read_scores(arguments.scores, {**same_set, "variant": spec["variant"]})
-    heads = calibrate_heads(spec, baselines, scores)
+    spec = job.spec
+    baselines = read_scores(job.input("baselines"), spec.same_set())
+    scores = read_scores(job.input("scores"), spec.same_set("variant"))
+    require_same_images(baselines["sample_id"], scores["sample_id"], job.input("scores"))
+    uncertainties = {seed: scores[f"uncertainty_seed{seed}"] for seed in spec.seeds}
+    heads = calibrate_heads(uncertainties, ~baselines["correct"], spec.calibration, spec.dataset)
     bins = {seed: head.reliability for seed, head in heads.items()}
-    named = f"{style.shorten(spec['backbone'])}, variant {style.shorten(spec['variant'])}, {spec['dataset']}"
-    figure = reliability.draw(bins, named, spec["images"], size["width"], size["height"])
-    with artefacts.writing(arguments.output, STAGE, spec) as draft:
-        write_calibration(draft, heads)
-        style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", size["dpi"])
-        draft.add_input("baselines", baselines.manifest)
-        draft.add_input("scores", scores.manifest)
+    named = f"{style.shorten(spec.backbone)}, variant {style.shorten(spec.variant)}, {spec.dataset}"
+    figure = reliability.draw(bins, named, spec.calibration.images, spec.size.width, spec.size.height)
+    with job.writing() as draft:
+        write_calibration(draft.path, heads)
+        style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.size.dpi)
         draft.facts.update(software=artefacts.software_versions("scikit-learn"))

@@ -1,4 +1,4 @@
-"""Arguments that the stages share which load a checkpoint."""
+"""Arguments that are shared by the stages that load a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from pipeline_lib.pretrained.model import PretrainedModel
+    from pipeline_lib.checkpoints.model import PretrainedModel
 
 
 def add_backbone(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def load_with_backbone(
 ) -> PretrainedModel:
     """Load a checkpoint with what `--backbone` names, if anything."""
     from pipeline_lib.backbones.custom import import_factory
-    from pipeline_lib.pretrained import load
+    from pipeline_lib.checkpoints.loading import load
 
-    is_function = backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:")
-    given = import_factory(backbone, ".") if is_function else backbone
-    return load(checkpoint, seeds, device, given, precision)
+    if backbone is not None and ":" in backbone and not backbone.startswith("hf-hub:"):
+        return load(checkpoint, seeds, device, import_factory(backbone, "."), precision)
+    return load(checkpoint, seeds, device, backbone, precision)

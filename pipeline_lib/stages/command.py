@@ -56,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser, stage: ModuleType) -> None:
         parser.add_argument(_option(entry), dest=entry.name, type=Path, metavar="PATH", help=entry.help, **more)
     parser.add_argument("--output", type=Path, metavar="PATH", help="folder of the artefact to write")
     for name in getattr(stage, "SETTINGS", ()):
-        parser.add_argument(f"--{name}", **_SETTINGS[name])
+        add_setting(parser, name)
+
+
+def add_setting(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the option of a field of `Settings`."""
+    parser.add_argument(f"--{name}", **_SETTINGS[name])
 
 
 def run(name: str, stage: ModuleType, arguments: argparse.Namespace) -> None:

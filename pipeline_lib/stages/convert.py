@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Load, convert, compare, write."""
-    from pipeline_lib.pretrained.exchange import write_onnx, write_program
+    from pipeline_lib.checkpoints.exchange import write_onnx, write_program
 
     model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds)
     write = write_onnx if arguments.to == "onnx" else write_program

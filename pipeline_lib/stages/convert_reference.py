@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read, check, write."""
-    from pipeline_lib.pretrained.reference import convert_reference
+    from pipeline_lib.checkpoints.reference import convert_reference
 
     convert_reference(arguments.file, arguments.architecture, arguments.output, not arguments.heads_only)
     print(f"{arguments.output}: representation, uncertainty = load({str(arguments.output)!r})(images)")

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.config.config import Config
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.evaluation.spec import DeteriorationsSpec as Spec
 
-from pipeline_lib.stages.arguments import add_path, add_spec, named_paths
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, variant, seeds, dataset, split, draws, is_upstream")
-    add_path(parser, "--features", "folder of the split's view deteriorations, whose epochs are the draws")
-    add_path(parser, "--scores", "the heads' evaluation of the clean images of the same set")
-    parser.add_argument("--heads", nargs="+", required=True, metavar="SEED=PATH", help="the head of each seed")
-    add_path(parser, "--output", "folder of the evaluation")
+INPUTS = (
+    Input("features", "the deteriorations view's cache of the split, whose epochs are the draws"),
+    Input("scores", "the heads' evaluation of the clean images of the same set"),
+    Input("heads", "the head of each seed, in the order of the spec's seeds", many=True),
+)
+OUTPUT = "deteriorations/{backbone}/{variant}/{dataset}/{split}"
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    images = {"backbone": backbone, "dataset": dataset, "split": split}
+    return {
+        "features": Ref.to("cache", view="deteriorations", **images),
+        "scores": Ref.to("evaluate_heads", variant=variant, **images),
+        "heads": [Ref.to("head", backbone=backbone, variant=variant, seed=seed) for seed in config.seeds],
+    }
+
+
+def run(job: Job[Spec]) -> None:
     """Evaluate and write."""
     from pipeline_lib.evaluation.deteriorations import evaluate_deteriorations
     from pipeline_lib.features.cache import FeatureCache
 
-    evaluate_deteriorations(
-        arguments.spec,
-        FeatureCache(arguments.features),
-        arguments.scores,
-        {int(seed): path for seed, path in named_paths(arguments.heads).items()},
-        arguments.output,
-    )
+    evaluate_deteriorations(job, FeatureCache(job.input("features").parent))

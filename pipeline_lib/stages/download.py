@@ -5,19 +5,50 @@ What is there already is checked and not fetched. A download that was interrupte
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pydantic import Field
+
+from pipeline_lib.config.download import Download
+from pipeline_lib.core.jobs import Input, Job, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS: tuple[Input, ...] = ()
+OUTPUT = "downloads/{dataset}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "name, download (the list in the dataset's config section), data_dir")
-    add_path(parser, "--output", "folder of the download artefact")
+class Spec(BaseSpec):
+    """The files to fetch. Their addresses and checksums are excluded: a new mirror changes no file."""
+
+    name: str
+    data_dir: str
+    download: tuple[Download, ...] = Field(exclude=True)
+
+    @classmethod
+    def of(cls, config: Config, dataset: str) -> Spec:
+        """Return the spec of a job."""
+        return cls(name=dataset, data_dir=config.data_dir, download=config.datasets[dataset].download)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values, with the path of each file and where it is unpacked."""
+        return super().plain() | {"files": [[entry.file, entry.unpack_to] for entry in self.download]}
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Get the files and write the artefact."""
-    from pipeline_lib.datasets.downloads import write_downloads
+def inputs(config: Config, dataset: str) -> Refs:
+    """Return nothing: the files come from elsewhere."""
+    return {}
 
-    write_downloads(arguments.spec, arguments.output)
+
+def run(job: Job[Spec]) -> None:
+    """Get every file; the manifest's facts say what each is and where it came from."""
+    from pipeline_lib.datasets.downloads import content_of, obtain
+
+    spec = job.spec
+    files = [obtain(entry, Path(spec.data_dir), spec.download) for entry in spec.download]
+    with job.writing() as draft:
+        draft.facts.update(files=files)
+        draft.content = content_of(files)

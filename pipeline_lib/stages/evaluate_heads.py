@@ -1,35 +1,71 @@
-"""Evaluate the heads of one variant, all seeds, on one set."""
+"""Evaluate the heads of one variant, all seeds, on one set.
+
+Ablations are not evaluated on the upstream set, so what needs it (OOD detection, the mix) is left out.
+"""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Hashable, Sequence
 
-from pipeline_lib.stages.arguments import add_path, add_spec, named_paths
+from pipeline_lib.config.config import Config
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.evaluation.spec import HeadsSpec as Spec
+
+INPUTS = (
+    Input("features", "the eval view's cache of the split"),
+    Input("centre_crop", "the centre_crop view's cache of the split"),
+    Input("baselines", "the baselines' evaluation of the same set"),
+    Input("heads", "the head of each seed, in the order of the spec's seeds", many=True),
+    Input("upstream", "the heads' evaluation of the upstream set (for any other set)", required=False),
+    Input("neighbours", "neighbours artefact of the same set, for its mix with upstream", required=False),
+)
+OUTPUT = "evaluation/{backbone}/heads/{variant}/{dataset}/{split}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, variant, seeds, dataset, split, is_upstream, bootstrap, target_accuracies, compat")
-    add_path(parser, "--features", "folder of the split's views, which holds eval/ and centre_crop/")
-    add_path(parser, "--baselines", "the baselines' evaluation of the same set")
-    parser.add_argument("--heads", nargs="+", required=True, metavar="SEED=PATH", help="the head of each seed")
-    add_path(parser, "--upstream", "the heads' evaluation of the upstream set (for any other set)", required=False)
-    add_path(parser, "--neighbours", "neighbours artefact of the same set, for its mix with upstream", required=False)
-    add_path(parser, "--output", "folder of the evaluation")
+def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    images = {"backbone": backbone, "dataset": dataset, "split": split}
+    refs: dict[str, Ref | Sequence[Ref] | None] = {
+        "features": Ref.to("cache", view="eval", **images),
+        "centre_crop": Ref.to("cache", view="centre_crop", **images),
+        "baselines": Ref.to("baselines", **images),
+        "heads": [Ref.to("head", backbone=backbone, variant=variant, seed=seed) for seed in config.seeds],
+    }
+    if variant in config.variants and not config.is_upstream_set(dataset, split):
+        of_upstream = {"dataset": config.upstream.dataset, "split": config.upstream.eval_split}
+        refs["upstream"] = Ref.to("evaluate_heads", backbone=backbone, variant=variant, **of_upstream)
+        refs["neighbours"] = Ref.to("neighbours", **images)
+    return refs
 
 
-def run(arguments: argparse.Namespace) -> None:
+def wanted_ablations(config: Config) -> list[Ref]:
+    """Return the evaluations of the ablations."""
+    if config.ablations is None:
+        return []
+    return [
+        Ref.to("evaluate_heads", backbone=backbone, variant=variant, dataset=entry.dataset, split=entry.split)
+        for backbone in config.ablations.backbones
+        for variant in config.ablations.variants
+        for entry in config.averaged_sets
+    ]
+
+
+def together(spec: Spec) -> Hashable:
+    """Return what jobs have in common that one process does: the images."""
+    return spec.backbone, spec.dataset, spec.split
+
+
+def run(job: Job[Spec]) -> None:
     """Evaluate and write."""
+    run_together([job])
+
+
+def run_together(jobs: Sequence[Job[Spec]]) -> None:
+    """Evaluate several variants on one set; its features are opened and verified once."""
     from pipeline_lib.evaluation.heads import evaluate_heads
     from pipeline_lib.features.cache import FeatureCache
 
-    evaluate_heads(
-        arguments.spec,
-        FeatureCache(arguments.features / "eval"),
-        FeatureCache(arguments.features / "centre_crop"),
-        arguments.baselines,
-        {int(seed): path for seed, path in named_paths(arguments.heads).items()},
-        arguments.upstream,
-        arguments.neighbours,
-        arguments.output,
-    )
+    first = jobs[0]
+    eval_cache, crop_cache = (FeatureCache(first.input(view).parent) for view in ("features", "centre_crop"))
+    for job in jobs:
+        evaluate_heads(job, eval_cache, crop_cache)

@@ -5,22 +5,40 @@ Works chunk by chunk on a dask scheduler, so that the cache may be larger than m
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
-from pipeline_lib.stages.scheduler import add_scheduler
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS = (Input("features", "the view's cache"),)
+OUTPUT = "feature_statistics/{backbone}/{dataset}/{split}/{view}"
+SETTINGS = ("scheduler",)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, split, view")
-    add_path(parser, "--features", "folder of the view, which holds blocks/ and cache/")
-    add_scheduler(parser)
-    add_path(parser, "--output", "folder of the statistics")
+class Spec(BaseSpec):
+    """Which view."""
+
+    backbone: str
+    dataset: str
+    split: str
+    view: str
+
+    @classmethod
+    def of(cls, config: Config, backbone: str, dataset: str, split: str, view: str) -> Spec:
+        """Return the spec of a job."""
+        return cls(backbone=backbone, dataset=dataset, split=split, view=view)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config, backbone: str, dataset: str, split: str, view: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    return {"features": Ref.to("cache", backbone=backbone, dataset=dataset, split=split, view=view)}
+
+
+def run(job: Job[Spec]) -> None:
     """Compute and write."""
     from pipeline_lib.features.statistics import write_statistics
 
-    write_statistics(arguments.spec, arguments.features, arguments.output, arguments.scheduler)
+    write_statistics(job)

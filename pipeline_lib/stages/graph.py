@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
+from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, Manifest
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.core.jobs import Parts, Ref, Refs, derivation_digest
+from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
@@ -79,7 +80,7 @@ class Graph:
         ref = self._resolved(ref)
         if ref.stage == PUBLISHED:
             return (self._published / f"{dict(ref.wildcards)['name']}.csv",)
-        stage = _module(ref.stage)
+        stage = load_stage(ref.stage)
         patterns = getattr(stage, "FILES", None) or (f"{stage.OUTPUT}/{MANIFEST}",)
         return tuple(self.results / pattern.format(**dict(ref.wildcards)) for pattern in patterns)
 
@@ -111,6 +112,45 @@ class Graph:
                 self._derivations[ref] = derivation_digest(ref.stage, node.spec.plain(), node.code, inputs)
         return self._derivations[ref]
 
+    def behind(self, refs: Iterable[Ref]) -> list[Ref]:
+        """Return artefacts and all that they are made from, inputs first."""
+        ordered: dict[Ref, None] = {}
+
+        def add(ref: Ref) -> None:
+            if ref.stage != PUBLISHED and ref not in ordered:
+                for source in self.sources(ref):
+                    add(source)
+                ordered[ref] = None
+
+        for ref in refs:
+            add(self._resolved(ref))
+        return list(ordered)
+
+    def sources(self, ref: Ref) -> list[Ref]:
+        """Return what an artefact is made from, as far as it is known: blocks are once their dataset is indexed."""
+        self._forget_what_datasets_decided()
+        node = self._node(self._resolved(ref))
+        return [self._resolved(source) for refs in node.inputs.values() for source in refs]
+
+    def code(self, ref: Ref) -> dict[str, str]:
+        """Return the version of each component of the code that makes an artefact."""
+        return self._node(self._resolved(ref)).code
+
+    def folder(self, ref: Ref) -> Path:
+        """Return the folder of an artefact's manifest."""
+        ref = self._resolved(ref)
+        return self.results / str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
+
+    def job(self, ref: Ref, elsewhere: Path | None = None) -> Job[Spec]:
+        """Return the job of an artefact, for a run in this process; its files may go elsewhere."""
+        ref = self._resolved(ref)
+        node = self._node(ref)
+        inputs = {name: tuple(self._read_at(found) for found in refs) for name, refs in node.inputs.items()}
+        files = self.outputs(ref) if hasattr(node.stage, "FILES") else ()
+        if elsewhere is not None:
+            files = tuple(elsewhere / file.name for file in files)
+        return Job(ref.stage, node.spec, inputs, elsewhere or self.folder(ref), files, node.code)
+
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[Any, list[Ref]]]:
         """Yield (key, artefacts) of those that are not fresh and can be made by one process, at least two each."""
         groups: dict[Any, list[Ref]] = {}
@@ -122,20 +162,24 @@ class Graph:
 
     def samples(self, dataset: str, split: str) -> int | None:
         """Return the number of images in a split; None while the dataset is yet to be indexed, or has no such split."""
+        self._forget_what_datasets_decided()
+        return self._samples(dataset, split)
+
+    def _samples(self, dataset: str, split: str) -> int | None:
         state, manifest = self._known(Ref.to("dataset", dataset=dataset))
         return manifest.facts["splits"].get(split) if state == "fresh" and manifest is not None else None
 
     def _resolved(self, ref: Ref) -> Ref:
         if ref.stage == PUBLISHED:
             return ref
-        resolve: Callable[..., Ref] | None = getattr(_module(ref.stage), "resolve", None)
+        resolve: Callable[..., Ref] | None = getattr(load_stage(ref.stage), "resolve", None)
         return ref if resolve is None else resolve(self.config, **dict(ref.wildcards))
 
     def _node(self, ref: Ref) -> _Node:
         known = self._nodes.get(ref)
         if known is not None:
             return known
-        stage, wildcards = _module(ref.stage), dict(ref.wildcards)
+        stage, wildcards = load_stage(ref.stage), dict(ref.wildcards)
         spec = stage.Spec.of(self.config, **wildcards)
         plugins = stage.plugins(self.config, **wildcards) if hasattr(stage, "plugins") else ()
         code = {component: version_of(component) for component in (f"stages.{ref.stage}", *plugins)}
@@ -144,7 +188,7 @@ class Graph:
         parts = frozenset(name for name, found in refs.items() if isinstance(found, Parts))
         complete = True
         if hasattr(stage, "parts"):
-            samples = self.samples(wildcards["dataset"], wildcards["split"])
+            samples = self._samples(wildcards["dataset"], wildcards["split"])
             complete = samples is not None
             if samples is not None:
                 inputs["blocks"] = stage.parts(self.config, samples, **wildcards)
@@ -170,7 +214,7 @@ class Graph:
             name: [(found, *self._known(self._resolved(found))) for found in refs] for name, refs in node.inputs.items()
         }
         try:
-            made = artefacts.read(self._folder(ref, node), ref.stage, verify=False)
+            made = artefacts.read(self.folder(ref), ref.stage, verify=False)
         except ArtefactError:
             made = None
         if (
@@ -201,7 +245,7 @@ class Graph:
         source = self._resolved(source)
         path = self.outputs(source)[0]
         if state == "fresh":
-            is_file = source.stage == PUBLISHED or hasattr(_module(source.stage), "FILES")
+            is_file = source.stage == PUBLISHED or hasattr(load_stage(source.stage), "FILES")
             content = _digest_of(path) if is_file or manifest is None else manifest.content
             return "fresh" if content == recorded["content"] else "stale"
         if not path.exists() and recorded["derivation"] == self.derivation(source):
@@ -214,23 +258,26 @@ class Graph:
             self._unknown_datasets[path] = _time_of(path)
         return state, None
 
+    def judge_anew(self) -> None:
+        """Forget the states of artefacts, since some were made in the meantime."""
+        self._states.clear()
+        self._unknown_datasets.clear()
+
     def _forget_what_datasets_decided(self) -> None:
         """Judge anew once a dataset was indexed: the engine builds its graph again when its checkpoint is done."""
         if any(_time_of(path) != before for path, before in self._unknown_datasets.items()):
-            self._unknown_datasets.clear()
-            self._states.clear()
+            self.judge_anew()
 
-    def _folder(self, ref: Ref, node: _Node) -> Path:
-        return self.results / str(node.stage.OUTPUT).format(**dict(ref.wildcards))
-
-    def _description_path(self, ref: Ref) -> Path:
-        folder = str(_module(ref.stage).OUTPUT).format(**dict(ref.wildcards))
+    def description_path(self, ref: Ref) -> Path:
+        """Return the file that describes the job of an artefact."""
+        ref = self._resolved(ref)
+        folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
         return self.results / FOLDER / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
         if not hasattr(node.stage, "sources"):
             return True
-        noted = sources.path_beside(self._description_path(ref))
+        noted = sources.path_beside(self.description_path(ref))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
 
     def _settle(self, ref: Ref, state: State) -> None:
@@ -241,16 +288,18 @@ class Graph:
         if ref.stage == PUBLISHED:
             return
         now = time.time()
-        newest = 0.0
-        if state == "fresh":
-            node = self._node(ref)
-            files = [file for refs in node.inputs.values() for source in refs for file in self.outputs(source)[:1]]
-            newest = max((_seconds(file) for file in files), default=0.0)
+        newest = self._newest_input(ref) if state == "fresh" else 0.0
         for output in self.outputs(ref):
             made = _seconds(output)
             if made and (made > now or (state == "fresh" and made < newest)):
                 with contextlib.suppress(OSError):  # of results that can only be read
                     os.utime(output, (now, now))
+
+    def _newest_input(self, ref: Ref) -> float:
+        """Return the time of the newest input, in seconds since 1970; of one that is gone, of its inputs."""
+        sources = [self._resolved(source) for refs in self._node(ref).inputs.values() for source in refs]
+        times = [(source, _seconds(self.outputs(source)[0])) for source in sources]
+        return max((seconds or self._newest_input(source) for source, seconds in times), default=0.0)
 
     def _describe(self, ref: Ref) -> Path | None:
         """Write the file that describes a job, unless it says the same already; None where nothing can be written."""
@@ -258,33 +307,45 @@ class Graph:
         stage, wildcards = node.stage, dict(ref.wildcards)
         job = {
             "stage": ref.stage,
-            "spec": node.spec.plain(),
+            "spec": node.spec.complete(),
             "code": node.code,
             "inputs": {name: [self._input_path(found) for found in refs] for name, refs in node.inputs.items()},
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path, text = self._description_path(ref), description(job, state, self._run)
+        path, text = self.description_path(ref), description(job, state, self._run)
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:
                     file.write(text)
-            if state == "fresh":
+            # What is gone is made again where it is needed, which the engine finds out by itself.
+            if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError:
             return path if path.exists() else None
         return path
 
-    def _input_path(self, ref: Ref) -> str:
-        """Return what a job reads of an artefact, by its path below the results: its folder, or its file."""
-        ref = self._resolved(ref)
+    def _read_at(self, ref: Ref) -> Path:
+        """Return what a job reads of an artefact: its folder, or its file."""
         (path, *_) = self.outputs(ref)
-        if ref.stage == PUBLISHED:
-            return str(path.resolve())
-        return str((path.parent if path.name == MANIFEST else path).relative_to(self.results))
+        return path.parent if path.name == MANIFEST else path
+
+    def _input_path(self, ref: Ref) -> str:
+        """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
+        path = self._read_at(ref)
+        return str(path.relative_to(self.results) if path.is_relative_to(self.results) else path.resolve())
 
 
-def _module(stage: str) -> ModuleType:
+def components() -> list[str]:
+    """Return all components of the code: the stages of the workflow, and whatever it finds by name."""
+    folder = Path(__file__).parent
+    stages = [path.stem for path in folder.glob("*.py") if "\nINPUTS" in path.read_text(encoding="utf-8")]
+    found = [f"{family}.{name}" for family in get_args(kinds.Family) for name in kinds.kinds(family)]
+    return sorted([*(f"stages.{name}" for name in stages), *found])
+
+
+def load_stage(stage: str) -> ModuleType:
+    """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")
 
 

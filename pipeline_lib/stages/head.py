@@ -1,46 +1,118 @@
-"""Train one uncertainty head on cached features: writes head.safetensors, head.json and curve.jsonl.
+"""Train uncertainty heads on cached features: each gets head.safetensors, head.json and curve.jsonl.
 
-While it trains, each episode is appended to <output>.live.jsonl, which can be followed with tail -f.
+While a head is trained, each of its episodes is appended to <output>.live.jsonl, which can be followed with tail -f.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
-from pipeline_lib.stages.training_rows import add_task_loss
+from pipeline_lib.config.task_losses import CROSS_ENTROPY
+from pipeline_lib.config.training import SHARED_IN_A_PASS
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.heads.spec import HeadSpec as Spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.features.rows import FeatureRows
+
+INPUTS = (
+    Input("features", "the view's cache of the upstream training images"),
+    Input("task_loss", "the view's task loss, unless training.task_loss is the classifier's", required=False),
+)
+OUTPUT = "heads/{backbone}/{variant}/seed{seed}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, variant, seed, dataset, split, view, training (the recipe)")
-    add_path(parser, "--features", "view of the upstream training images, which holds blocks/ and cache/")
-    add_task_loss(parser)
-    add_path(parser, "--output", "folder of the head")
+def wanted(config: Config) -> list[Ref]:
+    """Return the heads that a config asks for."""
+    names = [(backbone, variant) for backbone in config.backbones for variant in config.variants]
+    if config.ablations is not None:
+        names += [(backbone, name) for backbone in config.ablations.backbones for name in config.ablations.variants]
+    return [
+        Ref.to("head", backbone=backbone, variant=variant, seed=seed)
+        for backbone, variant in names
+        for seed in config.seeds
+    ]
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Train and write the head."""
-    from pipeline_lib.config.training import Training
+def inputs(config: Config, backbone: str, variant: str, seed: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    dataset, split = config.upstream.dataset, config.upstream.train_split
+    view, task_loss = config.variant(variant).view, config.task_loss_of(backbone, variant)
+    from_features = task_loss == CROSS_ENTROPY
+    return {
+        "features": Ref.to("cache", backbone=backbone, dataset=dataset, split=split, view=view),
+        "task_loss": None if from_features else Ref.to("task_loss", backbone=backbone, view=view, task_loss=task_loss),
+    }
+
+
+def plugins(config: Config, backbone: str, variant: str, seed: str) -> list[str]:
+    """Return the components that are chosen by name: the loss."""
+    return [f"heads.losses.{config.training_of(variant).loss.kind}"]
+
+
+def together(spec: Spec) -> tuple[object, ...]:
+    """Return what heads have in common that one process trains, in one pass over the cache."""
+    shared = (getattr(spec.training, field) for field in SHARED_IN_A_PASS)
+    return spec.backbone, spec.dataset, spec.split, spec.view, *shared
+
+
+def run(job: Job[Spec]) -> None:
+    """Train a head."""
+    run_together([job])
+
+
+def run_together(jobs: Sequence[Job[Spec]]) -> None:
+    """Train heads that read the same cache."""
     from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import naming_images
     from pipeline_lib.heads.checkpoint import write_head
     from pipeline_lib.heads.curve import live_curve
     from pipeline_lib.heads.stream import usable_rows
     from pipeline_lib.heads.train import train_heads
-    from pipeline_lib.stages.training_rows import training_rows
 
-    spec, output = arguments.spec, arguments.output
-    training = Training.model_validate(spec["training"])
-    rows, inputs = training_rows(spec, arguments.features, arguments.task_loss)
+    specs = [job.spec for job in jobs]
+    training, backbone = specs[0].training, specs[0].backbone
+    if any(job.inputs != jobs[0].inputs for job in jobs):
+        raise PipelineError("heads that are trained together must read the same features; train them one by one")
+    rows = _rows(jobs[0])
     images = usable_rows(rows.rows, training.epochs or rows.epochs, training.batch_size)
-    live = output.with_name(f"{output.name}.live.jsonl")
-    label = f"head of {spec['backbone']}, {spec['variant']}, seed {spec['seed']}"
-    with (
-        naming_images(arguments.features),
-        live_curve(live) as on_episode,
-        Progress(images, "images", label) as progress,
-    ):
-        (head,) = train_heads(rows, training, [spec["seed"]], on_episode, progress)
-    write_head(output, spec, head, training, inputs)
-    live.unlink()
+    which = (
+        f"{specs[0].variant}, seed {specs[0].seed}" if len(jobs) == 1 else f"view {specs[0].view}, {len(jobs)} heads"
+    )
+    with contextlib.ExitStack() as stack:
+        append = {
+            job.spec: stack.enter_context(live_curve(job.output.with_name(f"{job.output.name}.live.jsonl")))
+            for job in jobs
+        }
+        stack.enter_context(naming_images(jobs[0].input("features").parent))
+        progress = stack.enter_context(Progress(images, "images", f"head of {backbone}, {which}"))
+        heads = train_heads(rows, specs, lambda head, record: append[head](record), progress)
+        for job, head in zip(jobs, heads, strict=True):
+            write_head(job, head)
+
+
+def _rows(job: Job[Spec]) -> FeatureRows:
+    """Return the rows that a head learns from: the cache of the view, with the task loss that the recipe names.
+
+    Raises `PipelineError` when the recipe needs a task loss that isn't given, or doesn't need it, `ArtefactError` when
+    it needs another one.
+    """
+    from pipeline_lib.core.errors import ArtefactError
+    from pipeline_lib.features.cache import FeatureCache
+    from pipeline_lib.task_losses.store import WithTaskLoss
+
+    task_loss, directory = job.spec.training.task_loss or CROSS_ENTROPY, job.optional_input("task_loss")
+    if (task_loss == CROSS_ENTROPY) != (directory is None):
+        advice = "leave --task-loss out" if directory is not None else "give its folder as --task-loss"
+        raise PipelineError(f"training.task_loss is {task_loss}; {advice}")
+    cache = FeatureCache(job.input("features").parent)
+    if directory is None:
+        return cache
+    rows = WithTaskLoss(cache, directory)
+    if rows.spec.options.kind != task_loss:
+        raise ArtefactError(f"{directory}: is the task loss {rows.spec.options.kind}, but {task_loss} was asked for")
+    return rows

@@ -6,73 +6,156 @@ several GPUs, torchrun starts a process for each, and each trains on its part of
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.backbones import method
+from pipeline_lib.backbones.spec import BackboneSpec, components
+from pipeline_lib.config.config import Config
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.stages.described import FOLDER, description
 
-SINKS = ("jsonl", "tensorboard", "wandb")
+if TYPE_CHECKING:
+    import torch
 
+    from pipeline_lib.training.curves import CurveSinks
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "name, options (a backbone of kind `method`), train_split, eval_split")
-    add_path(parser, "--dataset", "upstream dataset artefact")
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode and augment (default: none)")
-    add_path(parser, "--output", "folder of the backbone artefact")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=None,
-        metavar="N",
-        help="processes that train together, each on a GPU of its own where the device is one (default: as many as "
-        "there are GPUs; 0 and 1: one)",
-    )
-    parser.add_argument(
-        "--curves",
-        nargs="+",
-        choices=SINKS,
-        default=[],
-        help="where the curve goes while training runs: below <output>.curves; jsonl, in the artefact, always",
-    )
+INPUTS = (Input("dataset", "upstream dataset artefact"),)
+OUTPUT = "backbones/{backbone}"
+SETTINGS = ("workers", "processes", "curves")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Train and write."""
-    from pipeline_lib.method_training.processes import run_in_processes, started_by_torchrun
+class Spec(BackboneSpec):
+    """The model: an architecture, its method and the recipe; the splits to train and to choose the best epoch on."""
 
-    processes = _gpus(arguments.spec) if arguments.processes is None else arguments.processes
+    options: method.Options
+    train_split: str
+    eval_split: str
+
+
+def inputs(config: Config, backbone: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    return {"dataset": Ref.to("dataset", dataset=config.upstream.dataset)}
+
+
+def plugins(config: Config, backbone: str) -> list[str]:
+    """Return the components of the code that are chosen by name."""
+    dataset = f"datasets.{config.datasets[config.upstream.dataset].kind}"
+    return [*components(config.backbone(backbone)), dataset]
+
+
+def sources(spec: Spec) -> list[Path]:
+    """Return the user's files that the model is made from."""
+    return method.watched_files(spec.options)
+
+
+def run(job: Job[Spec]) -> None:
+    """Train and write; with several processes each trains on its part of every batch, and one evaluates and writes."""
+    import torch
+
+    from pipeline_lib.core.device import choose_device
+    from pipeline_lib.training.curves import CurveSinks
+    from pipeline_lib.training.processes import process_group, process_number, run_in_processes, started_by_torchrun
+
+    processes = _gpus(job) if job.settings.processes is None else job.settings.processes
     if processes > 1 and not started_by_torchrun():
-        _check_gpus(arguments.spec, processes)
-        command = ["method", "--spec", json.dumps(arguments.spec), "--dataset", str(arguments.dataset)]
-        command += ["--workers", str(arguments.workers), "--output", str(arguments.output)]
-        command += ["--curves", *arguments.curves] if arguments.curves else []
-        run_in_processes(command, processes)
+        _check_gpus(job, processes)
+        with tempfile.TemporaryDirectory() as folder:
+            settings = ["--workers", str(job.settings.workers)]
+            settings += ["--curves", *job.settings.curves] if job.settings.curves else []
+            run_in_processes(["method", "--job", str(_described(job, Path(folder))), *settings], processes)
         return
+    recipe = job.spec.options.training
+    torch.set_num_threads(recipe.threads)
+    device = choose_device(recipe.device)
+    with process_group(device), CurveSinks(job.settings.curves if process_number() == 0 else (), job) as sinks:
+        _train(job, device, sinks)
 
-    from pipeline_lib.method_training.artefact import write_method
 
-    sinks = [name for name in arguments.curves if name != "jsonl"]
-    write_method(arguments.spec, arguments.dataset, arguments.output, arguments.workers, sinks)
+def _train(job: Job[Spec], device: torch.device, sinks: CurveSinks) -> None:
+    """Train and write.
+
+    The first line of the curve, epoch 0, is the model before training. The epoch of training that is best by
+    `training.selection` on the evaluation split is kept (the first of equals); where the metric is never defined, the
+    last one. A learning rate of 0 only evaluates: the model is kept as it starts.
+    """
+    import functools
+    import math
+
+    from pipeline_lib.backbones.artefact import write_weights
+    from pipeline_lib.backbones.base import MethodEncoder
+    from pipeline_lib.datasets.images import ImageDataset
+    from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView, View
+    from pipeline_lib.evaluation.while_training import evaluate
+    from pipeline_lib.training.images import ImageBatches, Normalise, skipped_images
+    from pipeline_lib.training.method import MethodTask, TwoCrops, best_epoch, method_trainer
+    from pipeline_lib.training.processes import process_count, process_number
+    from pipeline_lib.training.run import train
+    from pipeline_lib.training.state import SavedState
+
+    spec, options, recipe = job.spec, job.spec.options, job.spec.options.training
+    images, evaluated = (ImageDataset(job.input("dataset"), split) for split in (spec.train_split, spec.eval_split))
+    model = method.create(options, len(images.classes), pretrained=True)
+    encoder = MethodEncoder(model)
+    config = method.data_config(options, encoder)
+    view: View = AugmentedView(recipe, options.seed, config)
+    view = TwoCrops(view) if model.two_crops else view
+    number, processes = process_number(), process_count()
+    workers = math.ceil(job.settings.workers / processes)
+    batches = ImageBatches(images, view, recipe.batch_size, workers, number, processes)
+    held_out = ImageBatches(evaluated, EvaluationView(config), recipe.batch_size, workers)
+    task = MethodTask(model, recipe, Normalise(config, device))
+    saved = SavedState(job)
+    curve = train(
+        method_trainer(task, recipe, options.seed, len(images), f"training {spec.name}"),
+        batches,
+        recipe.epochs if recipe.learning_rate > 0 else 0,
+        saved,
+        functools.partial(evaluate, dim=model.dim, batches=held_out),
+        sinks.write,
+    )
+    if number > 0:
+        return
+    model.cpu().load_state_dict(task.best)
+    write_weights(
+        job,
+        encoder,
+        config,
+        curve,
+        kept_epoch=best_epoch(curve, recipe.selection),
+        processes=processes,
+        skipped=skipped_images(batches, held_out),
+    )
+    saved.remove()
 
 
-def _gpus(spec: Mapping[str, Any]) -> int:
+def _described(job: Job[Spec], folder: Path) -> Path:
+    """Write the file that describes the job to the processes that do it together; returns its path."""
+    file = folder / FOLDER / "job.json"
+    file.parent.mkdir()
+    content = {"stage": job.stage, "spec": job.spec.plain(), "code": dict(job.code), "targets": []}
+    paths = {name: [str(path.resolve()) for path in paths] for name, paths in job.inputs.items()}
+    content |= {"inputs": paths, "output": str(job.output.resolve())}
+    file.write_text(description(content, "stale", run=""), encoding="utf-8")
+    return file
+
+
+def _gpus(job: Job[Spec]) -> int:
     """Return how many GPUs there are to train on."""
     import torch
 
-    return 0 if spec["options"]["training"]["device"] == "cpu" else torch.cuda.device_count()
+    return 0 if job.spec.options.training.device == "cpu" else torch.cuda.device_count()
 
 
-def _check_gpus(spec: Mapping[str, Any], processes: int) -> None:
+def _check_gpus(job: Job[Spec], processes: int) -> None:
     """Raise `PipelineError` where processes would wait for each other's GPUs for ever."""
     import torch
 
     from pipeline_lib.core.device import find_device
     from pipeline_lib.core.errors import PipelineError
 
-    if find_device(spec["options"]["training"]["device"]).type == "cuda" and processes > torch.cuda.device_count():
+    if find_device(job.spec.options.training.device).type == "cuda" and processes > torch.cuda.device_count():
         raise PipelineError(
             f"--processes {processes}: each needs a GPU of its own, but only {torch.cuda.device_count()} can be seen "
             "here; ask for no more than that (in a run: --set-resources method:gpu=N), or set training.device to cpu"

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.core.spec import Spec as BaseSpec
+from pipeline_lib.stages import evaluate_heads
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS = (Input("evaluations", "artefacts with metric rows", many=True),)
+OUTPUT = "records/metrics"
+FILES = ("metrics.csv",)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    parser.add_argument("--evaluations", nargs="+", type=Path, required=True, metavar="PATH", help="their folders")
-    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the table to write (csv)")
+class Spec(BaseSpec):
+    """Nothing but the evaluations decides what the table holds."""
+
+    @classmethod
+    def of(cls, config: Config) -> Spec:
+        """Return the spec of the job."""
+        return cls()
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config) -> Refs:
+    """Return every artefact with metric rows."""
+    first_backbone, first_variant = next(iter(config.backbones)), next(iter(config.variants))
+    refs = []
+    for entry in config.evaluation_sets:
+        pair = {"dataset": entry.dataset, "split": entry.split}
+        refs += [
+            Ref.to("baselines", backbone=backbone, **pair)
+            for backbone in [*config.backbones, *config.benchmark_backbones]
+        ]
+        for backbone in config.backbones:
+            refs += [Ref.to("evaluate_heads", backbone=backbone, variant=name, **pair) for name in config.variants]
+            refs.append(Ref.to("safe_retrieval", backbone=backbone, variant=first_variant, **pair))
+    refs += evaluate_heads.wanted_ablations(config)
+    refs += [
+        Ref.to("deteriorations", backbone=first_backbone, variant=first_variant, dataset=each.dataset, split=each.split)
+        for each in config.deteriorated_sets
+    ]
+    return {"evaluations": sorted(refs, key=str)}
+
+
+def run(job: Job[Spec]) -> None:
     """Gather and write."""
     from pipeline_lib.evaluation.aggregate import aggregate
 
-    aggregate(arguments.evaluations, arguments.output)
+    with job.writing() as draft:
+        aggregate(job.all_inputs("evaluations"), draft.path / FILES[0])

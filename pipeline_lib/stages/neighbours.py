@@ -5,6 +5,8 @@ With the upstream evaluation images at hand also in a mix of equally many of bot
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
@@ -18,13 +20,16 @@ OUTPUT = "neighbours/{backbone}/{dataset}/{split}"
 
 
 class Spec(BaseSpec):
-    """Which set, how its similarities are computed, and how it is mixed with the upstream set (None: it is that)."""
+    """Which set, how it is mixed with the upstream set (None: it is that), and how the search is done.
+
+    The search is exact, so how it is done is no part of what decides the result.
+    """
 
     backbone: str
     dataset: str
     split: str
-    search: Neighbours
     mix: Mix | None = None
+    search: Neighbours = Field(Neighbours(), exclude=True)
 
     @classmethod
     def of(cls, config: Config, backbone: str, dataset: str, split: str) -> Spec:
@@ -59,14 +64,13 @@ def run(job: Job[Spec]) -> None:
     spec, features = job.spec, job.input("features").parent
     torch.set_num_threads(spec.search.threads)
     cache = FeatureCache(features)
-    search = {"backend": spec.search.backend, "device": spec.search.device, "block_rows": spec.search.block_rows}
     title = f"neighbours of {spec.backbone} on {spec.dataset}"
     with naming_images(features), Progress(cache.rows, "images", title) as progress:
         found = nearest_neighbours(
             lambda start, stop: cache.read("embedding", 0, start, stop),
             cache.rows,
-            **search,
-            progress=progress.advance,
+            spec.search,
+            progress.advance,
         )
     mixed = None
     upstream_features = job.optional_input("upstream_features")
@@ -74,5 +78,5 @@ def run(job: Job[Spec]) -> None:
         upstream = FeatureCache(upstream_features.parent)
         rows = mixed_rows(upstream.rows, cache.rows, spec.mix.images)
         with Progress(rows, "images", f"{title} mixed with upstream") as progress:
-            mixed = mixed_neighbours(upstream, cache, spec.mix, **search, progress=progress.advance)
+            mixed = mixed_neighbours(upstream, cache, spec.mix, spec.search, progress.advance)
     write_neighbours(job, found, cache, mixed)

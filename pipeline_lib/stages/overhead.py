@@ -3,15 +3,23 @@
     python -m pipeline_lib overhead --checkpoint results/checkpoints/resnet/default --write
     python -m pipeline_lib overhead --architecture vit_small_patch16_224
 
-Do it while the machine does nothing else.
+Measure while the machine does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_backbone
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline_lib.checkpoints.model import TimmRepresentation
+    from pipeline_lib.heads.model import UncertaintyHead
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
+    from pipeline_lib.checkpoints.overhead import measure, to_markdown, write_into_card
+    from pipeline_lib.core.device import choose_device
     from pipeline_lib.core.errors import PipelineError
-    from pipeline_lib.pretrained.overhead import measure, to_markdown, write_into_card
 
     if arguments.write and not (arguments.checkpoint and Path(arguments.checkpoint).is_dir()):
         raise PipelineError("--write: needs a --checkpoint that is a folder, whose card it can change")
@@ -38,39 +47,40 @@ def run(arguments: argparse.Namespace) -> None:
         raise PipelineError("--backbone: is that of a --checkpoint; with --architecture, leave it out")
     if min(arguments.batches) < 1:
         raise PipelineError(f"--batches {min(arguments.batches)}: a batch has at least one image")
-    parts = _of_checkpoint(arguments) if arguments.checkpoint else _of_architecture(arguments)
-    overhead = measure(*parts, arguments.batches, arguments.seconds)
+    device = choose_device(arguments.device)
+    amount = {"batches": arguments.batches, "seconds": arguments.seconds}
+    if arguments.checkpoint:
+        model = load_with_backbone(arguments.checkpoint, arguments.backbone, device=device)
+        size = model.config.backbone.data_config.input_size
+        overhead = measure(model.backbone, model.heads, model.uncertainty_of, size, **amount)
+    else:
+        backbone, head, size = _with_new_head(arguments.architecture, arguments.hidden, device)
+        overhead = measure(backbone, head, head, size, **amount)
     print(to_markdown(overhead), end="")
     if arguments.write:
         write_into_card(Path(arguments.checkpoint), overhead)
 
 
-def _of_checkpoint(arguments: argparse.Namespace) -> tuple:
-    from pipeline_lib.core.device import choose_device
-
-    device = choose_device(arguments.device)
-    model = load_with_backbone(arguments.checkpoint, arguments.backbone, device=device)
-    return model.backbone, model.heads, model.uncertainty_of, model.config.backbone.data_config.input_size
-
-
-def _of_architecture(arguments: argparse.Namespace) -> tuple:
+def _with_new_head(
+    architecture: str, hidden: Sequence[int], device: torch.device
+) -> tuple[TimmRepresentation, UncertaintyHead, tuple[int, int, int]]:
+    """Return a timm model with random weights, a new head, and the size of the model's images."""
     import timm
-    from timm.data import resolve_model_data_config
+    import torch
+    from timm.data.config import resolve_model_data_config
 
     from pipeline_lib.backbones.architectures import check_architecture
-    from pipeline_lib.core.device import choose_device
+    from pipeline_lib.checkpoints.model import TimmRepresentation
     from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.heads.model import UncertaintyHead
-    from pipeline_lib.pretrained.model import TimmRepresentation
 
     try:
-        check_architecture(arguments.architecture)
+        check_architecture(architecture)
     except ValueError as error:
         raise PipelineError(f"--architecture: {error}") from None
-    device = choose_device(arguments.device)
-    network = timm.create_model(arguments.architecture, pretrained=False).eval().to(device)
-    size = resolve_model_data_config(network)["input_size"]
-    # Some heads widen the pooled features before the classifier.
-    dim = getattr(network, "head_hidden_size", network.num_features)
-    head = UncertaintyHead(dim, arguments.hidden).to(device)
-    return TimmRepresentation(network), head, head, size
+    network = timm.create_model(architecture, pretrained=False).eval()
+    size: tuple[int, int, int] = resolve_model_data_config(network)["input_size"]
+    backbone = TimmRepresentation(network)
+    with torch.inference_mode():
+        dim = backbone(torch.zeros(1, *size)).shape[1]
+    return backbone.to(device), UncertaintyHead(dim, hidden).to(device), size

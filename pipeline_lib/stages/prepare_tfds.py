@@ -5,36 +5,38 @@ A set that is prepared already is left as it is; that takes neither TensorFlow n
 
 from __future__ import annotations
 
-import argparse
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.core.jobs import Input, Job, Refs
+from pipeline_lib.datasets.spec import DatasetSpec as Spec
 
 if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
     from pipeline_lib.datasets.tfds import Options
 
-STAGE = "prepare_tfds"
+INPUTS: tuple[Input, ...] = ()
+OUTPUT = "downloads/{dataset}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "name, options (the dataset's config section, of kind tfds), data_dir")
-    add_path(parser, "--output", "folder of the record of what was prepared")
+def inputs(config: Config, dataset: str) -> Refs:
+    """Return nothing: the files come from elsewhere."""
+    return {}
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(job: Job[Spec]) -> None:
     """Prepare the set where it is not prepared, then write the record.
 
     Its facts are the set's folder (relative to `tfds_dir`), its version and the number of records per TFDS split.
     """
-    from pipeline_lib.core import artefacts
     from pipeline_lib.core.errors import PipelineError
     from pipeline_lib.datasets import tfds
     from pipeline_lib.datasets.base import resolve
 
-    spec = arguments.spec
-    options, data_dir = tfds.Options.model_validate(spec["options"]), Path(spec["data_dir"])
+    options, data_dir = job.spec.options, Path(job.spec.data_dir)
+    if not isinstance(options, tfds.Options):
+        raise PipelineError(f"dataset '{job.spec.name}' is of kind '{options.kind}'; only kind 'tfds' is prepared")
     root = resolve(data_dir, options.tfds_dir)
     if tfds.prepared_folder(options, data_dir) is None:
         _prepare(options, root)
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     if directory is None:
         raise PipelineError(f"{root}: TFDS prepared '{tfds.set_name(options)}', but not there; check 'version'")
     info = tfds.read_info(directory)
-    with artefacts.writing(arguments.output, STAGE, spec) as draft:
+    with job.writing() as draft:
         draft.facts.update(
             folder=directory.relative_to(root).as_posix(),
             version=directory.name,
@@ -53,12 +55,15 @@ def run(arguments: argparse.Namespace) -> None:
 def _prepare(options: Options, root: Path) -> None:
     """Let TFDS fetch and prepare a set below `root`.
 
-    Raises `PipelineError` where TensorFlow or files to be placed by hand are missing, TFDS has no such set, or fetching
-    or preparing it fails; what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
+    Raises
+    ------
+    PipelineError
+        TensorFlow or files to be placed by hand are missing, TFDS has no such set, or fetching or preparing it fails;
+        what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
     """
     from pipeline_lib.core.errors import PipelineError, one_of
+    from pipeline_lib.datasets.base import one_line
     from pipeline_lib.datasets.tfds import by_hand, set_name
-    from pipeline_lib.datasets.tfds_reading import one_line
 
     name = set_name(options)
     if first := by_hand(options, root):
@@ -74,11 +79,10 @@ def _prepare(options: Options, root: Path) -> None:
         raise PipelineError(
             f"TFDS set '{name}' has configurations; give one as 'config': {one_of(builder.builder_configs)}"
         )
-    by_its_author = one_line(builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "")
-    manual = root / "downloads/manual"
-    if by_its_author and not (manual.is_dir() and any(manual.iterdir())):
+    instructions, manual = builder.MANUAL_DOWNLOAD_INSTRUCTIONS, root / "downloads/manual"
+    if instructions and not (manual.is_dir() and any(manual.iterdir())):
         raise PipelineError(
-            f"TFDS set '{name}' is fetched by hand into {manual} ({by_its_author}), then run snakemake again"
+            f"TFDS set '{name}' is fetched by hand into {manual} ({one_line(instructions)}), then run snakemake again"
         )
     # Its authors' prepared copies, on Google's servers, are in a format that can't be read at random.
     download = library.download.DownloadConfig(try_download_gcs=False)
@@ -95,7 +99,7 @@ def _import_libraries(name: str) -> Any:
     from pipeline_lib.core.errors import PipelineError
 
     try:
-        import tensorflow  # noqa: F401 (TFDS would ask for it after hours of fetching)
+        importlib.import_module("tensorflow")  # TFDS would ask for it after hours of fetching
         import tensorflow_datasets
     except ImportError as error:
         raise PipelineError(

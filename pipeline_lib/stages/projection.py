@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.config.config import Config
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.evaluation.spec import ProjectionSpec as Spec
 
-from pipeline_lib.stages.arguments import add_path, add_spec
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, dataset, split, classes, class_count, max_images, perplexity, neighbours and seed")
-    add_path(parser, "--dataset", "dataset artefact")
-    add_path(parser, "--features", "folder of the split's view eval")
-    add_path(parser, "--output", "folder of the projection")
+INPUTS = (
+    Input("dataset", "dataset artefact"),
+    Input("features", "the eval view's cache of the split"),
+)
+OUTPUT = "projection/{backbone}/{dataset}/{split}"
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config, backbone: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    return {
+        "dataset": Ref.to("dataset", dataset=dataset),
+        "features": Ref.to("cache", backbone=backbone, dataset=dataset, split=split, view="eval"),
+    }
+
+
+def run(job: Job[Spec]) -> None:
     """Project and write."""
     from pipeline_lib.evaluation.projection import project
     from pipeline_lib.features.cache import FeatureCache
 
-    project(arguments.spec, arguments.dataset, FeatureCache(arguments.features), arguments.output)
+    project(job, FeatureCache(job.input("features").parent))

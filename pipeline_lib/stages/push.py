@@ -19,6 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check and upload."""
-    from pipeline_lib.pretrained.hub import push
+    from pipeline_lib.checkpoints.hub import push
 
     print(push(arguments.checkpoint, arguments.repository, not arguments.public, arguments.message))

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
+from pipeline_lib.config.config import Config
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.evaluation.spec import SafeRetrievalSpec as Spec
 
-from pipeline_lib.stages.arguments import add_path, add_spec
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(parser, "backbone, variant, seeds, dataset, split, is_upstream, shares, table_share")
-    add_path(parser, "--features", "the eval view of the split, which holds blocks/ and cache/")
-    add_path(parser, "--baselines", "the baselines' evaluation of the same set")
-    add_path(parser, "--scores", "the heads' evaluation of the same set")
-    add_path(parser, "--neighbours", "neighbours artefact of the split")
-    add_path(parser, "--output", "folder of the errors")
+INPUTS = (
+    Input("features", "the eval view's cache of the split"),
+    Input("baselines", "the baselines' evaluation of the same set"),
+    Input("scores", "the heads' evaluation of the same set"),
+    Input("neighbours", "neighbours artefact of the split"),
+)
+OUTPUT = "safe_retrieval/{backbone}/{variant}/{dataset}/{split}"
 
 
-def run(arguments: argparse.Namespace) -> None:
+def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    images = {"backbone": backbone, "dataset": dataset, "split": split}
+    return {
+        "features": Ref.to("cache", view="eval", **images),
+        "baselines": Ref.to("baselines", **images),
+        "scores": Ref.to("evaluate_heads", variant=variant, **images),
+        "neighbours": Ref.to("neighbours", **images),
+    }
+
+
+def run(job: Job[Spec]) -> None:
     """Measure and write."""
     from pipeline_lib.evaluation.safe_retrieval import evaluate_safe_retrieval
     from pipeline_lib.features.cache import FeatureCache
 
-    evaluate_safe_retrieval(
-        arguments.spec,
-        FeatureCache(arguments.features),
-        arguments.baselines,
-        arguments.scores,
-        arguments.neighbours,
-        arguments.output,
-    )
+    evaluate_safe_retrieval(job, FeatureCache(job.input("features").parent))

@@ -1,12 +1,12 @@
 """Score your own images with a checkpoint: how uncertain is the representation of each?
 
 Give folders, archives (.zip, .tar) and image files in any mixture. The first folder below a folder or archive, where
-there is one, is the label of its images. The table has a row per image: path, label, one uncertainty per seed, all
-seeds together, and the rank of that, from 1 for the least uncertain.
+there is one, is the label of its images. The table has a row per image: path, label, one uncertainty per seed, that of
+all seeds together, and its rank, from 1 for the least uncertain.
 
-A killed run goes on with the same command, and writes the same bytes as one that was left alone. Images that can't be
-read don't stop it: they are listed at the end and keep their row, with the reason in the column `error`; the exit
-code is 0 all the same, unless no image at all can be read.
+After a kill the same command goes on where it stopped, and writes the same bytes as an undisturbed run. Images that
+can't be read don't stop it: they are listed at the end and keep their row, with the reason in the column `error`. The
+exit code is 0 all the same, unless no image at all can be read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_bac
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline_lib.pretrained.model import PretrainedModel
+    from pipeline_lib.checkpoints.model import PretrainedModel
     from pipeline_lib.scoring.images import ImageList
 
 _EXAMPLE = """\
@@ -151,7 +151,7 @@ def _report(table: pa.Table, out: Path) -> None:
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `minimum` on."""
+    """Return a parser of whole numbers that are at least `minimum`."""
 
     def read(text: str) -> int:
         if not text.lstrip("-").isdecimal() or int(text) < minimum:

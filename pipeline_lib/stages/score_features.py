@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 
 from pipeline_lib.stages.arguments import add_path
-from pipeline_lib.stages.scheduler import add_scheduler
+from pipeline_lib.stages.command import add_setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this stage."""
     add_path(parser, "--features", "folder of the view, which holds blocks/ and cache/")
     add_path(parser, "--head", "the head's artefact")
-    add_scheduler(parser)
+    add_setting(parser, "scheduler")
     add_path(parser, "--output", "folder of the scores")
 
 

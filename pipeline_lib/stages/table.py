@@ -66,7 +66,5 @@ def run(job: Job[Spec]) -> None:
     spec, module = job.spec, kinds.load("tables", job.spec.name)
     table = module.build(spec.shows, *read_beside(job))
     with job.writing() as draft:
-        write(
-            module.present(table, spec.shows),
-            *(draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")),
-        )
+        paths = [draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")]
+        write(module.present(table, spec.shows), *paths)

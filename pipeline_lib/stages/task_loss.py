@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import argparse
+import functools
 import sys
+from typing import TYPE_CHECKING
 
-from pipeline_lib.stages.arguments import add_path, add_spec
+from pipeline_lib.config import kinds
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+from pipeline_lib.task_losses.spec import TaskLossSpec as Spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
+
+INPUTS = (Input("features", "the view's cache of the upstream training images"),)
+OUTPUT = "task_losses/{backbone}/{view}/{task_loss}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this stage."""
-    add_spec(
-        parser,
-        "backbone, dataset, split, view, task_loss (knn or contrastive), temperature, images, seed, device, threads",
-    )
-    add_path(parser, "--features", "view of the upstream training images, which holds blocks/ and cache/")
-    add_path(parser, "--output", "folder of the task loss")
+def inputs(config: Config, backbone: str, view: str, task_loss: str) -> Refs:
+    """Return the artefacts that a job reads."""
+    dataset, split = config.upstream.dataset, config.upstream.train_split
+    return {"features": Ref.to("cache", backbone=backbone, dataset=dataset, split=split, view=view)}
 
 
-def run(arguments: argparse.Namespace) -> None:
+def plugins(config: Config, backbone: str, view: str, task_loss: str) -> list[str]:
+    """Return the components that are chosen by name: the task loss."""
+    return [f"task_losses.{task_loss}"]
+
+
+def run(job: Job[Spec]) -> None:
     """Compute and write."""
-    import numpy as np
     import torch
 
     from pipeline_lib.core.device import choose_device
     from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import FeatureCache, naming_images
-    from pipeline_lib.task_losses.losses import Comparison, images_without_partner, losses_of
     from pipeline_lib.task_losses.store import write_task_loss
 
-    spec = arguments.spec
-    torch.set_num_threads(spec["threads"])
-    cache = FeatureCache(arguments.features)
-    comparison = Comparison(spec["temperature"], spec["images"], spec["seed"])
-    of_image = cache.read_all("label")
-    if spec["task_loss"] == "knn" and (alone := images_without_partner(of_image, comparison)):
-        print(
-            f"{alone:,} of {cache.rows:,} images have no other image of their class among the {comparison.images:,} "
-            "that they are compared with, and get the largest loss that one could leave them with; set "
-            f"task_losses.images to at least twice the number of classes ({len(np.unique(of_image)):,})",
-            file=sys.stderr,
-        )
-    losses = losses_of(spec["task_loss"], cache, of_image, comparison, choose_device(spec["device"]))
-    label = f"task loss {spec['task_loss']} of {spec['backbone']} on view {spec['view']}"
+    spec, options, view_dir = job.spec, job.spec.options, job.input("features").parent
+    torch.set_num_threads(options.threads)
+    cache, task_loss = FeatureCache(view_dir), kinds.load("task_losses", options.kind)
+    if hasattr(task_loss, "warning") and (warning := task_loss.warning(cache, options)):
+        print(warning, file=sys.stderr)
+    losses = functools.partial(task_loss.losses, cache, options=options, device=choose_device(options.device))
+    title = f"task loss {options.kind} of {spec.backbone} on view {spec.view}"
     with (
-        naming_images(arguments.features),
-        Progress(cache.rows * cache.epochs, "images", label) as progress,
+        naming_images(view_dir),
+        Progress(cache.rows * cache.epochs, "images", title) as progress,
         torch.inference_mode(),
     ):
-        write_task_loss(arguments.output, spec, cache, losses, progress.advance)
+        write_task_loss(job, cache, losses, progress.advance)

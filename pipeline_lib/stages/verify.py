@@ -14,7 +14,7 @@ import argparse
 import shutil
 
 from pipeline_lib.stages.arguments import add_path
-from pipeline_lib.stages.scheduler import add_scheduler
+from pipeline_lib.stages.command import add_setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--remove", action="store_true", help="delete what is damaged, and drafts that killed jobs left"
     )
     parser.add_argument("--values", action="store_true", help="also check the values of cached features")
-    add_scheduler(parser)
+    add_setting(parser, "scheduler")
 
 
 def run(arguments: argparse.Namespace) -> None:

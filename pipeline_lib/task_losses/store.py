@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.task_losses.spec import TaskLossSpec
 
 STAGE = "task_loss"
 ARRAY = "task_loss.npy"
 
 
 def write_task_loss(
-    directory: Path,
-    spec: Mapping[str, Any],
+    job: Job[TaskLossSpec],
     cache: FeatureCache,
     losses: Callable[[int], Iterator[np.ndarray]],
     progress: Callable[[int], None] = lambda rows: None,
 ) -> None:
     """Write the losses of all epochs of a view, float32 [epochs, rows].
 
-    losses: yields those of an epoch in pieces, in the order of the rows. progress: told the rows of each piece.
-    Raises `PipelineError` for a loss that is not finite.
+    Parameters
+    ----------
+    cache
+        The view.
+    losses
+        Yields those of an epoch in pieces, in the order of the rows.
+    progress
+        Told the rows of each piece.
+
+    Raises
+    ------
+    PipelineError
+        For a loss that is not finite.
     """
-    with artefacts.writing(directory, STAGE, spec) as draft:
+    with job.writing() as draft:
         shape = (cache.epochs, cache.rows)
         stored = np.lib.format.open_memmap(draft.path / ARRAY, "w+", np.float32, shape)
         for epoch in range(cache.epochs):
@@ -44,22 +54,22 @@ def write_task_loss(
                 row += len(piece)
                 progress(len(piece))
         stored.flush()
-        draft.add_input("features", cache.manifest)
         draft.facts.update(epochs=cache.epochs, rows=cache.rows)
 
 
 class WithTaskLoss:
     """The rows of a cache, whose `task_loss` is that of a task-loss artefact.
 
-    Raises `ArtefactError` when the artefact is damaged, not the `expected` one, or was made from another cache.
+    Raises `ArtefactError` when the artefact is damaged or was made from another cache.
     """
 
-    def __init__(self, cache: FeatureCache, directory: Path, expected: Mapping[str, Any] | None = None) -> None:
-        self.manifest: Manifest = artefacts.read(directory, STAGE, expected)
-        if self.manifest.inputs["features"] != cache.manifest.digest:
+    def __init__(self, cache: FeatureCache, directory: Path) -> None:
+        manifest = artefacts.read(directory, STAGE)
+        if [record["content"] for record in manifest.inputs["features"]] != [cache.manifest.content]:
             raise ArtefactError(
                 f"{directory}: was made from another cache than {cache.view_dir}; delete it and run snakemake again"
             )
+        self.spec = TaskLossSpec.model_validate(manifest.spec)
         self.rows, self.epochs, self.dim = cache.rows, cache.epochs, cache.dim
         self._cache = cache
         self._task_loss = np.load(Path(directory) / ARRAY, mmap_mode="r")

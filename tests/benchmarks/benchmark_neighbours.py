@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 import torch
 
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 
 BOUND = 2.0
@@ -48,15 +49,10 @@ def main() -> int:
     faiss.omp_set_num_threads(arguments.threads)
     values = np.random.default_rng(0).normal(size=(arguments.rows, arguments.dim)).astype(np.float16)
 
+    options = Neighbours(device="cpu", block_rows=arguments.block_rows)
+
     def search() -> np.ndarray:
-        found = nearest_neighbours(
-            lambda start, stop: values[start:stop],
-            arguments.rows,
-            backend="torch",
-            device="cpu",
-            block_rows=arguments.block_rows,
-        )
-        return found.index
+        return nearest_neighbours(lambda start, stop: values[start:stop], arguments.rows, options).index
 
     agreement = float((search() == search_with_faiss(values)).mean())
     ours, theirs = [], []

@@ -41,7 +41,7 @@ change("order", "up", "change"); record("rising", first()); change("order", "dow
 change("search", "IMG_0123"); record("searched", status(), first());
 change("search", "no such image"); record("nothing", status(), get("none").hidden);
 change("search", "");
-change("label", [...get("label").options].find((each) => each.text.startsWith("owl")).value, "change");
+change("label", [...get("label").options].find((option) => option.text.startsWith("owl")).value, "change");
 record("labelled", status(), get("label").selectedOptions[0].text);
 change("label", "-1", "change");
 change("threshold", "THRESHOLD"); record("threshold", get("rejects").textContent, Number(get("slider").value));
@@ -69,7 +69,7 @@ window.addEventListener("load", async () => {
   record("closed", get("dialog").open, document.activeElement.id);
   get("grid").scrollTop = 40000; await wait(1500);
   const pictures = [...document.querySelectorAll(".cell img")];
-  record("pictures", pictures.length, pictures.every((each) => each.complete && each.naturalWidth > 0));
+  record("pictures", pictures.length, pictures.every((image) => image.complete && image.naturalWidth > 0));
   report();
 });
 function report() {
@@ -103,10 +103,14 @@ def scores() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def atlas(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 5,000 images, which are 50 over and over: to encode noise takes long."""
     path = tmp_path_factory.mktemp("atlas") / "atlas.html"
     random = np.random.default_rng(0)
-    noise = [Image.fromarray(random.integers(0, 255, (72, 96, 3), dtype=np.uint8)) for _ in range(COUNT)]
-    write_atlas(scores, lambda row: noise[row], "Birds & more", "5,000 images", path)
+    noise = [Image.fromarray(random.integers(0, 255, (72, 96, 3), dtype=np.uint8)) for _ in range(50)]
+    with pytest.MonkeyPatch.context() as patch:
+        encoded = {id(image): thumbnail(image) for image in noise}
+        patch.setattr("pipeline_lib.scoring.atlas.thumbnail", lambda image: encoded[id(image)])
+        write_atlas(scores, lambda row: noise[row % 50], "Birds & more", "5,000 images", path)
     return path
 
 

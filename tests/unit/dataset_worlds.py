@@ -13,15 +13,14 @@ import numpy as np
 from PIL import Image
 
 from pipeline_lib.config import kinds
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.datasets.images import ImageDataset
+from tests.jobs import run
 
 
 def write_artefact(data_dir: Path, options: Mapping[str, Any]) -> Path:
     """Index a dataset whose raw files are below `data_dir`; return the artefact's folder."""
-    checked = kinds.options_class("datasets", options["kind"]).model_validate(options)
     directory = data_dir.parent / f"{data_dir.name}-artefact"
-    write_dataset({"name": "tiny", "options": checked.model_dump(mode="json"), "data_dir": str(data_dir)}, directory)
-    return directory
+    return run("dataset", {"name": "tiny", "options": options, "data_dir": str(data_dir)}, directory)
 
 
 def open_split(data_dir: Path, options: Mapping[str, Any], split: str = "test") -> ImageDataset:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline_lib.config.training import Training
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.heads.spec import HeadSpec
+from pipeline_lib.heads.train import train_heads
 
 
 class CachedRows:
     """Features in memory, cut into blocks of any sizes as a cache on disk would be; notes what is read."""
 
-    def __init__(self, embedding: np.ndarray, task_loss: np.ndarray, block_sizes: Sequence[int] = ()) -> None:
-        """embedding: [epochs, rows, dim]; task_loss: [epochs, rows]."""
+    def __init__(
+        self,
+        embedding: np.ndarray,
+        task_loss: np.ndarray | None = None,
+        block_sizes: Sequence[int] = (),
+        label: np.ndarray | None = None,
+    ) -> None:
+        """embedding: [epochs, rows, dim]; task_loss: [epochs, rows]; label: [rows]."""
         self.epochs, self.rows, self.dim = embedding.shape
+        arrays = {"embedding": embedding, "task_loss": task_loss}
+        arrays["label"] = None if label is None else label[None].repeat(self.epochs, axis=0)
         borders = np.cumsum(block_sizes)
-        self._blocks = {
-            "embedding": np.split(embedding, borders, axis=1),
-            "task_loss": np.split(task_loss, borders, axis=1),
-        }
+        self._blocks = {name: np.split(a, borders, axis=1) for name, a in arrays.items() if a is not None}
         self.reads: list[tuple[str, int, int, int]] = []
 
     def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
@@ -61,4 +71,21 @@ def small_training(**changes: Any) -> Training:
         "shuffle_buffer": 256,
         "device": "cpu",
     }
-    return Training(**(recipe | changes))
+    return Training.model_validate(recipe | changes)
+
+
+def head_spec(seed: int = 1, training: Training | None = None, **changes: Any) -> HeadSpec:
+    """What to train."""
+    names = {"backbone": "mine", "variant": "default", "dataset": "latin", "split": "train", "view": "train"}
+    return HeadSpec.model_validate({**names, "seed": seed, "training": training or small_training(), **changes})
+
+
+def trained(rows: CachedRows, training: Training, seeds: Sequence[int], **more: Any) -> list[TrainedHead]:
+    """Train one head per seed by one recipe."""
+    return train_heads(rows, [head_spec(seed, training) for seed in seeds], **more)
+
+
+def stored(directory: Path, head: TrainedHead, training: Training | None = None, **changes: Any) -> Path:
+    """Write a head as if it had been trained; changes: of `head_spec`."""
+    write_head(Job("head", head_spec(head.seed, training, **changes), {}, directory), head)
+    return directory

@@ -13,18 +13,17 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline_lib.backbones import method as method_kind
-from pipeline_lib.backbones.artefact import write_backbone, write_weights
+from pipeline_lib.backbones.artefact import write_weights
+from pipeline_lib.backbones.spec import BackboneSpec
 from pipeline_lib.config.training import Training
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.evaluation.metric_rows import write_metric_rows
-from pipeline_lib.evaluation.scores import write_evaluation
-from pipeline_lib.evaluation.scoring import score_cache
-from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import FeatureCache, write_cache
-from pipeline_lib.features.extract import extract_block
+from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads.checkpoint import TrainedHead, write_head
 from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.pretrained.export import export_checkpoint
+from pipeline_lib.heads.spec import HeadSpec
+from tests import jobs
 from tests.unit import worlds
 
 SEEDS = (3, 1)
@@ -48,10 +47,15 @@ class World:
     def export(self, name: str = "checkpoint", **changes: Any) -> Path:
         """Write a checkpoint of all heads; changes: of its spec."""
         spec = {"backbone": "mine", "variant": "default", "seeds": list(SEEDS), "include_backbone": True, "sets": SETS}
-        heads = {seed: self.root / f"seed{seed}" for seed in SEEDS}
-        scores, metrics, out = self.root / "scores", self.root / "metrics.csv", self.root / name
-        export_checkpoint(spec | changes, self.root / "mine", heads, scores, metrics, out)
-        return out
+        return jobs.run(
+            "export",
+            spec | changes,
+            self.root / name,
+            backbone=self.root / "mine",
+            heads=[self.root / f"seed{seed}" for seed in SEEDS],
+            upstream=self.root / "scores",
+            metrics=self.root / "metrics.csv",
+        )
 
 
 def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dtype: str = "float32") -> World:
@@ -61,7 +65,7 @@ def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dty
     """
     worlds.glyphs(root, per_class={"train": 1, "test": 2})
     if kind == "timm":
-        write_backbone({"name": "mine", "options": timm_options(root, architecture)}, None, root / "mine")
+        jobs.run("backbone", {"name": "mine", "options": timm_options(root, architecture)}, root / "mine")
     elif kind == "custom":
         worlds.backbone(root, architecture=architecture)
     elif kind == "headless":
@@ -69,27 +73,28 @@ def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dty
     else:
         method_backbone(root, architecture, kind)
     images = ImageDataset(root / "latin", "test")
-    block = worlds.block_spec(split="test", view={"kind": "eval"}, dtype=dtype)
-    block |= {"samples": [0, len(images)], "epochs": [0, 1], "with_task_loss": False}
-    view = root / "eval"
-    extract_block(block, root / "latin", root / "mine", view / "blocks" / block_name(tuple(block["samples"]), (0, 1)))
-    shared = {key: value for key, value in block.items() if key not in ("samples", "epochs")}
-    record = {"block": shared, "epochs": 1, "block_samples": len(images), "block_epochs": 1}
-    write_cache(record, root / "latin", view)
-    cache = FeatureCache(view)
-    heads = {}
+    block = {"split": "test", "view": {"kind": "eval"}, "dtype": dtype, "with_task_loss": False}
+    cache = worlds.extract_view(root, root / "eval", **block, samples=[0, len(images)], epochs=[0, 1])
+    embedding = cache.read_all("embedding")
+    uncertainty = {}
     for seed in SEEDS:
         weights = UncertaintyHead(cache.dim, HIDDEN, seed).to_numpy()
-        heads[seed] = TrainedHead(seed, weights, ({"episode": 0, "loss": 0.1},))
-        recipe = Training(hidden=HIDDEN)
-        spec = {"backbone": "mine", "variant": "default", "seed": seed, "training": recipe.model_dump(mode="json")}
-        write_head(root / f"seed{seed}", spec, heads[seed], recipe)
-    uncertainty = score_cache(heads, cache)
-    columns = {"sample_id": images.sample_id} | {f"uncertainty_seed{seed}": u for seed, u in uncertainty.items()}
-    spec = {"backbone": "mine", "variant": "default", "is_upstream": True}
-    write_evaluation(root / "scores", spec, columns, metric_rows(), {})
-    write_metric_rows(pd.DataFrame(metric_rows()), root / "metrics.csv")
-    return World(root, cache.dim, images, cache.read_all("embedding"), uncertainty)
+        learnt_on = {"dataset": "latin", "split": "train", "view": "train", "training": Training(hidden=HIDDEN)}
+        spec = HeadSpec(backbone="mine", variant="default", seed=seed, **learnt_on)
+        head = TrainedHead(seed, weights, ({"episode": 0, "loss": 0.1},))  # never trained
+        write_head(Job("head", spec, {}, root / f"seed{seed}"), head)
+        uncertainty[seed] = numpy_head.score(weights, embedding)
+    write_scores(root / "scores", images.sample_id, uncertainty)
+    pd.DataFrame(metric_rows()).to_csv(root / "metrics.csv", index=False)
+    return World(root, cache.dim, images, embedding, uncertainty)
+
+
+def write_scores(directory: Path, sample_id: np.ndarray, uncertainty: dict[int, np.ndarray]) -> None:
+    """Write the heads' evaluation of the upstream set, as far as an export reads it."""
+    spec = {"backbone": "mine", "variant": "default", "seeds": list(SEEDS), "is_upstream": True}
+    columns = {"sample_id": sample_id} | {f"uncertainty_seed{seed}": values for seed, values in uncertainty.items()}
+    with artefacts.writing(directory, "evaluate_heads", spec) as draft:
+        pd.DataFrame(columns).to_parquet(draft.path / "scores.parquet")
 
 
 def timm_options(root: Path, architecture: str) -> dict[str, Any]:
@@ -107,8 +112,8 @@ def method_backbone(root: Path, architecture: str, method: str) -> None:
     section = {"kind": "method", "architecture": architecture, "image_size": 32, "method": {"kind": method}}
     options = method_kind.Options.model_validate(section)
     encoder = method_kind.build(options, 62)
-    spec = {"name": "mine", "options": options.model_dump(mode="json")}
-    write_weights(spec, encoder, method_kind.data_config(options, encoder), [], {}, root / "mine")
+    job = Job("method", BackboneSpec(name="mine", options=options), {}, root / "mine")
+    write_weights(job, encoder, method_kind.data_config(options, encoder))
 
 
 def metric_rows() -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline_lib.backbones.likeness import fixed_image
-from pipeline_lib.heads.model import UncertaintyHead
-from pipeline_lib.pretrained.checkpoint import (
+from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
     QUANTILES,
@@ -22,7 +21,8 @@ from pipeline_lib.pretrained.checkpoint import (
     quantiles_name,
     write_checkpoint,
 )
-from pipeline_lib.pretrained.model import TimmRepresentation
+from pipeline_lib.checkpoints.model import TimmRepresentation
+from pipeline_lib.heads.model import UncertaintyHead
 
 SEEDS = (0, 3)
 
@@ -46,7 +46,7 @@ def write_random_checkpoint(directory: Path, model: str = "test_resnet", image_s
         options={"kind": "timm", "model": model, "image_size": image_size},
         dim=dim,
         num_classes=5,
-        parameters=sum(each.numel() for each in network.parameters()),
+        parameters=sum(values.numel() for values in network.parameters()),
         data_config={
             "input_size": (3, image_size, image_size),
             "mean": (0.5, 0.4, 0.3),

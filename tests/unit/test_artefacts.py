@@ -66,6 +66,31 @@ def test_a_new_artefact_replaces_every_file_of_the_old_one(tmp_path: Path) -> No
     assert (tmp_path / "a/data/file.txt").read_text() == "new"
 
 
+def test_a_folder_of_the_user_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/holiday.jpg").write_text("dear to me")
+    with pytest.raises(ArtefactError, match=r"photos: holds files but no manifest\.json"):
+        write(tmp_path / "photos")
+    assert (tmp_path / "photos/holiday.jpg").read_text() == "dear to me"
+    (tmp_path / "empty").mkdir()  # as Snakemake makes it for a job's output
+    write(tmp_path / "empty")
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_files_with_a_place_of_their_own_are_checked_like_others(tmp_path: Path) -> None:
+    targets = [tmp_path / "plots/bars.png", tmp_path / "plots/bars.pdf"]
+    for text in ("old", "new"):
+        with artefacts.writing(tmp_path / "records/bars", "figure", {}, targets=targets) as draft:
+            for target in targets:
+                (draft.path / target.name).write_text(text)
+    assert [target.read_text() for target in targets] == ["new", "new"]
+    assert [path.name for path in (tmp_path / "records/bars").iterdir()] == ["manifest.json"]
+    manifest = artefacts.read(tmp_path / "records/bars", "figure")
+    targets[1].write_text("edited by hand")
+    (problem,) = artefacts.problems(manifest)
+    assert "plots/bars.pdf: 14 bytes, but the manifest says 3" in problem
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -113,7 +138,7 @@ def test_a_manifest_with_any_bit_flipped_is_named(tmp_path: Path) -> None:
             damaged[position] ^= 1 << bit
             path.write_bytes(damaged)
             with pytest.raises(ArtefactError, match=r"a/manifest\.json: .*run snakemake again"):
-                artefacts.stage_of(tmp_path / "a")
+                artefacts.read(tmp_path / "a", verify=False)
 
 
 def test_a_manifest_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -121,7 +146,7 @@ def test_a_manifest_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: P
     content = json.loads((tmp_path / "a/manifest.json").read_text())
     del content["manifest_xxh3_128"]
     (tmp_path / "a/manifest.json").write_text(json.dumps(content | {"format": 1}, indent=1, sort_keys=True) + "\n")
-    with pytest.raises(ArtefactError, match=r"not a manifest of format 2; delete .*/a and run snakemake again"):
+    with pytest.raises(ArtefactError, match=r"not a manifest of format 3; delete .*/a and run snakemake again"):
         artefacts.read(tmp_path / "a", "stage")
 
 
@@ -169,8 +194,10 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys_and_refuses_nan() -
 def test_the_manifest_is_readable_json(tmp_path: Path) -> None:
     write(tmp_path / "a")
     content = json.loads((tmp_path / "a/manifest.json").read_text())
-    assert content["format"] == 2
-    assert set(content) == {"format", "stage", "spec", "facts", "inputs", "files", "manifest_xxh3_128"}
+    assert content["format"] == 3
+    assert set(content) == {
+        *("format", "stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "manifest_xxh3_128")
+    }
 
 
 def test_a_file_whose_writer_was_killed_leaves_nothing_behind_once_it_is_written_again(tmp_path: Path) -> None:

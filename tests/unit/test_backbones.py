@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pipeline_lib.backbones import custom, trained
+from pipeline_lib.backbones import custom
 from pipeline_lib.backbones.architectures import check_architecture, timm_names
-from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
 from pipeline_lib.backbones.weights import load_into, read_state_dict
 from pipeline_lib.core.errors import ArtefactError, PipelineError
-from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.training.trainer import Record, Trainer
+from tests import jobs
 from tests.unit import worlds
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -63,7 +65,7 @@ def test_a_timm_backbone_whose_classifier_is_left_out_gives_the_same_embedding(m
     network = build(model)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
     options = {"kind": "timm", "model": model, "checkpoint": str(tmp_path / "w.safetensors"), "classifier": False}
-    write_backbone({"name": "headless", "options": options | {"image_size": 32}}, None, tmp_path / "headless")
+    jobs.run("backbone", {"name": "headless", "options": options | {"image_size": 32}}, tmp_path / "headless")
     backbone = open_backbone(tmp_path / "headless")
     with torch.inference_mode():
         embedding, logits = backbone(IMAGES)
@@ -94,7 +96,7 @@ def test_a_timm_backbone_from_a_local_checkpoint(tmp_path: Path) -> None:
     save_file({f"model.{name}": value for name, value in network.state_dict().items()}, tmp_path / "w.safetensors")
     options = {"kind": "timm", "model": "test_vit", "checkpoint": str(tmp_path / "w.safetensors"), "num_classes": 7}
     options |= {"key_prefix": "model.", "image_size": 32}
-    write_backbone({"name": "vit", "options": options}, None, tmp_path / "vit")
+    jobs.run("backbone", {"name": "vit", "options": options}, tmp_path / "vit")
     model = open_backbone(tmp_path / "vit")
     assert model.data_config["input_size"] in ([3, 32, 32], (3, 32, 32))
     assert (model.dim, model.num_classes) == (64, 7)
@@ -111,7 +113,7 @@ def test_no_network_and_no_checkpoint_says_what_to_do(tmp_path: Path, monkeypatc
     with pytest.raises(
         PipelineError, match=r"timm can't create 'test_vit\.r160_in1k': .*set checkpoint to a local file"
     ) as error:
-        write_backbone({"name": "vit", "options": options}, None, tmp_path / "vit")
+        jobs.run("backbone", {"name": "vit", "options": options}, tmp_path / "vit")
     assert "\n" not in str(error.value)
 
 
@@ -199,32 +201,52 @@ def test_the_weights_of_timm_are_known_without_importing_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def training_images(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
-    directory = worlds.glyphs(tmp_path_factory.mktemp("glyphs"), per_class={"train": 12}, difficulty=[0.0, 0.1])
-    return ImageDataset(directory, "train")
+def training_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return worlds.glyphs(tmp_path_factory.mktemp("glyphs"), per_class={"train": 12}, difficulty=[0.0, 0.1])
 
 
-def options_of(**changes: Any) -> trained.Options:
-    base = {"kind": "trained", "architecture": "test_resnet", "image_size": 32, "epochs": 4, "batch_size": 32}
-    base |= {"scale": [0.8, 1.0], "horizontal_flip": 0.0, "color_jitter": 0.0, "learning_rate": 0.005}
-    return trained.Options.model_validate(base | changes)
+def train(images: Path, output: Path, **changes: Any) -> dict[str, bytes]:
+    """Train a backbone, and return the bytes of every file of the artefact."""
+    options = {"kind": "trained", "architecture": "test_resnet", "image_size": 32, "epochs": 4, "batch_size": 32}
+    options |= {"scale": [0.8, 1.0], "horizontal_flip": 0.0, "color_jitter": 0.0, "learning_rate": 0.005}
+    spec = {"name": "small", "options": options | changes, "train_split": "train"}
+    jobs.run("backbone", spec, output, upstream=images)
+    return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
-def test_training_learns_and_repeats_itself(training_images: ImageDataset) -> None:
-    curves: list[list[dict[str, float]]] = [[], []]
-    encoders = [trained.prepare(options_of(), training_images, curve.append) for curve in curves]
-    assert curves[0] == curves[1]
-    states = [encoder.network.state_dict() for encoder in encoders]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    chance = math.log(len(training_images.classes))
-    assert curves[0][0]["loss"] > chance - 0.2, "it starts at chance"
-    assert curves[0][-1]["loss"] < chance - 0.4
-    assert curves[0][-1]["accuracy"] > 3 / len(training_images.classes)
+def test_training_learns_and_repeats_itself(training_images: Path, tmp_path: Path) -> None:
+    files = [train(training_images, tmp_path / name) for name in ("one", "other")]
+    assert files[0] == files[1]
+    curve = [json.loads(line) for line in files[0]["curve.jsonl"].splitlines()]
+    assert [record["epoch"] for record in curve] == [0, 1, 2, 3]
+    chance = math.log(62)
+    assert curve[0]["loss"] > chance - 0.2, "it starts at chance"
+    assert curve[-1]["loss"] < chance - 0.4
+    assert curve[-1]["accuracy"] > 3 / 62
 
 
-def test_a_training_that_diverges_says_so(training_images: ImageDataset) -> None:
-    with pytest.raises(PipelineError, match=r"loss is (nan|inf) in epoch 0; lower learning_rate"):
-        trained.prepare(options_of(learning_rate=1e18), training_images, lambda record: None)
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
+    training_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, trained = train(training_images, tmp_path / "whole", epochs=2), []
+    train_epoch = Trainer.train_epoch
+
+    def interrupted(self: Trainer, epoch: int, *arguments: Any) -> Record:
+        trained.append(epoch)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        return train_epoch(self, epoch, *arguments)
+
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(training_images, tmp_path / "killed", epochs=2)
+    assert train(training_images, tmp_path / "killed", epochs=2) == whole
+    assert trained == [0, 1, 1] and not (tmp_path / "killed.resume").exists()
+
+
+def test_a_training_that_diverges_says_so(training_images: Path, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"training small: the loss is not finite in epoch 1, step \d; lower"):
+        train(training_images, tmp_path / "model", learning_rate=1e18)
 
 
 def test_damaged_weights_of_an_artefact_are_named(tmp_path: Path) -> None:

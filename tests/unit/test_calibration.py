@@ -20,8 +20,10 @@ from pipeline_lib.calibration.risk_control import candidate_thresholds, conforma
 from pipeline_lib.calibration.simulation import simulate
 from pipeline_lib.core.artefacts import canonical_json, read
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.metric_rows import Value, metric_rows
 from pipeline_lib.evaluation.scores import write_evaluation
+from pipeline_lib.evaluation.spec import EvaluationSpec
 
 
 def truth(u: np.ndarray) -> np.ndarray:
@@ -247,29 +249,25 @@ def test_a_useless_uncertainty_accepts_nothing_and_a_perfect_one_almost_all_righ
     assert (perfect.learn_then_test > 0.1).mean() <= 0.1
 
 
-def _write_scores(folder: Path, spec: dict[str, str], columns: dict[str, np.ndarray]) -> None:
-    write_evaluation(folder, spec, columns, metric_rows(spec, "head", None, {"r1": Value(0.5, 1)}), {})
-
-
 def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **changes: object) -> int:
     """Run the stage on heads with these uncertainties; returns its exit code."""
-    same_set = {"backbone": "b", "dataset": "birds", "split": "test"}
-    sample_id = np.arange(len(wrong))
-    _write_scores(folder / "baselines", same_set, {"sample_id": sample_id, "correct": ~wrong})
-    columns = {"sample_id": sample_id} | {f"uncertainty_seed{seed}": values for seed, values in u.items()}
-    _write_scores(folder / "heads", {**same_set, "variant": "v"}, columns)
-    spec = {**same_set, "variant": "v", "seeds": list(u), "is_upstream": False, "images": 300, "seed": 1, "kind": None}
-    spec |= {"folds": 5, "bins": 8, "alpha": 0.2, "confidence": 0.9, "draws": 50}
-    spec |= {"size": {"width": 4.5, "height": 3.8, "dpi": 80}}
-    places = [f"--{name}={folder / place}" for name, place in [("baselines", "baselines"), ("scores", "heads")]]
-    return cli.main(["calibrate", "--spec", canonical_json(spec | changes), *places, "--output", str(folder / "out")])
+    spec = {"backbone": "b", "dataset": "birds", "split": "test", "variant": "v"}
+    sample_id, about = np.arange(len(wrong)), EvaluationSpec(**spec, is_upstream=False)
+    of_heads = {f"uncertainty_seed{seed}": values for seed, values in u.items()}
+    rows = metric_rows(about, "head", None, {"r1": Value(0.5, 1)})
+    for stage, columns in (("baselines", {"correct": ~wrong}), ("evaluate_heads", of_heads)):
+        write_evaluation(Job(stage, about, {}, folder / stage), {"sample_id": sample_id, **columns}, rows)
+    spec |= {"seeds": list(u), "size": {"width": 4.5, "height": 3.8, "dpi": 80}}
+    spec["calibration"] = {"images": 300, "seed": 1, "bins": 8, "draws": 50} | changes
+    folders = [f"--baselines={folder / 'baselines'}", f"--scores={folder / 'evaluate_heads'}"]
+    return cli.main(["calibrate", "--spec", canonical_json(spec), *folders, "--output", str(folder / "out")])
 
 
 def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_images(tmp_path: Path) -> None:
     u, wrong = world(9, 1000)
     heads = {4: u, 7: np.random.default_rng(0).random(1000)}
     assert _calibrate(tmp_path, heads, wrong) == 0
-    read(tmp_path / "out", "calibration")
+    read(tmp_path / "out", "calibrate")
     assert (tmp_path / "out" / "reliability.png").stat().st_size > 5000
     assert (tmp_path / "out" / "reliability.pdf").read_bytes().startswith(b"%PDF")
     calibrator = Calibrator.load(tmp_path / "out" / "calibration_seed4.json")

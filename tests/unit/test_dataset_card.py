@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import itertools
 import json
@@ -24,19 +23,16 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.config import kinds, specs
-from pipeline_lib.config.load import load_config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.code import imported_modules
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import card as cards
-from pipeline_lib.datasets import images as images_module
+from pipeline_lib.datasets import card_page, pixels
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.datasets.images import write_dataset
+from pipeline_lib.datasets.pixels import Splits, open_splits
 from pipeline_lib.figures import contact_sheet
-from pipeline_lib.stages import dataset_card, dataset_check
-from pipeline_lib.tables import dataset_cards
-from pipeline_lib.tables.render import to_markdown, to_tex
+from pipeline_lib.stages import dataset
+from tests.jobs import run
 from tests.unit.dataset_worlds import encoded, make_folder, png, truncated_jpeg
 
 PETS = {"kind": "folder", "path": "pets", "splits": {"train": "train", "test": "val"}, "skip_unreadable": 1}
@@ -58,10 +54,8 @@ def with_text(image: Image.Image) -> bytes:
 
 
 def artefact(data_dir: Path, name: str, options: Mapping[str, Any]) -> Path:
-    checked = kinds.options_class("datasets", options["kind"]).model_validate(options)
-    directory = data_dir / "artefacts" / name
-    write_dataset({"name": name, "options": checked.model_dump(mode="json"), "data_dir": str(data_dir)}, directory)
-    return directory
+    spec = {"name": name, "options": options, "data_dir": str(data_dir)}
+    return run("dataset", spec, data_dir / "artefacts" / name)
 
 
 @pytest.fixture
@@ -102,8 +96,11 @@ def web(tmp_path: Path) -> Path:
 
 
 def card_of(dataset: Path, upstream: Path | None = None, **options: Any) -> dict[str, Any]:
-    opened = upstream and cards.open_splits(upstream)
-    return cards.build_card(cards.measure_datasets([cards.open_splits(dataset)], opened, **options))
+    return card_of_splits([open_splits(dataset)], upstream and open_splits(upstream), **options)
+
+
+def card_of_splits(datasets: list[Splits], upstream: Splits | None = None, **options: Any) -> dict[str, Any]:
+    return cards.build_card(*cards.measure_datasets(datasets, upstream, **options), **options)
 
 
 def write_config(tmp_path: Path, **datasets: Mapping[str, Any]) -> Path:
@@ -128,12 +125,20 @@ def decoded_splits(capsys: pytest.CaptureFixture[str]) -> set[str]:
     return {line.split(":")[0].split()[-1] for line in capsys.readouterr().err.splitlines() if "images" in line}
 
 
-def arguments(output: Path, *datasets: Path, **options: Any) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    dataset_card.add_arguments(parser)
-    words = [word for directory in datasets for word in ("--dataset", str(directory))]
-    words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return parser.parse_args([*words, "--output", str(output)])
+def check(name: str, config: Path) -> None:
+    assert main(["dataset_check", name, "--config", str(config)]) == 0
+
+
+def write(
+    output: Path, *datasets: Path, upstream: Path | None = None, upstream_card: Path | None = None, **spec: int
+) -> Path:
+    """Write a card as the stage does."""
+    return run("dataset_card", spec, output, dataset=datasets, upstream=upstream, upstream_card=upstream_card)
+
+
+def column(table: card_page.Table, name: str) -> list[str]:
+    """Return the cells of a column, from top to bottom."""
+    return [row[table.columns.index(name)] for row in table.rows]
 
 
 def test_counts_per_class_and_entropy_of_labels(pets):
@@ -226,7 +231,7 @@ def test_votes_of_a_table(tmp_path):
         "max": pytest.approx(math.log(2)),
     }
     assert facts["classes"] == 2
-    assert "Votes" in dataset_cards.details(card_of(directory))
+    assert "Votes" in [table.title for table in card_page.details(card_of(directory))]
 
 
 @dataclass
@@ -265,7 +270,7 @@ def pictures() -> st.SearchStrategy[Pictures]:
 @settings(deadline=None, max_examples=50)
 @given(pictures(), pictures())
 def test_counts_agree_with_comparing_every_pair(one, other):
-    measured = cards.measure(one)
+    measured = pixels.measure(one)
     readable = [i for i in range(len(one)) if one.numbers[i] is not None]
     assert measured.position.tolist() == readable
     assert [each["image"] for each in measured.unreadable] == [
@@ -280,7 +285,7 @@ def test_counts_agree_with_comparing_every_pair(one, other):
     assert found["other_class"] == sum(len({one.names[i] for i in group}) > 1 for group in groups)
     assert sorted(each["times"] for each in found["examples"]) == sorted(map(len, groups))
 
-    mask, facts = cards.shared(measured, cards.measure(other))
+    mask, facts = cards.shared(measured, pixels.measure(other))
     twins = {i: [j for j in range(len(other)) if other.numbers[j] == one.numbers[i]] for i in readable}
     assert mask.tolist() == [bool(twins[i]) for i in readable]
     assert facts["images"] == sum(map(bool, twins.values()))
@@ -291,8 +296,8 @@ def test_counts_agree_with_comparing_every_pair(one, other):
 
 def test_hashes_tell_turned_pictures_apart_and_keep_closing_zeros():
     flat = [Image.new("RGB", size, (1, 1, 1)) for size in ((2, 8), (8, 2), (4, 4), (16, 1))]
-    assert len({cards.pixel_hash(image) for image in flat}) == 4
-    assert all(len(cards.pixel_hash(image)) == 16 for image in flat)
+    assert len({pixels.pixel_hash(image) for image in flat}) == 4
+    assert all(len(pixels.pixel_hash(image)) == 16 for image in flat)
     # A column of 16-byte strings drops closing zero bytes when read, but never makes two hashes equal.
     ends = [bytes([1] * (16 - zeros) + [0] * zeros) for zeros in range(17)]
     assert len(np.unique(np.array(ends, "S16"))) == 17
@@ -307,55 +312,60 @@ def test_a_sample_is_repeatable_bounded_and_said_to_be_one(pets, web):
             assert facts["decoded"] == 3
             assert facts["images"] in (7, 4)
     assert first["upstream"]["splits"]["train"] == {"images": 4, "decoded": 3}
-    assert "At most 3 images per split" in dataset_cards.present(dataset_cards.build(first)).caption
-    assert "At most" not in dataset_cards.present(dataset_cards.build(card_of(pets))).caption
-    assert dataset_cards.notes(first)[0].startswith("At most 3 images per split")
-    assert not any("At most" in note for note in dataset_cards.notes(card_of(pets, web, max_images=100)))
+    assert "At most 3 images per split" in card_page.overview(first).caption
+    assert "At most" not in card_page.overview(card_of(pets)).caption
+    assert card_page.notes(first)[0].startswith("At most 3 images per split")
+    assert not any("At most" in note for note in card_page.notes(card_of(pets, web, max_images=100)))
     toy = Pictures(list(range(100)), ["a"] * 100)
-    drawn = {tuple(cards.measure(toy, 10, seed).position.tolist()) for seed in range(4)}
+    drawn = {tuple(pixels.measure(toy, 10, seed).position.tolist()) for seed in range(4)}
     assert len(drawn) == 4
     assert all(len(set(positions)) == 10 and list(positions) == sorted(positions) for positions in drawn)
-    assert cards.measure(toy, 100).position.tolist() == list(range(100))
+    assert pixels.measure(toy, 100).position.tolist() == list(range(100))
 
 
 def test_the_upstream_set_is_not_compared_with_itself(pets, web):
-    datasets = [cards.open_splits(web), cards.open_splits(pets)]
-    card = cards.build_card(cards.measure_datasets(datasets, cards.open_splits(web)))
+    card = card_of_splits([open_splits(web), open_splits(pets)], open_splits(web))
     assert card["datasets"][0]["splits"]["train"]["upstream"] is None
     assert card["datasets"][1]["splits"]["test"]["upstream"]["images"] == 1
-    table = dataset_cards.build(card)
-    assert math.isnan(table.set_index(["dataset", "split"]).loc[("web", "train"), "in_upstream"])
+    overview = card_page.overview(card)
+    assert (overview.rows[0][:2], column(overview, "In upstream")[0]) == (["web", "train"], "–")
 
 
 def test_a_split_without_a_readable_image(tmp_path):
     make_folder(tmp_path / "web", {"cat/1.png": b"", "cat/2.jpg": truncated_jpeg()})
-    splits = cards.open_splits(artefact(tmp_path, "web", WEB))
-    card = cards.build_card(cards.measure_datasets([splits]))
+    splits = open_splits(artefact(tmp_path, "web", WEB))
+    card = card_of_splits([splits])
     facts = card["datasets"][0]["splits"]["train"]
     assert (facts["sizes"], len(facts["unreadable"]), facts["duplicates"]["groups"]) == (None, 2, 0)
     assert [each["image"] for each in facts["unreadable"]] == ["cat/1.png", "cat/2.jpg"]
     assert not any(str(tmp_path) in each["reason"] for each in facts["unreadable"])
     assert facts["label_entropy"] == 0.0
-    assert to_markdown(dataset_cards.present(dataset_cards.build(card)))
+    assert column(card_page.overview(card), "Size") == ["–"]
     row = contact_sheet.pick(splits["train"], 4, 0)
     assert row.pictures == []
     assert "no image could be decoded" in [text.get_text() for text in contact_sheet.draw([row], 0, 6.75).texts]
 
 
 def test_the_overview_has_a_row_per_split_and_marks_faults(pets, web):
-    table = dataset_cards.build(card_of(pets, web))
-    assert list(zip(table["dataset"], table["split"], strict=True)) == [("pets", "test"), ("pets", "train")]
-    train = table.set_index("split").loc["train"]
-    assert train[["images", "per_class_max", "one_image_classes", "unreadable"]].tolist() == [7, 3, 1, 1]
-    assert train[["redundant", "repeated_other_class", "in_other_splits", "in_upstream"]].tolist() == [2, 1, 4, 1]
-    assert train[["width_median", "height_median"]].tolist() == [6, 5]
-    shown = dataset_cards.present(table)
-    assert shown.shown["Per class"].tolist() == ["2 / 2 / 2", "1 / 3 / 3"]
-    assert shown.bold["Unreadable"].tolist() == [False, True]
-    assert shown.bold["One-image classes"].tolist() == [False, True]
-    assert shown.bold["In upstream"].tolist() == [True, True]
-    assert not shown.bold[["Dataset", "Images", "H(labels)"]].to_numpy().any()
-    assert r"\textbf{2}" in to_tex(shown)
+    table = card_page.overview(card_of(pets, web))
+    assert [row[:2] for row in table.rows] == [["pets", "test"], ["pets", "train"]]
+    for name, expected in {
+        "Images": ["4", "7"],
+        "Per class": ["2 / 2 / 2", "1 / 3 / 3"],
+        "One-image classes": ["0", "1"],
+        "Size": ["6 x 5", "6 x 5"],
+        "Unreadable": ["0", "1"],
+        "Repeated": ["0", "2"],
+        "Repeated, other class": ["0", "1"],
+        "In other splits": ["2", "4"],
+        "In upstream": ["1", "1"],
+    }.items():
+        assert column(table, name) == expected
+    bold = {name: [isinstance(cell, card_page.Bold) for cell in column(table, name)] for name in table.columns}
+    assert bold["Unreadable"] == bold["One-image classes"] == bold["Repeated"] == [False, True]
+    assert bold["In upstream"] == [True, True]
+    assert not any(any(bold[name]) for name in ("Dataset", "Images", "Per class", "H(labels)"))
+    assert "| **2** |" in card_page.to_markdown(card_of(pets, web))
 
 
 def test_the_stage_writes_a_page_and_a_sheet_that_a_second_run_repeats(tmp_path, pets, web, capsys):
@@ -363,17 +373,16 @@ def test_the_stage_writes_a_page_and_a_sheet_that_a_second_run_repeats(tmp_path,
     with artefacts.writing(outputs[1], "dataset_card", {}):
         pass  # an earlier card, which is replaced
     for output in outputs:
-        dataset_card.run(arguments(output, pets, web, upstream=web, count=3))
+        write(output, pets, web, upstream=web, count=3)
     printed = capsys.readouterr().out
     page = (outputs[0] / "card.md").read_text()
     assert printed == page * 2
     manifest = artefacts.read(outputs[0], "dataset_card")
     assert set(manifest.files) == FILES
     assert manifest.files == artefacts.read(outputs[1], "dataset_card").files
-    assert set(manifest.inputs) == {"dataset pets", "dataset web", "upstream"}
-    assert json.loads((outputs[0] / "card.json").read_text()) == cards.build_card(
-        cards.measure_datasets([cards.open_splits(pets), cards.open_splits(web)], cards.open_splits(web))
-    )
+    assert {name: len(records) for name, records in manifest.inputs.items()} == {"dataset": 2, "upstream": 1}
+    expected = card_of_splits([open_splits(pets), open_splits(web)], open_splits(web))
+    assert json.loads((outputs[0] / "card.json").read_text()) == expected
     assert page.startswith("# Dataset card: pets, web\n")
     for words in (
         "Compared with the upstream dataset web",
@@ -422,34 +431,33 @@ def test_names_on_the_sheet_stay_inside_the_figure_and_apart():
 
 def test_wrong_arguments_are_named(tmp_path, pets, web):
     with pytest.raises(PipelineError, match="'pets' is given 2 times"):
-        dataset_card.run(arguments(tmp_path / "card", pets, pets))
+        write(tmp_path / "card", pets, pets)
     with pytest.raises(PipelineError, match=r"manifest\.json: missing"):
-        dataset_card.run(arguments(tmp_path / "card", tmp_path / "nowhere"))
+        write(tmp_path / "card", tmp_path / "nowhere")
     assert not (tmp_path / "card").exists()
     with pytest.raises(PipelineError, match="holds files, but no earlier card"):
-        dataset_card.run(arguments(pets, pets))
+        write(pets, pets)
     assert (pets / "index.parquet").exists()
-    dataset_card.run(arguments(tmp_path / "card", web, count=1))
+    write(tmp_path / "card", web, count=1)
     (tmp_path / "card/notes.txt").write_text("mine")
     with pytest.raises(PipelineError, match=r"'notes\.txt' is no part of it"):
-        dataset_card.run(arguments(tmp_path / "card", web))
+        write(tmp_path / "card", web)
     with pytest.raises(PipelineError, match="is a file"):
-        dataset_card.run(arguments(tmp_path / "card/notes.txt", web))
+        write(tmp_path / "card/notes.txt", web)
     for wrong in ({"max_images": 0}, {"count": "x"}, {"seed": -1}):
-        with pytest.raises(SystemExit):
-            arguments(tmp_path / "card", web, **wrong)
+        with pytest.raises(PipelineError, match=f"spec of dataset_card: {next(iter(wrong))}"):
+            write(tmp_path / "card", web, **wrong)
 
 
 def test_the_card_needs_neither_pyplot_nor_torch(tmp_path, web):
+    command = ["dataset_card", "--spec", '{"count": 2}', "--dataset", str(web), "--output", str(tmp_path / "card")]
     code = (
-        "import sys; from pathlib import Path; from types import SimpleNamespace as N;"
-        "from pipeline_lib.stages import dataset_card;"
-        f"dataset_card.run(N(dataset=[Path({str(web)!r})], upstream=None, upstream_card=None,"
-        f" max_images=None, seed=0, count=2, output=Path({str(tmp_path / 'card')!r})));"
+        f"import sys; from pipeline_lib.__main__ import main; main({command!r});"
         "print('loaded', *{'torch', 'timm', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("# Dataset card: web")
     assert done.stdout.splitlines()[-1].strip() == "loaded"
 
 
@@ -457,44 +465,52 @@ def test_counts_of_every_class(pets):
     splits = card_of(pets)["datasets"][0]["splits"]
     assert splits["train"]["counts"] == {"cat": 3, "dog": 3, "owl": 1}
     assert splits["test"]["counts"] == {"cat": 2, "dog": 2}
-    shown = dataset_cards.details(card_of(pets))["Images per class"].shown
-    assert shown["Classes by number of images"].tolist() == ["each 2: cat, dog", "each 3: cat, dog; each 1: owl"]
+    shown = card_page.details(card_of(pets))[0]
+    assert shown.title == "Images per class"
+    assert column(shown, "Classes by number of images") == ["each 2: cat, dog", "each 3: cat, dog; each 1: owl"]
 
 
 def test_an_earlier_card_of_the_upstream_set_spares_decoding_it_and_changes_nothing(tmp_path, pets, web, capsys):
-    dataset_card.run(arguments(tmp_path / "cards/web", web, upstream=web))
-    dataset_card.run(arguments(tmp_path / "cards/plain", pets, upstream=web))
+    write(tmp_path / "cards/web", web, upstream=web)
+    write(tmp_path / "cards/plain", pets, upstream=web)
     assert decoded_splits(capsys) == {"web/train", "pets/test", "pets/train"}
-    dataset_card.run(arguments(tmp_path / "cards/known", pets, upstream=web, upstream_card=tmp_path / "cards/web"))
+    write(tmp_path / "cards/known", pets, upstream=web, upstream_card=tmp_path / "cards/web")
     assert decoded_splits(capsys) == {"pets/test", "pets/train"}
     plain, known = (artefacts.read(tmp_path / "cards" / name, "dataset_card") for name in ("plain", "known"))
-    assert known.digest == plain.digest
+    assert known.files == plain.files
     # The upstream set's own card, from an earlier one, still lists what can't be decoded.
-    dataset_card.run(arguments(tmp_path / "cards/first", pets, upstream=pets))
-    dataset_card.run(arguments(tmp_path / "cards/again", pets, upstream=pets, upstream_card=tmp_path / "cards/first"))
+    write(tmp_path / "cards/first", pets, upstream=pets)
+    write(tmp_path / "cards/again", pets, upstream=pets, upstream_card=tmp_path / "cards/first")
     assert (tmp_path / "cards/first/card.md").read_text() == (tmp_path / "cards/again/card.md").read_text()
     assert "train/dog/5.jpg" in (tmp_path / "cards/again/card.md").read_text()
 
 
 def test_a_card_of_other_images_is_not_used(tmp_path, pets, web, capsys):
-    dataset_card.run(arguments(tmp_path / "cards/web", web, upstream=web))
-    dataset_card.run(arguments(tmp_path / "cards/pets", pets))
-    for old in ("web", "pets", "nowhere"):
+    write(tmp_path / "cards/web", web, upstream=web)
+    write(tmp_path / "cards/pets", pets)
+    for old in ("web", "pets"):
         changes = {"max_images": 3} if old == "web" else {}  # the card is of all images
         capsys.readouterr()
-        options = {"upstream": web, "upstream_card": tmp_path / "cards" / old, **changes}
-        dataset_card.run(arguments(tmp_path / "cards/out", pets, **options))
+        write(tmp_path / "cards/out", pets, upstream=web, upstream_card=tmp_path / "cards" / old, **changes)
         assert "web/train" in decoded_splits(capsys)
     make_folder(tmp_path / "web2", {"wolf/1.png": png(1)})
     other = artefact(tmp_path, "other", {**WEB, "path": "web2"})
-    dataset_card.run(arguments(tmp_path / "cards/out", pets, upstream=other, upstream_card=tmp_path / "cards/pets"))
+    write(tmp_path / "cards/out", pets, upstream=other, upstream_card=tmp_path / "cards/pets")
     assert "other/train" in decoded_splits(capsys)
+    # Of the same name, but not of the same images; and the same images by another name.
+    (tmp_path / "web/wolf/1.bmp").write_bytes(encoded(noise(5), "BMP"))
+    write(tmp_path / "cards/out", pets, upstream=artefact(tmp_path, "web", WEB), upstream_card=tmp_path / "cards/web")
+    assert "web/train" in decoded_splits(capsys)
+    write(tmp_path / "cards/web", artefact(tmp_path, "web", WEB))
+    capsys.readouterr()
+    write(tmp_path / "cards/out", pets, upstream=artefact(tmp_path, "net", WEB), upstream_card=tmp_path / "cards/web")
+    assert "net/train" in decoded_splits(capsys)
 
 
 def test_the_page_escapes_names_and_needs_no_other_file(tmp_path):
     make_folder(tmp_path / "web", {"<b>&cat/1.png": png(1), "dog/2.png": png(2)})
     card = card_of(artefact(tmp_path, "web", WEB))
-    html = dataset_cards.to_html(card, b"picture")
+    html = card_page.to_html(card, b"picture")
     assert "&lt;b&gt;&amp;cat" in html
     assert "<b>&cat" not in html
     assert 'src="data:image/png;base64,cGljdHVyZQ=="' in html
@@ -505,7 +521,7 @@ def test_the_page_escapes_names_and_needs_no_other_file(tmp_path):
 
 def test_a_dataset_of_the_config_is_checked_by_its_name(tmp_path, pets, web, capsys):
     config = write_config(tmp_path, pets=PETS)
-    assert main(["dataset", "pets", "--check", "--config", str(config)]) == 0
+    assert main(["dataset_check", "pets", "--config", str(config)]) == 0
     printed = capsys.readouterr().out
     card = tmp_path / "results/cards/pets"
     assert set(artefacts.read(card, "dataset_card").files) == FILES
@@ -513,65 +529,57 @@ def test_a_dataset_of_the_config_is_checked_by_its_name(tmp_path, pets, web, cap
     assert "Compared with the upstream dataset web" in printed
     assert f"Written to {card}" in printed
     assert not (tmp_path / "results/datasets").exists()
-    dataset_card.run(arguments(tmp_path / "by_hand", pets, upstream=web))
+    write(tmp_path / "by_hand", pets, upstream=web)
     # Indexed anew, the same images give the same card as the artefacts of the workflow do.
     assert (tmp_path / "by_hand/card.json").read_bytes() == (card / "card.json").read_bytes()
     (card / "card.md").write_text("old")
-    assert main(["dataset", "pets", "--check", "--config", str(config)]) == 0
+    assert main(["dataset_check", "pets", "--config", str(config)]) == 0
     assert (card / "card.md").read_bytes() == (tmp_path / "by_hand/card.md").read_bytes()
 
 
 def test_a_check_uses_an_index_of_the_same_options_and_files_only(tmp_path, pets, web, monkeypatch, capsys):
     config = write_config(tmp_path, pets=PETS)
-    for name in ("pets", "web"):
-        write_dataset(specs.dataset_spec(load_config(config), name), tmp_path / "results/datasets" / name)
-    written = []
-    real = images_module.write_dataset
-
-    def write_and_note(spec: Mapping[str, Any], directory: Path) -> None:
-        written.append(spec["name"])
-        real(spec, directory)
-
-    monkeypatch.setattr(images_module, "write_dataset", write_and_note)
-    dataset_check.check("pets", config)
-    assert written == []
-    dataset_check.check("pets", write_config(tmp_path, pets={**PETS, "skip_unreadable": 2}))
-    assert written == ["pets"]
+    for name, options in {"pets": PETS, "web": WEB}.items():
+        spec = {"name": name, "options": options, "data_dir": str(tmp_path)}
+        run("dataset", spec, tmp_path / "results/datasets" / name)
+    listed = []
+    real = dataset.run
+    monkeypatch.setattr(dataset, "run", lambda job: listed.append(job.spec.name) or real(job))
+    check("pets", config)
+    assert listed == []
+    check("pets", write_config(tmp_path, pets={**PETS, "skip_unreadable": 2}))
+    assert listed == ["pets"]
     later = time.time() + 60
     (tmp_path / "web/dog/9.png").write_bytes(png(9))
     os.utime(tmp_path / "web/dog", (later, later))
-    dataset_check.check("pets", config)
-    assert written[1:] in (["pets", "web"], ["web", "pets"])  # the config was written anew above
+    check("pets", config)
+    assert listed[1:] in (["pets", "web"], ["web", "pets"])  # the config was written anew above
     assert "train (5 of 5 images)" in capsys.readouterr().out
 
 
 def test_a_check_of_the_upstream_set_decodes_it_anew(tmp_path, web, pets, capsys):
     config = write_config(tmp_path, pets=PETS)
-    dataset_check.check("web", config)
+    check("web", config)
     assert "This is the upstream dataset" in capsys.readouterr().out
-    dataset_check.check("web", config)
+    check("web", config)
     assert decoded_splits(capsys) == {"web/train"}
-    dataset_check.check("pets", config)
+    check("pets", config)
     assert decoded_splits(capsys) == {"pets/test", "pets/train"}
 
 
 def test_wrong_checks_are_named_in_one_line(tmp_path, pets, web, capsys):
     config = write_config(tmp_path, pets=PETS)
     for words, message in (
-        (["pest", "--check", "--config", str(config)], "has no dataset 'pest'; it has pets, web; did you mean 'pets'?"),
-        (["pets", "--check", "--config", str(tmp_path / "no.yaml")], "no such config file"),
-        (["pets"], "give NAME and --check"),
-        (["--check"], "give NAME and --check"),
-        (["--output", str(tmp_path / "x")], "give NAME and --check"),
-        (["pets", "--check", "--output", str(tmp_path / "x")], "give NAME and --check"),
+        (["pest", "--config", str(config)], "has no dataset 'pest'; it has pets, web; did you mean 'pets'?"),
+        (["pets", "--config", str(tmp_path / "no.yaml")], "no such config file"),
     ):
-        assert main(["dataset", *words]) == 1
+        assert main(["dataset_check", *words]) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error
 
 
 def test_an_index_does_not_depend_on_the_code_of_the_card():
-    assert not {"pipeline_lib.stages.dataset_check", "pipeline_lib.datasets.card"} & imported_modules(
+    assert not {"pipeline_lib.datasets.card", "pipeline_lib.datasets.pixels"} & imported_modules(
         "pipeline_lib.stages.dataset"
     )

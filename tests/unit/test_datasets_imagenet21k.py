@@ -268,7 +268,7 @@ def test_missing_and_empty_and_compressed_sources_are_named(tmp_path):
         open_split(tmp_path, OPTIONS)
     with tarfile.open(tmp_path / "winter21", "w:gz"):
         pass
-    with pytest.raises(PipelineError, match="winter21: is compressed, which can't be read at random; unpack it once"):
+    with pytest.raises(PipelineError, match="winter21: is compressed, so it can't be read at random; unpack it once"):
         open_split(tmp_path, OPTIONS)
     make_tar(tmp_path / "winter21", {"readme.txt": b"nothing here"})
     with pytest.raises(PipelineError, match=r"winter21: holds no tar of a class \(such as n01440764\.tar\)"):

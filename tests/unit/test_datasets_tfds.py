@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import json
@@ -25,7 +24,7 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import tfds, tfds_records
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.stages import prepare_tfds
+from tests.jobs import run
 from tests.unit.dataset_worlds import content_digest, grey_value, open_split, png
 
 REASON = "needs the optional extra: pip install '.[tfds]'"
@@ -242,12 +241,9 @@ def test_options_that_lead_elsewhere_are_refused(change):
 
 
 def run_stage(data_dir, options, output):
-    """Run the stage as the command line does; return the record's facts."""
-    parser = argparse.ArgumentParser()
-    prepare_tfds.add_arguments(parser)
-    spec = {"name": "any", "options": options, "data_dir": str(data_dir)}
-    prepare_tfds.run(parser.parse_args(["--spec", json.dumps(spec), "--output", str(output)]))
-    return artefacts.read(output, "prepare_tfds", spec).facts
+    """Run the stage; return the record's facts."""
+    run("prepare_tfds", {"name": "any", "options": options, "data_dir": str(data_dir)}, output)
+    return artefacts.read(output, "prepare_tfds").facts
 
 
 def test_a_prepared_set_is_recorded_without_tensorflow_or_tfds(tmp_path, prepare, monkeypatch):

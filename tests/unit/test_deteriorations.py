@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.config.training import Training
+from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.deteriorations import deterioration_metrics, evaluate_deteriorations
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import write_evaluation
+from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
 from pipeline_lib.heads.checkpoint import TrainedHead, write_head
 from pipeline_lib.heads.numpy_head import score
 
@@ -38,10 +43,8 @@ class ArrayCache:
     def __init__(self, view_dir: Path, embedding: np.ndarray, sample_id: np.ndarray, draws: list[Any]) -> None:
         self.view_dir, self.embedding, self.sample_id = view_dir, embedding, sample_id
         self.epochs, self.rows, self.dim = embedding.shape
-        spec = {"block": {**SET, "view": {"kind": "deteriorations", "draws": draws}}}
-        with artefacts.writing(view_dir / "cache", "cache", spec):
-            pass
-        self.manifest = artefacts.read(view_dir / "cache", "cache")
+        view = DrawnDeteriorations.model_validate({"seed": 0, "draws": draws})
+        self.spec = SimpleNamespace(**SET, view=view)
 
     def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
         assert array == "embedding"
@@ -62,7 +65,8 @@ class World:
         self.clean = rng.normal(size=(N, DIM)).astype(np.float16)
         self.sample_id = np.delete(np.arange(N + 1), 7)
         self.cache = ArrayCache(root / "deteriorations", self.embedding, self.sample_id, DRAWS)
-        self.weights, self.heads = {}, {}
+        self.weights: dict[int, dict[str, np.ndarray]] = {}
+        self.heads = [root / f"seed{seed}" for seed in SEEDS]
         for seed in SEEDS:
             self.weights[seed] = {
                 "layers.0.weight": rng.normal(size=(4, DIM)).astype(np.float32),
@@ -71,24 +75,21 @@ class World:
                 "layers.1.bias": rng.normal(size=1).astype(np.float32),
             }
             head = TrainedHead(seed, self.weights[seed], ({"episode": 1},))
-            self.heads[seed] = root / f"seed{seed}"
-            write_head(self.heads[seed], {"backbone": "small", "variant": "paper", "seed": seed}, head, Training())
+            spec = {"backbone": "small", "variant": "paper", "seed": seed}
+            write_head(root / f"seed{seed}", spec, head, Training())
         columns = {"sample_id": self.sample_id}
         columns |= {f"uncertainty_seed{seed}": score(self.weights[seed], self.clean) for seed in SEEDS}
-        spec = {key: SPEC[key] for key in SPEC if key != "draws"}
         row = dict.fromkeys(COLUMNS, 1)
-        write_evaluation(root / "scores", spec, columns, [row], {})
+        options = Evaluation().model_dump(include={"bootstrap", "target_accuracies", "compat"})
+        of_heads = HeadsSpec(**{key: SPEC[key] for key in SPEC if key != "draws"}, **options)
+        write_evaluation(Job("evaluate_heads", of_heads, {}, root / "scores"), columns, [row])
 
-    def evaluate(self, spec: dict[str, Any] = SPEC, **replace: Any) -> Path:
-        arguments = {
-            "cache": self.cache,
-            "scores_dir": self.root / "scores",
-            "head_dirs": self.heads,
-            "out": self.root / "out",
-        }
-        arguments |= replace
-        evaluate_deteriorations(spec, **arguments)
-        return arguments["out"]
+    def evaluate(self, spec: dict[str, Any] = SPEC, out: Path | None = None, **replace: Any) -> Path:
+        heads, cache = replace.get("heads", self.heads), replace.get("cache", self.cache)
+        inputs = {"scores": (self.root / "scores",), "heads": tuple(heads)}
+        job = Job("deteriorations", DeteriorationsSpec.model_validate(spec), inputs, out or self.root / "out")
+        evaluate_deteriorations(job, cache)
+        return job.output
 
     def uncertainty(self, seed: int, kind: str, severity: int) -> np.ndarray:
         if severity == 0:
@@ -172,7 +173,7 @@ def test_scores_of_other_images_are_named(world: World, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="scores"):
         world.evaluate(cache=other, out=tmp_path / "out")
     with pytest.raises(ArtefactError, match="'seed' is 1, but 2"):
-        world.evaluate(head_dirs={2: world.heads[1], 1: world.heads[1]}, out=tmp_path / "out")
+        world.evaluate(heads=[world.heads[1], world.heads[1]], out=tmp_path / "out")
 
 
 def test_deteriorations_load_no_torch() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 METHODS = (ROOT / "docs/methods.md").read_text()
 README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs/api.md").read_text()
 UNCERTAINTIES = (ROOT / "docs/uncertainties.md").read_text()
 RULES_AND_CONFIGS = [
     ROOT / "Snakefile",
@@ -42,9 +48,12 @@ def test_every_example_of_a_dataset_is_a_valid_section(block: str) -> None:
         assert kinds.options_class("datasets", section["kind"]).model_validate(section).kind, name
 
 
-@pytest.mark.parametrize("kind", kinds.kinds("methods"))
-def test_every_method_is_in_the_table(kind: str) -> None:
-    assert f"\n| `{kind}` |" in METHODS
+def test_every_published_method_is_in_the_table_and_nothing_else() -> None:
+    """A method of one's own needs no line there."""
+    world = yaml.safe_load((ROOT / "workflow/configs/url_benchmark.yaml").read_text())
+    runs = [run for entry in world["benchmark"]["architectures"].values() for run in entry["methods"].values()]
+    listed = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", METHODS, re.MULTILINE)
+    assert {run["method"]["kind"] for run in runs} == set(listed) <= set(kinds.kinds("methods"))
 
 
 def test_the_example_of_a_model_and_of_a_benchmark_are_valid() -> None:
@@ -88,7 +97,7 @@ def test_every_ready_world_is_a_valid_config(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "README.md", ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))],
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))],
     ids=lambda page: page.stem,
 )
 def test_links_and_named_files_exist(page: Path) -> None:
@@ -136,3 +145,42 @@ def test_the_stages_of_the_readme_are_commands() -> None:
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert len(named) > 15
     assert set(named) <= set(STAGES)
+
+
+def test_the_site_has_every_page() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    listed = re.findall(r"[\w/]+\.md", str(site["nav"]))
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def documented(name: str) -> Iterator[tuple[str, Any]]:
+    """Yield what the site shows for a name of the Python interface: the public objects of a module, or an object."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError:
+        parent, _, attribute = name.rpartition(".")
+        yield name, getattr(importlib.import_module(parent), attribute)
+        return
+    for submodule in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        yield from documented(f"{name}.{submodule.name}")
+    for attribute, value in vars(module).items():
+        if not attribute.startswith("_") and getattr(value, "__module__", None) == name:
+            yield f"{name}.{attribute}", value
+
+
+@pytest.mark.parametrize("name", re.findall(r"^::: ([\w.]+)$", API, re.MULTILINE))
+def test_every_entry_of_the_python_interface_exists_and_is_described(name: str) -> None:
+    entries = list(documented(name))
+    assert entries
+    for path, value in entries:
+        assert len(inspect.getdoc(value) or "") > 20, f"{path} has no docstring"
+        for method, function in inspect.getmembers(value, inspect.isfunction) if inspect.isclass(value) else ():
+            if not method.startswith("_") and function.__module__ == value.__module__:
+                assert inspect.getdoc(function), f"{path}.{method} has no docstring"
+
+
+def test_what_the_documentation_tells_practitioners_to_use_is_in_the_python_interface() -> None:
+    directives = re.findall(r"^::: ([\w.]+)$", API, re.MULTILINE)
+    entries = {path.split(".")[-1] for name in directives for path, _ in documented(name)}
+    assert entries >= {"load", "push", "write_onnx", "write_program", "convert_reference", "measure", "score_images"}
+    assert entries >= {"SafeIndex", "Calibrator", "reliability_bins", "calibration_scores", "draw", "learn_then_test"}

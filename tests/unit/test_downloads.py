@@ -25,9 +25,11 @@ from pydantic import ValidationError
 from pipeline_lib.config.download import Download
 from pipeline_lib.core.artefacts import read
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets import downloads, downloads_fetch
-from pipeline_lib.datasets.downloads import BY_HAND, FOUND, STAGE, check_record, write_downloads
+from pipeline_lib.datasets import downloads, downloads_fetch, folder
+from pipeline_lib.datasets.downloads import BY_HAND, FOUND, STAGE, check_records
 from pipeline_lib.datasets.unpacking import move_into, unpack
+from pipeline_lib.stages import download
+from tests.jobs import run
 from tests.unit.dataset_worlds import make_folder, make_tar, make_zip
 
 CONTENT = bytes(range(256)) * 1000
@@ -105,8 +107,8 @@ def pauses(monkeypatch):
 def get(tmp_path, *entries):
     """Run the stage; return the facts of each file."""
     spec = {"name": "tiny", "download": list(entries), "data_dir": str(tmp_path / "data")}
-    write_downloads(spec, tmp_path / "artefact")
-    return read(tmp_path / "artefact", STAGE, spec).facts["files"]
+    run("download", spec, tmp_path / "artefact")
+    return read(tmp_path / "artefact", STAGE).facts["files"]
 
 
 def names(folder):
@@ -331,8 +333,8 @@ def test_two_datasets_share_a_file_and_fetch_it_once(tmp_path, server):
 def test_killed_in_the_middle_the_next_run_goes_on(tmp_path, server):
     server.files["/data.bin"], server.pause = CONTENT * 4, 0.01
     spec = {"name": "x", "download": [{"url": f"{server.url}/data.bin"}], "data_dir": str(tmp_path / "data")}
-    code = f"from pathlib import Path; from pipeline_lib.datasets.downloads import write_downloads as w; w({spec!r}, "
-    command = [sys.executable, "-c", f"{code}Path({str(tmp_path / 'artefact')!r}))"]
+    output = str(tmp_path / "artefact")
+    command = [sys.executable, "-m", "pipeline_lib", "download", "--spec", json.dumps(spec), "--output", output]
     root = Path(__file__).parents[2]
     process = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL)
     partial = tmp_path / "data/data.bin.partial"
@@ -351,15 +353,43 @@ def test_killed_in_the_middle_the_next_run_goes_on(tmp_path, server):
     assert names(tmp_path / "data") == ["data.bin"]
 
 
+def config_of(*entries):
+    """Return as much of a config as says which files a dataset needs."""
+    return SimpleNamespace(datasets={"tiny": folder.Options(kind="folder", path="x", download=entries)})
+
+
 def test_record_of_another_checksum_is_refused(tmp_path, server):
     entry = {"url": f"{server.url}/data.bin"}
-    spec = {"name": "tiny", "data_dir": str(tmp_path / "data")}
-    check_record(spec | {"download": [entry | {"sha256": "0" * 64}]}, tmp_path / "artefact")  # nothing fetched yet
+    check_records(config_of(entry | {"sha256": "0" * 64}), tmp_path)  # nothing fetched yet
     get(tmp_path, entry)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "artefact").rename(tmp_path / "downloads/tiny")
     for known in (None, SHA256):
-        check_record(spec | {"download": [entry | {"sha256": known}]}, tmp_path / "artefact")
+        check_records(config_of(entry | {"sha256": known}), tmp_path)
     with pytest.raises(PipelineError, match=rf"datasets.tiny.download: sha256 of 'data.bin' is 000.*{SHA256} was"):
-        check_record(spec | {"download": [entry | {"sha256": "0" * 64}]}, tmp_path / "artefact")
+        check_records(config_of(entry | {"sha256": "0" * 64}), tmp_path)
+
+
+def test_what_was_fetched_says_the_same_wherever_it_came_from(tmp_path, server):
+    entry = {"url": f"{server.url}/data.bin"}
+    server.files["/other.bin"] = CONTENT
+    get(tmp_path, entry)
+    first = read(tmp_path / "artefact")
+    mirrored = {"url": f"{server.url}/other.bin", "path": "data.bin", "sha256": SHA256}
+    assert get(tmp_path, mirrored)[0]["address"] == FOUND
+    again = read(tmp_path / "artefact")
+    assert (again.spec, again.content, again.derivation) == (first.spec, first.content, first.derivation)
+    get(tmp_path, entry | {"path": "elsewhere.bin"})
+    moved = read(tmp_path / "artefact")
+    assert moved.content != first.content
+    assert moved.derivation != first.derivation
+
+
+def test_the_process_of_a_job_is_told_the_addresses():
+    entry = {"url": "https://example.org/a.zip", "mirrors": ["https://example.net/a.zip"], "unpack_to": "a"}
+    spec = download.Spec(name="tiny", data_dir="data", download=[entry])
+    assert spec.plain() == {"name": "tiny", "data_dir": "data", "files": [["a.zip", "a"]]}
+    assert download.Spec.model_validate(json.loads(json.dumps(spec.complete()))) == spec
 
 
 def test_full_disk_is_no_fault_of_the_server(tmp_path, server, monkeypatch):

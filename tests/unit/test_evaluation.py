@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+from pipeline_lib.config.evaluation import Mix, Neighbours
+from pipeline_lib.config.load import load_config
 from pipeline_lib.config.training import Training
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.core.spec import Spec
+from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.aggregate import aggregate
 from pipeline_lib.evaluation.baselines import evaluate_baselines
 from pipeline_lib.evaluation.heads import evaluate_heads
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
+from pipeline_lib.evaluation.scores import read_scores
+from pipeline_lib.evaluation.spec import BaselinesSpec, HeadsSpec
 from pipeline_lib.heads.checkpoint import TrainedHead, write_head
 from pipeline_lib.heads.numpy_head import score
 from pipeline_lib.metrics.bootstrap import resample_counts
@@ -30,7 +37,11 @@ from pipeline_lib.metrics.selective import aurc
 from pipeline_lib.retrieval.mixed import mixed_neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
+from pipeline_lib.stages import evaluate_heads as evaluate_heads_stage
+from pipeline_lib.stages import neighbours
+from tests.jobs import run
 
+ROOT = Path(__file__).parents[2]
 DIM = 6
 SEEDS = [3, 1]
 SETTINGS = {
@@ -38,7 +49,8 @@ SETTINGS = {
     "target_accuracies": [0.5, 0.9],
     "compat": "none",
 }
-MIX = {"images": 50, "seed": 4}
+MIX = Mix(images=50, seed=4)
+SEARCH = Neighbours(device="cpu", block_rows=16)
 COPY = 20
 BASELINES = ["class_entropy", "embedding_norm", "knn_distance"]
 
@@ -96,13 +108,10 @@ class Set:
         self.vote_entropy = None if entropy is None else np.delete(entropy, 7)
         self.eval_cache = ArrayCache(self.root / "eval", **arrays)
         self.crop_cache = ArrayCache(self.root / "centre_crop", **crop)
-        found = nearest_neighbours(
-            lambda start, stop: arrays["embedding"][start:stop], n, backend="torch", device="cpu", block_rows=16
-        )
-        mixed = upstream and mixed_neighbours(
-            upstream.eval_cache, self.eval_cache, MIX, backend="torch", device="cpu", block_rows=16
-        )
-        write_neighbours(self.root / "neighbours", self.spec(), found, self.eval_cache, mixed)
+        found = nearest_neighbours(lambda start, stop: arrays["embedding"][start:stop], n, SEARCH)
+        mixed = upstream and mixed_neighbours(upstream.eval_cache, self.eval_cache, MIX, SEARCH)
+        spec = neighbours.Spec(backbone="small", dataset=name, split="test", search=SEARCH)
+        write_neighbours(Job("neighbours", spec, {}, self.root / "neighbours"), found, self.eval_cache, mixed)
 
     def _write_dataset(self, label: np.ndarray, votes: np.ndarray | None) -> None:
         (self.root / "images").mkdir(parents=True)
@@ -118,38 +127,31 @@ class Set:
                 table[f"class{column}"] = votes[:, column]
         table.to_csv(self.root / "t.csv", index=False)
         spec = {"name": self.name, "options": options, "data_dir": str(self.root)}
-        write_dataset(spec, self.root / "dataset")
+        run("dataset", spec, self.root / "dataset")
 
-    def spec(self, **more: Any) -> dict[str, Any]:
+    def evaluate_baselines(self, upstream: Set | None, out: str | Path = "baselines", **replace: Any) -> Path:
+        given = {"upstream": upstream and upstream.root / "baselines", **replace}
+        return self._evaluate(evaluate_baselines, "baselines", BaselinesSpec, out, given)
+
+    def evaluate_heads(
+        self, heads: list[Path], upstream: Set | None, out: str | Path = "heads", **replace: Any
+    ) -> Path:
+        given = {"upstream": upstream and upstream.root / "heads", "heads": heads, **replace}
+        given = {"variant": "paper", "seeds": SEEDS, "baselines": self.root / "baselines", **given}
+        return self._evaluate(evaluate_heads, "evaluate_heads", HeadsSpec, out, given)
+
+    def _evaluate(
+        self, evaluate: Callable[..., None], stage: str, spec: type[Spec], out: str | Path, given: dict[str, Any]
+    ) -> Path:
+        """Evaluate; given: fields of the spec, caches, and folders of inputs."""
+        caches = [given.pop(name, getattr(self, name)) for name in ("eval_cache", "crop_cache")]
         common = {"backbone": "small", "dataset": self.name, "split": "test", "is_upstream": self.is_upstream}
-        return {**common, **SETTINGS, **more}
-
-    def evaluate_baselines(self, upstream: Set | None, **replace: Any) -> Path:
-        arguments: dict[str, Any] = {
-            "dataset_dir": self.root / "dataset",
-            "eval_cache": self.eval_cache,
-            "crop_cache": self.crop_cache,
-            "neighbours_dir": self.root / "neighbours",
-            "upstream_dir": upstream and upstream.root / "baselines",
-            "out": self.root / "baselines",
-        }
-        arguments |= replace
-        evaluate_baselines(arguments.pop("spec", self.spec()), **arguments)
-        return arguments["out"]
-
-    def evaluate_heads(self, heads: dict[int, Path], upstream: Set | None, **replace: Any) -> Path:
-        arguments: dict[str, Any] = {
-            "eval_cache": self.eval_cache,
-            "crop_cache": self.crop_cache,
-            "baselines_dir": self.root / "baselines",
-            "neighbours_dir": self.root / "neighbours",
-            "head_dirs": heads,
-            "upstream_dir": upstream and upstream.root / "heads",
-            "out": self.root / "heads",
-        }
-        arguments |= replace
-        evaluate_heads(arguments.pop("spec", self.spec(variant="paper", seeds=SEEDS)), **arguments)
-        return arguments["out"]
+        fields = {name: given.pop(name) for name in list(given) if name in spec.model_fields}
+        places = {"dataset": self.root / "dataset", "neighbours": self.root / "neighbours", **given}
+        inputs = {name: tuple(each) if isinstance(each, list) else (each,) for name, each in places.items() if each}
+        job = Job(stage, spec.model_validate({**common, **SETTINGS, **fields}), inputs, self.root / out)
+        evaluate(job, *caches)
+        return job.output
 
 
 class World:
@@ -164,13 +166,13 @@ class World:
         self.sets = [self.upstream, *self.downstream]
         rng = np.random.default_rng(9)
         shapes = {"layers.0.weight": (8, DIM), "layers.0.bias": (8,), "layers.1.weight": (1, 8), "layers.1.bias": (1,)}
-        self.weights, self.heads = {}, {}
+        self.weights: dict[int, dict[str, np.ndarray]] = {}
+        self.heads = [root / f"head{seed}" for seed in SEEDS]
         for seed in SEEDS:
             self.weights[seed] = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-            self.heads[seed] = root / f"head{seed}"
             spec = {"backbone": "small", "variant": "paper", "seed": seed}
             head = TrainedHead(seed, self.weights[seed], ({"loss": 0.0},))
-            write_head(self.heads[seed], spec, head, Training(hidden=(8,)))
+            write_head(root / f"head{seed}", spec, head, Training(hidden=(8,)))
         self.evaluations = []
         for each in self.sets:
             upstream = None if each is self.upstream else self.upstream
@@ -286,7 +288,7 @@ def test_auroc_correct_mixed_equals_a_loop_over_both_sets(world: World) -> None:
         mixed = read_neighbours(each.root / "neighbours").mixed
         assert mixed is not None
         sides = [np.isin(a.sample_id, mixed.sample_id[mixed.is_upstream == a.is_upstream]) for a in world.sets_of(each)]
-        size = min(MIX["images"], len(each.label))
+        size = min(MIX.images, len(each.label))
         assert [side.sum() for side in sides] == [size, size]
         embedding, label = (
             np.concatenate(
@@ -334,10 +336,8 @@ def test_selective_metrics_are_there_for_every_target(world: World) -> None:
 
 def test_compat_replaces_the_two_point_values_alone(world: World, tmp_path: Path) -> None:
     each = world.downstream[0]
-    spec = each.spec(compat="reference")
-    heads_spec = each.spec(variant="paper", seeds=SEEDS, compat="reference")
-    each.evaluate_baselines(world.upstream, spec=spec, out=tmp_path / "baselines")
-    each.evaluate_heads(world.heads, world.upstream, spec=heads_spec, out=tmp_path / "heads")
+    each.evaluate_baselines(world.upstream, tmp_path / "baselines", compat="reference")
+    each.evaluate_heads(world.heads, world.upstream, tmp_path / "heads", compat="reference")
     key = ["method", "seed", "metric"]
     for folder in ("baselines", "heads"):
         exact = read_metric_rows(each.root / folder / "metrics.csv").set_index(key)["value"]
@@ -376,8 +376,8 @@ def test_without_a_classifier_what_needs_none_is_the_same_and_the_rest_is_left_o
 
     each = world.upstream
     caches = {"eval_cache": without(each.eval_cache, "eval"), "crop_cache": without(each.crop_cache, "crop")}
-    baselines = each.evaluate_baselines(None, **caches, out=tmp_path / "baselines")
-    heads = each.evaluate_heads(world.heads, None, **caches, baselines_dir=baselines, out=tmp_path / "heads")
+    baselines = each.evaluate_baselines(None, tmp_path / "baselines", **caches)
+    heads = each.evaluate_heads(world.heads, None, tmp_path / "heads", **caches, baselines=baselines)
     key = ["method", "seed", "metric"]
     found = pd.concat([read_metric_rows(folder / "metrics.csv") for folder in (baselines, heads)]).set_index(key)
     full = world.metrics[world.metrics["dataset"] == each.name].set_index(key)
@@ -432,9 +432,9 @@ def test_scores_have_a_row_per_cached_image(world: World) -> None:
 
 def test_evaluating_again_gives_the_same_digest(world: World, tmp_path: Path) -> None:
     each = world.downstream[0]
-    before = artefacts.read(each.root / "heads", "evaluation").digest
-    each.evaluate_heads(world.heads, world.upstream, out=tmp_path / "heads")
-    assert artefacts.read(tmp_path / "heads", "evaluation").digest == before
+    before = artefacts.read(each.root / "heads", "evaluate_heads").digest
+    each.evaluate_heads(world.heads, world.upstream, tmp_path / "heads")
+    assert artefacts.read(tmp_path / "heads", "evaluate_heads").digest == before
 
 
 def test_neighbours_come_back_as_written(world: World) -> None:
@@ -443,6 +443,20 @@ def test_neighbours_come_back_as_written(world: World) -> None:
     assert table.sample_id.tolist() == world.upstream.sample_id.tolist()
     with pytest.raises(ArtefactError, match="dataset"):
         read_neighbours(world.upstream.root / "neighbours", {"dataset": "other"})
+
+
+def test_ablations_are_evaluated_without_the_upstream_set() -> None:
+    config = load_config(ROOT / "config.yaml")
+    assert config.ablations is not None
+    refs = evaluate_heads_stage.wanted_ablations(config)
+    assert len(refs) == len(config.ablations.variants) * 3  # of the sets that Table 3 averages over
+    variant, (dataset, split) = next(iter(config.variants)), ("greek", "test")
+    of_head = evaluate_heads_stage.inputs(config, "resnet", variant, dataset, split)
+    of_ablation = evaluate_heads_stage.inputs(config, **dict(refs[0].wildcards))
+    assert of_head.keys() - of_ablation.keys() == {"upstream", "neighbours"}
+    assert evaluate_heads_stage.inputs(config, "resnet", variant, "latin", "test").keys() == of_ablation.keys()
+    specs = [evaluate_heads_stage.Spec.of(config, **dict(ref.wildcards)) for ref in refs]
+    assert len({evaluate_heads_stage.together(spec) for spec in specs}) == 3
 
 
 def shortened(cache: ArrayCache, view_dir: Path) -> ArrayCache:
@@ -454,17 +468,21 @@ def test_artefacts_of_other_images_are_named(world: World, tmp_path: Path) -> No
     short_eval = shortened(each.eval_cache, tmp_path / "short_eval")
     short_crop = shortened(each.crop_cache, tmp_path / "short_crop")
     with pytest.raises(ArtefactError, match="short_crop: lacks 1 of 59 images, the first with sample_id 59"):
-        each.evaluate_baselines(None, crop_cache=short_crop, out=tmp_path / "out")
+        each.evaluate_baselines(None, tmp_path / "out", crop_cache=short_crop)
     with pytest.raises(ArtefactError, match="neighbours"):
-        each.evaluate_baselines(None, eval_cache=short_eval, crop_cache=short_crop, out=tmp_path / "out")
+        each.evaluate_baselines(None, tmp_path / "out", eval_cache=short_eval, crop_cache=short_crop)
     with pytest.raises(ArtefactError, match="baselines"):
-        each.evaluate_heads(world.heads, None, eval_cache=short_eval, out=tmp_path / "out")
+        each.evaluate_heads(world.heads, None, tmp_path / "out", eval_cache=short_eval)
     with pytest.raises(ArtefactError, match="unseen/eval: has other labels"):
         labels = each.eval_cache.arrays | {"label": each.label[::-1].copy()}
         other = ArrayCache(tmp_path / "unseen" / "eval", **labels)
-        each.evaluate_baselines(None, eval_cache=other, out=tmp_path / "out")
+        each.evaluate_baselines(None, tmp_path / "out", eval_cache=other)
     with pytest.raises(ArtefactError, match="'seed' is 1, but 3"):
-        each.evaluate_heads({3: world.heads[1], 1: world.heads[1]}, None, out=tmp_path / "out")
+        each.evaluate_heads([world.heads[1], world.heads[1]], None, tmp_path / "out")
+    with pytest.raises(PipelineError, match="1 heads for 2 seeds"):
+        each.evaluate_heads(world.heads[:1], None, tmp_path / "out")
+    with pytest.raises(ArtefactError, match="made by stage 'neighbours', but baselines, evaluate_heads was"):
+        read_scores(each.root / "neighbours", {"dataset": each.name})
     assert not (tmp_path / "out").exists()
 
 

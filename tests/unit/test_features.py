@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +11,27 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.__main__ import main
-from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.config.deteriorations import Deteriorations, draws
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import MANIFEST, canonical_json
+from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
-from pipeline_lib.features.blocks import block_name, block_ranges
-from pipeline_lib.features.cache import FeatureCache, write_cache
-from pipeline_lib.features.extract import extract_block, extract_blocks
+from pipeline_lib.features.blocks import block_name
+from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.features.rows import digest_of_rows
+from pipeline_lib.features.spec import BlockSpec
 from pipeline_lib.features.store import BlockArrays
+from pipeline_lib.stages import features
+from tests.jobs import run
 from tests.unit import worlds
+from tests.unit.worlds import extract_view
 
 CUTMIX = {**worlds.block_spec()["view"], "policy": {"kind": "cutmix", "probability": 0.5, "alpha": 1.0}}
 MIXUP = {**worlds.block_spec()["view"], "policy": {"kind": "mixup", "probability": 0.5, "alpha": 1.0}}
-DETERIORATIONS = {"kind": "deteriorations", "seed": 0, "draws": draws(Deteriorations())}
+DETERIORATIONS = {"kind": "deteriorations", "seed": 0, "draws": [draw.model_dump() for draw in draws(Deteriorations())]}
 ARRAYS = ("embedding", "task_loss", "class_entropy", "label_rank", "label", "sample_id")
 
 
@@ -38,20 +43,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def extract_view(
-    world: Path, view_dir: Path, block_samples: int = 124, block_epochs: int = 3, workers: int = 0, **changes
-) -> FeatureCache:
-    """Extract a view in blocks of the given size and open it."""
-    base = worlds.block_spec(**changes)
-    samples, epochs = base.pop("samples")[1], base.pop("epochs")[1]
-    for epoch_range in block_ranges(epochs, block_epochs):
-        for sample_range in block_ranges(samples, block_samples):
-            spec = {**base, "samples": list(sample_range), "epochs": list(epoch_range)}
-            directory = view_dir / "blocks" / block_name(sample_range, epoch_range)
-            extract_block(spec, world / spec["dataset"], world / spec["backbone"], directory, workers)
-    record = {"block": base, "epochs": epochs, "block_samples": block_samples, "block_epochs": block_epochs}
-    write_cache(record, world / base["dataset"], view_dir)
-    return FeatureCache(view_dir)
+def extract_block(spec: dict, dataset: Path, backbone: Path, directory: Path) -> None:
+    run("features", spec, directory, dataset=dataset, backbone=backbone)
 
 
 def content(cache: FeatureCache) -> dict[str, np.ndarray]:
@@ -64,8 +57,14 @@ def content(cache: FeatureCache) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def reference(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    return content(extract_view(world, tmp_path_factory.mktemp("reference")))
+def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    """The view in one block."""
+    return extract_view(world, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def reference(whole: FeatureCache) -> dict[str, np.ndarray]:
+    return content(whole)
 
 
 def test_arrays_are_what_their_definitions_say(world: Path, reference: dict[str, np.ndarray]) -> None:
@@ -99,7 +98,7 @@ def test_classes_with_equal_logits_rank_by_their_number_as_in_argmax(world: Path
     weights = load_file(options["checkpoint"])
     equal = {name: value * ("fc." not in name) for name, value in weights.items()}
     save_file(equal, options["checkpoint"])
-    write_backbone({"name": "mine", "options": options}, None, tmp_path / "mine")
+    run("backbone", {"name": "mine", "options": options}, tmp_path / "mine")
     extract_block(worlds.block_spec(), world / "latin", tmp_path / "mine", tmp_path / "block")
     label, label_rank = np.empty(124, np.int64), np.empty((1, 124), np.int32)
     arrays = BlockArrays(tmp_path / "block")
@@ -121,12 +120,52 @@ def test_classes_with_equal_logits_rank_by_their_number_as_in_argmax(world: Path
     ids=str,
 )
 def test_no_trace_of_how_the_work_was_cut(
-    world: Path, reference: dict[str, np.ndarray], tmp_path: Path, cut: dict
+    world: Path, whole: FeatureCache, reference: dict[str, np.ndarray], tmp_path: Path, cut: dict
 ) -> None:
-    found = content(extract_view(world, tmp_path, **cut))
+    cache = extract_view(world, tmp_path, **cut)
+    found = content(cache)
     for name in ARRAYS:
         assert found[name].dtype == reference[name].dtype
         assert found[name].tobytes() == reference[name].tobytes(), name
+    assert (cache.manifest.content, cache.spec) == (whole.manifest.content, whole.spec)
+    assert cache.manifest.derivation == whole.manifest.derivation
+
+
+def arrays_of_rows(rows: slice, epochs: slice) -> dict[str, np.ndarray]:
+    """Return arrays as a block of some of 30 samples and 4 epochs holds them."""
+    generator = np.random.default_rng(0)
+    arrays = {
+        "embedding": generator.normal(size=(4, 30, 5)).astype(np.float16)[epochs, rows],
+        "task_loss": generator.random((4, 30), np.float32)[epochs, rows],
+        "label_rank": generator.integers(0, 9, (4, 30), np.int32)[epochs, rows],
+        "label": generator.integers(0, 9, 30)[rows],
+        "sample_id": np.arange(100, 130)[rows],
+        "epoch": np.arange(4)[epochs],
+    }
+    return {name: values.copy() for name, values in arrays.items()}
+
+
+def test_the_digest_of_rows_is_that_of_any_blocks_of_them() -> None:
+    whole = digest_of_rows(arrays_of_rows(slice(30), slice(4)))
+    cuts = [(slice(a, b), slice(c, d)) for a, b in ((0, 7), (7, 8), (8, 30)) for c, d in ((0, 3), (3, 4))]
+    assert sum(digest_of_rows(arrays_of_rows(*cut)) for cut in cuts) % 2**128 == whole
+    assert digest_of_rows(arrays_of_rows(slice(0), slice(4))) == 0
+    assert digest_of_rows(arrays_of_rows(slice(29), slice(4))) != whole
+
+
+@pytest.mark.parametrize("name", arrays_of_rows(slice(1), slice(1)))
+def test_any_other_bit_gives_another_digest(name: str) -> None:
+    arrays = arrays_of_rows(slice(30), slice(4))
+    whole = digest_of_rows(arrays)
+    data = arrays[name].reshape(-1).view(np.uint8)
+    for position in (0, len(data) // 2, len(data) - 1):
+        data[position] ^= 1
+        assert digest_of_rows(arrays) != whole
+        data[position] ^= 1
+    assert digest_of_rows(arrays) == whole
+    if arrays[name].ndim > 1:
+        arrays[name][0, [3, 4]] = arrays[name][0, [4, 3]]
+        assert digest_of_rows(arrays) != whole, "of other images"
 
 
 def test_a_block_of_one_image_gives_the_same_row(world: Path, reference: dict[str, np.ndarray], tmp_path: Path) -> None:
@@ -201,11 +240,40 @@ def test_a_block_of_another_run_is_refused(world: Path, tmp_path: Path) -> None:
     extract_block(other, world / "latin", world / "mine", block)
     with pytest.raises(ArtefactError, match=r"is not the block that .* recorded"):
         FeatureCache(tmp_path / "a").read("embedding", 0, 0, 1)
-    base = worlds.block_spec()
-    record = {"epochs": 3, "block_samples": 100, "block_epochs": 3}
-    record["block"] = {key: value for key, value in base.items() if key not in ("samples", "epochs")}
     with pytest.raises(ArtefactError, match="'view' is"):
-        write_cache(record, world / "latin", tmp_path / "a")
+        record(world, tmp_path / "a", block, block.with_name(block_name((100, 124), (0, 3))))
+
+
+def record(world: Path, view_dir: Path, *blocks: Path, **made_from: Path) -> None:
+    spec = worlds.cache_spec(worlds.block_spec())
+    inputs = {"dataset": world / "latin", "backbone": world / "mine"} | made_from
+    run("cache", spec, view_dir / "cache", **inputs, blocks=blocks)
+
+
+def test_blocks_that_miss_or_repeat_images_are_refused(world: Path, tmp_path: Path) -> None:
+    extract_view(world, tmp_path, block_samples=100, block_epochs=2)
+    before = artefacts.read(tmp_path / "cache").content
+    first, *others = sorted((tmp_path / "blocks").iterdir())
+    with pytest.raises(ArtefactError, match=r"must hold the samples of epochs 0 to 2 from 0 to 124 .* are 100 to 124"):
+        record(world, tmp_path, *others)
+    with pytest.raises(ArtefactError, match=r"samples of epochs 0 to 2 .* there are 0 to 100, 0 to 100, 100 to 124"):
+        record(world, tmp_path, first, first, *others)
+    with pytest.raises(ArtefactError, match="must hold the epochs from 0 to 3 once each, but there are 0 to 2;"):
+        record(world, tmp_path, *(block for block in (first, *others) if "0000-0002" in block.name))
+    with pytest.raises(ArtefactError, match="lies outside of"):
+        record(world, tmp_path / "elsewhere", first, *others)
+    record(world, tmp_path, *others, first)
+    assert artefacts.read(tmp_path / "cache").content == before
+
+
+def test_blocks_of_another_dataset_or_backbone_are_refused(world: Path, tmp_path: Path) -> None:
+    extract_view(world, tmp_path / "view")
+    (block,) = (tmp_path / "view" / "blocks").iterdir()
+    other = {"backbone": worlds.backbone(tmp_path, architecture="test_vit", classifier="head")}
+    other["dataset"] = worlds.glyphs(tmp_path, seed=1)
+    for name, path in other.items():
+        with pytest.raises(ArtefactError, match=f"was made from another {name} than {path}"):
+            record(world, tmp_path / "view", block, **{name: path})
 
 
 def test_a_classifier_of_other_classes_is_refused(world: Path, tmp_path: Path) -> None:
@@ -219,7 +287,7 @@ def test_representations_that_are_not_finite_stop_the_job_and_name_the_image(wor
     state = load_file(options["checkpoint"])
     state["module.fc.weight"].fill_(float("nan"))  # the last layer: representations stay finite, losses do not
     save_file(state, options["checkpoint"])
-    write_backbone({"name": "mine", "options": options}, None, tmp_path / "mine")
+    run("backbone", {"name": "mine", "options": options}, tmp_path / "mine")
     with pytest.raises(PipelineError, match=r"'class_entropy' of backbone 'mine' is not finite .* image train/0/"):
         extract_block(worlds.block_spec(), world / "latin", tmp_path / "mine", tmp_path / "out" / "block")
     assert not (tmp_path / "out").exists()
@@ -255,12 +323,6 @@ def test_centre_crop_keeps_the_drawn_share_of_the_side(world: Path) -> None:
         fractions.append(fraction)
     assert max(fractions) - min(fractions) > 0.4
     assert view(image, 3, 0)[1] == (fractions[3],)
-
-
-def test_manifests_tell_backbone_and_dataset(world: Path, tmp_path: Path) -> None:
-    cache = extract_view(world, tmp_path)
-    assert cache.manifest.facts["backbone"] == artefacts.file_digest(world / "mine" / MANIFEST)
-    assert cache.manifest.facts["dataset"] == artefacts.file_digest(world / "latin" / MANIFEST)
 
 
 @pytest.mark.parametrize("view_spec", [CUTMIX, MIXUP], ids=["cutmix", "mixup"])
@@ -302,27 +364,47 @@ def test_mixed_labels_are_stored_without_a_task_loss(world: Path, tmp_path: Path
     assert names == {"embedding", "class_entropy", "partner_label", "label_weight", "sample_id", "label", "epoch"}
 
 
-def several(directory: Path) -> dict[Path, dict]:
-    """Return blocks of several views of the same images."""
-    shared = {"samples": [30, 71]}
+def several(world: Path, directory: Path, workers: int = 0) -> dict[str, Job[BlockSpec]]:
+    """Return the jobs of blocks of several views of the same images."""
+    specs = {
+        "train": {},
+        "cutmix": {"view": CUTMIX, "epochs": [1, 3]},
+        "eval": {"view": {"kind": "eval"}, "epochs": [0, 1]},
+        "deteriorations": {"view": DETERIORATIONS, "epochs": [3, 17]},
+    }
+    inputs = {"dataset": (world / "latin",), "backbone": (world / "mine",)}
     return {
-        directory / "train": worlds.block_spec(**shared),
-        directory / "cutmix": worlds.block_spec(**shared, view=CUTMIX, epochs=[1, 3]),
-        directory / "eval": worlds.block_spec(**shared, view={"kind": "eval"}, epochs=[0, 1]),
-        directory / "deteriorations": worlds.block_spec(**shared, view=DETERIORATIONS, epochs=[3, 17]),
+        name: Job(
+            "features",
+            BlockSpec.model_validate(worlds.block_spec(samples=[30, 71], **changes)),
+            inputs,
+            directory / name,
+            settings=Settings(workers=workers),
+        )
+        for name, changes in specs.items()
     }
 
 
+@pytest.fixture(scope="module")
+def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Blocks of several views, extracted one by one."""
+    directory = tmp_path_factory.mktemp("alone")
+    for job in several(world, directory).values():
+        features.run(job)
+    return directory
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_views_extracted_together_are_the_ones_extracted_alone(world: Path, tmp_path: Path, workers: int) -> None:
-    together, alone = several(tmp_path / "together"), several(tmp_path / "alone")
-    counted: list[int] = []
-    extract_blocks(together, world / "latin", world / "mine", workers, counted.append)
-    assert sum(counted) == 41 * (3 + 2 + 1 + 14)
-    for directory, (other, spec) in zip(together, alone.items(), strict=True):
-        extract_block(spec, world / "latin", world / "mine", other)
+def test_views_extracted_together_are_the_ones_extracted_alone(
+    world: Path, alone: Path, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = several(world, tmp_path, workers)
+    assert len({features.together(job.spec) for job in jobs.values()}) == 1
+    features.run_together([*jobs.values()])
+    assert "820 of 820 images" in capsys.readouterr().err
+    for name in jobs:
         # The manifest holds the checksum of every file.
-        assert (directory / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+        assert (tmp_path / name / MANIFEST).read_bytes() == (alone / name / MANIFEST).read_bytes()
 
 
 def test_views_extracted_together_decode_each_image_once(
@@ -331,31 +413,18 @@ def test_views_extracted_together_decode_each_image_once(
     decoded: list[int] = []
     image = ImageDataset.image
     monkeypatch.setattr(ImageDataset, "image", lambda self, position: decoded.append(position) or image(self, position))
-    specs = several(tmp_path)
-    del specs[tmp_path / "cutmix"]  # decodes partners too
-    extract_blocks(specs, world / "latin", world / "mine")
+    jobs = several(world, tmp_path)
+    del jobs["cutmix"]  # decodes partners too
+    features.run_together([*jobs.values()])
     assert decoded == list(range(30, 71))
 
 
 def test_blocks_of_other_images_cannot_be_extracted_together(world: Path, tmp_path: Path) -> None:
-    specs = several(tmp_path)
-    specs[tmp_path / "eval"] = worlds.block_spec(samples=[30, 72])
-    with pytest.raises(PipelineError, match=r"'samples' is \[30, 71\] in one and \[30, 72\] in another"):
-        extract_blocks(specs, world / "latin", world / "mine")
-
-
-def test_the_stage_takes_a_spec_for_each_output(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    specs = several(tmp_path)
-    base = ["features", "--dataset", str(world / "latin"), "--backbone", str(world / "mine")]
-    texts = [canonical_json(spec) for spec in specs.values()]
-    outputs = [str(directory) for directory in specs]
-    assert main([*base, "--spec", *texts, "--output", *outputs[:-1]]) == 1
-    assert "there are 4 specs and 3 outputs; give one --output for each --spec" in capsys.readouterr().err
-    assert main([*base, "--spec", *texts[:2], "--output", outputs[0], outputs[0]]) == 1
-    assert "--output names a folder twice" in capsys.readouterr().err
-    assert main([*base, "--spec", *texts, "--output", *outputs]) == 0
-    assert "820 of 820 images" in capsys.readouterr().err
-    for directory, spec in specs.items():
-        assert artefacts.read(directory, "features").spec == spec
+    jobs = several(world, tmp_path)
+    train, others = jobs["train"], jobs["eval"]
+    of_others = replace(others, spec=others.spec.model_copy(update={"samples": (30, 72)}))
+    assert features.together(train.spec) != features.together(of_others.spec)
+    with pytest.raises(PipelineError, match=r"'samples' is \(30, 71\) in one and \(30, 72\) in another"):
+        features.run_together([train, of_others])
+    with pytest.raises(PipelineError, match=r"must be of one dataset and backbone: .*train and .*eval are not"):
+        features.run_together([train, replace(others, inputs=others.inputs | {"backbone": (tmp_path,)})])

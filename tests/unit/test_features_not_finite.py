@@ -7,23 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline_lib.__main__ import main
-from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.stages import head
+from tests.jobs import run
 from tests.unit import worlds
-from tests.unit.heads_world import small_training
-from tests.unit.test_features import extract_view
+from tests.unit.heads_world import head_spec, small_training
 from tests.unit.test_large_caches import rewrite
+from tests.unit.worlds import extract_view
 
 ROW = 77
-RECIPE = {"batch_size": 16, "episode_samples": 64}
-HEAD = {"backbone": "mine", "variant": "v", "seed": 1, "dataset": "latin", "split": "train", "view": "train"}
-HEAD |= {"training": small_training(**RECIPE).model_dump(mode="json")}
-SEARCH = {"backbone": "mine", "dataset": "latin", "split": "train", "backend": "torch", "device": "cpu", "threads": 1}
-SEARCH |= {"block_rows": 50, "mix": {"images": 100, "seed": 0}}
-LOSS = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train", "task_loss": "knn"}
-LOSS |= {"temperature": 0.1, "images": 100, "seed": 0, "device": "cpu", "threads": 1}
+SET = {"backbone": "mine", "dataset": "latin", "split": "train"}
+TRAINING = small_training(batch_size=16, episode_samples=64)
+SEARCH = SET | {"search": {"backend": "torch", "device": "cpu", "block_rows": 50}, "mix": {"images": 100, "seed": 0}}
+LOSS = SET | {"view": "train", "options": {"kind": "knn", "images": 100, "device": "cpu"}}
 
 
 @pytest.fixture(scope="module")
@@ -43,26 +42,31 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("stage", "spec", "views_read"),
     [
-        ("head", HEAD, {"--features": "broken"}),
-        ("ablation_heads", {"heads": [HEAD]}, {"--features": "broken"}),
-        ("task_loss", LOSS, {"--features": "broken"}),
-        ("neighbours", SEARCH, {"--features": "broken"}),
-        ("neighbours", SEARCH, {"--features": "whole", "--upstream-features": "broken"}),
+        ("head", head_spec(training=TRAINING).plain(), {"features": "broken"}),
+        ("task_loss", LOSS, {"features": "broken"}),
+        ("neighbours", SEARCH, {"features": "broken"}),
+        ("neighbours", SEARCH, {"features": "whole", "upstream_features": "broken"}),
     ],
-    ids=["head", "ablations", "task loss", "neighbours", "neighbours in a mix"],
+    ids=["head", "task loss", "neighbours", "neighbours in a mix"],
 )
 def test_the_image_behind_nan_is_named_and_nothing_is_left_behind(
-    views: dict[str, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    stage: str,
-    spec: dict,
-    views_read: dict[str, str],
+    views: dict[str, Path], tmp_path: Path, stage: str, spec: dict, views_read: dict[str, str]
 ) -> None:
-    paths = [text for option, name in views_read.items() for text in (option, str(views[name]))]
-    assert main([stage, "--spec", canonical_json(spec), *paths, "--output", str(tmp_path / "out" / "made")]) == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    sample_id = FeatureCache(views["whole"]).read_all("sample_id")[ROW]
-    assert f"{stage}: error: {views['broken']}: sample_id {sample_id} of dataset 'latin': " in line
-    assert "NaN or inf" in line
+    with raises_of_image(views):
+        run(stage, spec, tmp_path / "out" / "made", **{name: views[of] / "cache" for name, of in views_read.items()})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_heads_that_are_trained_together_name_it_too(views: dict[str, Path], tmp_path: Path) -> None:
+    inputs = {"features": (views["broken"] / "cache",)}
+    specs = [head_spec(seed, TRAINING) for seed in (1, 2)]
+    with raises_of_image(views):
+        head.run_together([Job("head", spec, inputs, tmp_path / f"seed{spec.seed}") for spec in specs])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def raises_of_image(views: dict[str, Path]) -> pytest.RaisesExc[PipelineError]:
+    sample_id = FeatureCache(views["whole"]).read_all("sample_id")[ROW]
+    return pytest.raises(
+        PipelineError, match=rf"{views['broken']}: sample_id {sample_id} of dataset 'latin': .*NaN or inf"
+    )

@@ -21,18 +21,24 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 from torch.nn import functional
 
-from pipeline_lib.backbones.artefact import open_backbone, write_backbone
+from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
-from pipeline_lib.backbones.trainer import relative_rate
-from pipeline_lib.backbones.training_images import Batch, ImageBatches
+from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.base import UnreadableImageError
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
-from pipeline_lib.joint import artefact as joint
-from pipeline_lib.joint.evaluate import evaluate
-from pipeline_lib.joint.train import JointTrainer
+from pipeline_lib.evaluation import while_training
+from pipeline_lib.evaluation.while_training import evaluate
+from pipeline_lib.heads.loss import loss_of
+from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.training.images import Batch, ImageBatches
+from pipeline_lib.training.joint import JointTask, joint_trainer
+from pipeline_lib.training.schedule import Schedule, start_of_warmup
+from pipeline_lib.training.trainer import Trainer
+from tests import jobs
 
 RECIPE: dict[str, Any] = {
     "epochs": 2,
@@ -68,7 +74,7 @@ def write_backbone_with_random_weights(directory: Path, classes: int = CLASSES, 
     save_file(scope["build"](classes).state_dict(), directory / "w.safetensors")
     options = {"kind": "custom", "factory": "tiny_network:build", "code_dir": str(directory), "classifier": "5"}
     options |= {"arguments": {"classes": classes}, "checkpoint": str(directory / "w.safetensors"), "image_size": 16}
-    write_backbone({"name": "mine", "options": options}, None, directory / "mine")
+    jobs.run("backbone", {"name": "mine", "options": options}, directory / "mine")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             colour = colours[number % CLASSES] + random.normal(0, 25, 3)
             Image.fromarray((colour + random.normal(0, 40, (16, 16, 3))).clip(0, 255).astype(np.uint8)).save(path)
     options = {"kind": "folder", "path": "raw", "splits": {"train": "train", "test": "test"}}
-    write_dataset({"name": "latin", "options": options, "data_dir": str(directory)}, directory / "latin")
+    jobs.run("dataset", {"name": "latin", "options": options, "data_dir": str(directory)}, directory / "latin")
     write_backbone_with_random_weights(directory)
     return directory
 
@@ -103,7 +109,8 @@ def make_spec(stop_gradient: bool = False, seed: int = 1, **options: Any) -> dic
 
 def train(world: Path, output: Path, spec: dict[str, Any], workers: int = 0) -> dict[str, bytes]:
     """Train, and return the bytes of every file of the artefact."""
-    joint.write_joint_training(spec, world / "latin", world / "mine", output, workers)
+    inputs = {"dataset": world / "latin", "backbone": world / "mine"}
+    jobs.run("joint_training", spec, output, Settings(workers=workers), **inputs)
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
@@ -121,8 +128,12 @@ def whole(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
     return train(world, tmp_path_factory.mktemp("whole") / "run", make_spec())
 
 
-def trainer(backbone: Backbone, stop_gradient: bool = False, steps: int = 1, **options: Any) -> JointTrainer:
-    return JointTrainer(backbone, JointOptions.model_validate(RECIPE | options), stop_gradient, 3, steps)
+def trainer(backbone: Backbone, stop_gradient: bool = False, steps: int = 1, **options: Any) -> Trainer:
+    """A trainer of a backbone and a fresh head, with so many steps in an epoch."""
+    recipe = JointOptions.model_validate(RECIPE | options)
+    head = UncertaintyHead(backbone.dim, recipe.hidden, 3)
+    task = JointTask(backbone, head, loss_of(recipe), recipe, stop_gradient)
+    return joint_trainer(task, recipe, 3, steps * recipe.batch_size, "joint training")
 
 
 def random_batch(count: int, seed: int = 0, size: int = 16) -> Batch:
@@ -174,12 +185,12 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Interrupt the training when it has trained `epoch` epochs, before it can evaluate and save the last of them."""
     calls = iter(range(100))
 
-    def interrupted(*arguments: Any) -> dict[str, float | None]:
+    def interrupted(*arguments: Any, **named: Any) -> dict[str, float | None]:
         if next(calls) == epoch:
             raise KeyboardInterrupt
-        return evaluate(*arguments)
+        return evaluate(*arguments, **named)
 
-    monkeypatch.setattr(joint, "evaluate", interrupted)
+    monkeypatch.setattr(while_training, "evaluate", interrupted)
 
 
 @pytest.mark.parametrize("killed_at", [0, 1, 2])
@@ -192,9 +203,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
         train(world, tmp_path / "killed", spec)
     assert not (tmp_path / "killed").exists()
     trained: Counter[int] = Counter()
-    train_epoch = JointTrainer.train_epoch
+    train_epoch = Trainer.train_epoch
     monkeypatch.setattr(
-        JointTrainer,
+        Trainer,
         "train_epoch",
         lambda self, epoch, *rest: trained.update([epoch]) or train_epoch(self, epoch, *rest),
     )
@@ -237,7 +248,7 @@ def test_the_first_line_is_the_pretrained_backbone(world: Path, tmp_path: Path) 
     images, backbone = ImageDataset(world / "latin", "test"), open_backbone(world / "mine")
     view = EvaluationView(backbone.data_config)
     pixels = torch.stack([view(images.image(position), 0, 0)[0] for position in range(len(images))])
-    head = trainer(open_backbone(world / "mine")).head.__class__(backbone.dim, (8,), spec["seed"])
+    head = UncertaintyHead(backbone.dim, (8,), spec["seed"])
     with torch.inference_mode():
         embedding, logits = backbone.from_pixels(pixels)
         uncertainty = head(embedding).numpy()
@@ -256,19 +267,19 @@ def test_the_first_line_is_the_pretrained_backbone(world: Path, tmp_path: Path) 
     assert found["auroc_correct"] == pytest.approx(roc_auc_score(neighbour_wrong, uncertainty), abs=1e-3)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "order"])
+@pytest.mark.parametrize("loss", [{"loss": "squared_error"}, {"loss": "order", "margin": 0.3}])
 @pytest.mark.parametrize("count", [8, 7])
-def test_reported_losses_are_those_of_the_equations(world: Path, loss: str, count: int) -> None:
+def test_reported_losses_are_those_of_the_equations(world: Path, loss: dict[str, Any], count: int) -> None:
     reference = open_backbone(world / "mine")
     batch = random_batch(count)
     reference.encoder.network.train()
     with torch.no_grad():
         embedding, logits = reference.from_pixels(batch.pixels)
         task = functional.cross_entropy(logits, batch.label, reduction="none").double().numpy()
-        subject = trainer(open_backbone(world / "mine"), loss=loss, margin=0.3)
-        u = subject.head(embedding).double().numpy()
+        subject = trainer(open_backbone(world / "mine"), **loss)
+        u = subject.task.head(embedding).double().numpy()
     found = subject.train_epoch(0, [batch], lambda n: None)
-    if loss == "squared_error":
+    if loss["loss"] == "squared_error":
         expected = np.mean([(u[i] - task[i]) ** 2 for i in range(count)])
     else:
         pairs = [(i, i + 1) for i in range(0, count - 1, 2)]
@@ -287,11 +298,11 @@ def test_gradients_are_those_of_the_sum_of_both_losses(world: Path) -> None:
     )
     embedding, logits = reference.from_pixels(batch.pixels)
     task = functional.cross_entropy(logits, batch.label, reduction="none")
-    (task.mean() + weight * (subject.head(embedding) - task.detach()).square().mean()).backward()
+    (task.mean() + weight * (subject.task.head(embedding) - task.detach()).square().mean()).backward()
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     gradients = {name: value.grad for name, value in network.named_parameters()}
     subject.train_epoch(0, [batch], lambda count: None)
-    for name, value in subject.backbone.encoder.network.named_parameters():
+    for name, value in subject.task.network.named_parameters():
         large = gradients[name].abs() > 1e-4
         moved = (before[name] - value.detach())[large]
         torch.testing.assert_close(moved, rate * gradients[name][large].sign(), rtol=0.02, atol=1e-5)
@@ -334,7 +345,8 @@ def test_bfloat16_trains_and_its_task_losses_are_close(world: Path) -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [relative_rate(step / 100, 0.5, 4) for step in range(401)]
+    schedule = Schedule(4, 0.5, start_of_warmup(0.5), 100)
+    rates = [schedule.rate(*divmod(step, 100)) for step in range(401)]
     assert rates[0] == pytest.approx(0.002, abs=1e-4)
     assert all(np.diff(rates[:50]) > 0) and all(np.diff(rates[50:]) < 0)
     assert max(rates) == pytest.approx(1, abs=0.03)
@@ -342,14 +354,19 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
 
 
 def test_faults_are_named(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"backbone 'mine'.* in epoch 1; lower learning_rate \(it is 1e\+18\)"):
+    with pytest.raises(
+        PipelineError, match=r"mine, seed 1.* in epoch 1, step \d; lower learning_rate \(it is 1e\+18\)"
+    ):
         train(world, tmp_path / "run", make_spec(learning_rate=1e18, warmup_epochs=0))
     write_backbone_with_random_weights(tmp_path, classes=5)
     with pytest.raises(PipelineError, match="'mine' classifies 5 classes, but the upstream dataset 'latin' has 4"):
-        joint.write_joint_training(make_spec(), world / "latin", tmp_path / "mine", tmp_path / "run")
+        jobs.run("joint_training", make_spec(), tmp_path / "run", dataset=world / "latin", backbone=tmp_path / "mine")
 
 
-@pytest.mark.parametrize(("change", "message"), [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"batch_size": 33}, "must be even"), ({"speed": 1}, "speed"), ({"loss": "hinge"}, "'order' or 'squared_error'")],
+)
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         JointOptions.model_validate(RECIPE | change)
@@ -402,7 +419,7 @@ def test_batches_hold_each_image_once_and_list_what_can_not_be_decoded(
 
 def test_epochs_and_seeds_have_their_own_order_and_augmentations(world: Path) -> None:
     images = ImageDataset(world / "latin", "train")
-    view = AugmentedView(make_spec()["options"] | {"seed": 0}, open_backbone(world / "mine").data_config)
+    view = AugmentedView(Augmentation(), 0, open_backbone(world / "mine").data_config)
 
     def first(seed: int, epoch: int) -> Batch:
         return next(ImageBatches(images, view, 61).shuffled(seed, epoch))
@@ -415,7 +432,10 @@ def test_epochs_and_seeds_have_their_own_order_and_augmentations(world: Path) ->
 
 
 def test_command_line_needs_no_torch_until_it_trains() -> None:
-    code = "import sys; import pipeline_lib.stages.joint_training; print(*{'torch', 'timm'} & set(sys.modules))"
+    code = (
+        "import sys; import pipeline_lib.stages.joint_training;"
+        "print(*{'torch', 'timm', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == ""

@@ -19,48 +19,22 @@ from threadpoolctl import threadpool_limits
 from pipeline_lib.__main__ import main
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Settings
 from pipeline_lib.features import dask_cache, store
 from pipeline_lib.features.audit import audit
-from pipeline_lib.features.blocks import block_name, block_ranges
+from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache
 from pipeline_lib.features.dask_cache import computing, feature_array
-from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, sums_of, write_statistics
-from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, sums_of
+from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.score_features import score_features
-from tests.unit.heads_world import small_training
+from tests.jobs import run
+from tests.unit.heads_world import stored
+from tests.unit.worlds import stored_view
 
 BLAS_THREADS = {"OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
 ROWS, DIM, EPOCHS = 1000, 12, 2
 SPEC = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train"}
-
-
-def write_cache(
-    view_dir: Path, embedding: np.ndarray, storage: str = "zarr", block_rows: int = 300, chunk_rows: int = 128
-) -> Path:
-    """Write representations [epochs, rows, dim] as the cache of a view, one block per epoch and range of rows."""
-    epochs, rows, dim = embedding.shape
-    arrays = ["class_entropy", "embedding", "epoch", "label", "sample_id"]
-    shared = {"backbone": "mine", "format": storage, "chunk_rows": chunk_rows}
-    blocks = []
-    for epoch in range(epochs):
-        for start, stop in block_ranges(rows, block_rows):
-            name = block_name((start, stop), (epoch, epoch + 1))
-            values = {
-                "embedding": np.ascontiguousarray(embedding[epoch : epoch + 1, start:stop]),
-                "class_entropy": np.ones((1, stop - start), np.float32),
-                "sample_id": np.arange(start, stop) * 2,  # a split may have every other image of its dataset
-                "label": np.arange(start, stop) % 7,
-                "epoch": np.array([epoch]),
-            }
-            spec = {**shared, "samples": [start, stop], "epochs": [epoch, epoch + 1]}
-            with artefacts.writing(view_dir / "blocks" / name, BLOCK_STAGE, spec) as draft:
-                store.write_arrays(draft.path, storage, values, chunk_rows)
-                draft.facts.update(rows=stop - start, dim=dim, arrays=arrays, skipped=[])
-            digest = artefacts.file_digest(view_dir / "blocks" / name / artefacts.MANIFEST)
-            blocks.append({"name": name, "digest": digest, "rows": stop - start, "epochs": [epoch, epoch + 1]})
-    with artefacts.writing(view_dir / "cache", CACHE_STAGE, {"block": shared}) as draft:
-        draft.facts.update(blocks=blocks, rows=rows, epochs=epochs, dim=dim, arrays=arrays)
-    return view_dir
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +48,7 @@ def embedding() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory, embedding: np.ndarray) -> Path:
-    return write_cache(tmp_path_factory.mktemp("results") / "view", embedding)
+    return stored_view(tmp_path_factory.mktemp("results") / "view", embedding)
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +60,22 @@ def cluster() -> Iterator[str]:
         yield local.scheduler_address
 
 
+def write_statistics(view: Path, directory: Path, scheduler: str | None = "threads") -> None:
+    run("feature_statistics", SPEC, directory, Settings(scheduler=scheduler), features=view / "cache")
+
+
 def files_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 @pytest.mark.parametrize("storage", ["zarr", "hdf5"])
 def test_a_dask_array_has_the_rows_of_the_cache_chunk_by_chunk(
-    tmp_path: Path, embedding: np.ndarray, storage: str
+    tmp_path: Path, embedding: np.ndarray, monkeypatch: pytest.MonkeyPatch, storage: str
 ) -> None:
-    cache = FeatureCache(write_cache(tmp_path, embedding, storage))
+    monkeypatch.setattr(dask_cache, "CHUNK_ROWS", 400)
+    cache = FeatureCache(stored_view(tmp_path / "view", embedding, storage))
     array = feature_array(cache, "embedding", 1)
-    assert array.chunks == ((128, 128, 44, 128, 128, 44, 128, 128, 44, 100), (DIM,))
+    assert array.chunks == ((400, 400, 200), (DIM,))
     assert array.dtype == np.float16
     with computing("threads"):
         np.testing.assert_array_equal(array.compute(), embedding[1])
@@ -114,7 +93,7 @@ def test_the_example_of_the_documentation_runs(
 
 
 def test_statistics_are_those_of_all_rows_at_once(tmp_path: Path, view: Path, embedding: np.ndarray) -> None:
-    write_statistics(SPEC, view, tmp_path / "out", "threads")
+    write_statistics(view, tmp_path / "out")
     facts = json.loads((tmp_path / "out/statistics.json").read_text())
     rows = embedding.reshape(-1, DIM).astype(np.float64)
     dimensions = pd.read_parquet(tmp_path / "out/dimensions.parquet")
@@ -140,7 +119,7 @@ def test_rows_with_nan_or_infinity_are_counted_and_kept_out_of_the_sums(tmp_path
     broken = embedding.copy()
     broken[0, 17, [2, 5]] = np.nan
     broken[1, 500, 0] = np.inf
-    write_statistics(SPEC, write_cache(tmp_path / "view", broken), tmp_path / "out", "threads")
+    write_statistics(stored_view(tmp_path / "view", broken), tmp_path / "out")
     facts = json.loads((tmp_path / "out/statistics.json").read_text())
     assert (facts["nans"], facts["infinities"], facts["rows_with_nan_or_infinity"]) == (2, 1, 2)
     rows = broken.reshape(-1, DIM).astype(np.float64)
@@ -166,8 +145,7 @@ def head(directory: Path, dim: int = DIM) -> Path:
     shapes = {"layers.0": (8, dim), "layers.1": (8, 8), "layers.2": (1, 8)}
     weights = {f"{name}.weight": generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     weights |= {f"{name}.bias": generator.normal(size=shape[0]).astype(np.float32) for name, shape in shapes.items()}
-    write_head(directory, {"variant": "default"}, TrainedHead(3, weights, ({"loss": 1.0},)), small_training())
-    return directory
+    return stored(directory, TrainedHead(3, weights, ({"loss": 1.0},)))
 
 
 def uncertainty(weights: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
@@ -224,8 +202,9 @@ def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monk
     """Of products that are large enough for BLAS to cut them up among threads."""
     for name, value in (BLAS_THREADS | {"DASK_NUM_WORKERS": "2"}).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dask_cache, "CHUNK_ROWS", 400)
     embedding = np.random.default_rng(0).normal(size=(EPOCHS, ROWS, 256)).astype(np.float16)
-    view = write_cache(tmp_path / "view", embedding, block_rows=600, chunk_rows=400)
+    view = stored_view(tmp_path / "view", embedding, block_rows=600, chunk_rows=400)
     path = head(tmp_path / "head", dim=256)
     found: dict[str, list[Any]] = {}
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster)  # what None stands for
@@ -235,11 +214,11 @@ def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monk
         "cluster": cluster,
         "variable": None,
     }.items():
-        write_statistics(SPEC, view, tmp_path / name / "statistics", scheduler)
+        write_statistics(view, tmp_path / name / "statistics", scheduler)
         score_features(view, path, tmp_path / name / "scores", scheduler)
         checked = audit(view, values=True, scheduler=scheduler)
         found[name] = [files_of(tmp_path / name / "statistics"), files_of(tmp_path / name / "scores"), checked]
-    assert all(each == found["threads"] for each in found.values())
+    assert all(files == found["threads"] for files in found.values())
     assert set(found["threads"][2].values()) == {None}
 
 
@@ -252,19 +231,19 @@ def test_a_scheduler_that_is_not_there_is_named(
 ) -> None:
     monkeypatch.setattr(dask_cache, "_ANSWER_SECONDS", 1)
     with pytest.raises(PipelineError, match=message):
-        write_statistics(SPEC, view, tmp_path / "out", scheduler)
+        write_statistics(view, tmp_path / "out", scheduler)
 
 
 def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path, embedding: np.ndarray) -> None:
-    view_dir = write_cache(tmp_path / "view", embedding)
+    view_dir = stored_view(tmp_path / "view", embedding)
     path = max((view_dir / "blocks").glob("*/arrays.zarr/embedding/c/0/1/0"))
     data = bytearray(path.read_bytes())
     data[100] ^= 1
     path.write_bytes(data)
     with pytest.raises(ArtefactError, match="damaged"):
-        write_statistics(SPEC, view_dir, tmp_path / "out", "threads")
+        write_statistics(view_dir, tmp_path / "out")
     faults = {folder: fault for folder, fault in audit(tmp_path, False, "threads").items() if fault}
-    assert len(faults) == 2  # the block, and the record that answers for it
+    assert len(faults) == 2  # the block, and the record that lists it
     assert all(str(path) in fault for fault in faults.values())
 
 
@@ -272,15 +251,15 @@ def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path,
 def test_a_damaged_manifest_is_named_by_the_audit_which_goes_on(
     tmp_path: Path, embedding: np.ndarray, before: bytes, after: bytes
 ) -> None:
-    view_dir = write_cache(tmp_path / "view", embedding)
+    view_dir = stored_view(tmp_path / "view", embedding)
     block, *others = sorted((view_dir / "blocks").iterdir())
     data = (block / artefacts.MANIFEST).read_bytes()
     assert before in data
     (block / artefacts.MANIFEST).write_bytes(data.replace(before, after, 1))
-    faults = audit(tmp_path, False, "threads")
+    faults = audit(view_dir, False, "threads")
     assert faults.keys() == {view_dir / "cache", block, *others}
     assert f"{block / artefacts.MANIFEST}: damaged" in faults.pop(block)
-    assert "answers for a damaged block" in faults.pop(view_dir / "cache")
+    assert "lists a damaged block" in faults.pop(view_dir / "cache")
     assert set(faults.values()) == {None}
 
 
@@ -293,15 +272,16 @@ def rewrite(view_dir: Path, name: str, **changed: np.ndarray) -> None:
     for array in arrays.names:
         values[array] = np.empty(arrays._arrays[array].shape, arrays.dtype(array))
         values[array][...] = arrays._arrays[array][...]
-    with artefacts.writing(directory, BLOCK_STAGE, manifest.spec) as draft:
+    with artefacts.writing(directory, BLOCK_STAGE, manifest.spec, manifest.inputs) as draft:
         store.write_arrays(draft.path, "zarr", values | changed, 128)
         draft.facts.update(manifest.facts)
     record = artefacts.read(view_dir / "cache", CACHE_STAGE)
     facts = json.loads(json.dumps(dict(record.facts)))
     for block in facts["blocks"]:
-        block["digest"] = artefacts.file_digest(view_dir / "blocks" / block["name"] / artefacts.MANIFEST)
-    with artefacts.writing(view_dir / "cache", CACHE_STAGE, record.spec) as draft:
+        block["content"] = artefacts.read(view_dir / "blocks" / block["name"]).content
+    with artefacts.writing(view_dir / "cache", CACHE_STAGE, record.spec, record.inputs) as draft:
         draft.facts.update(facts)
+        draft.content = record.content
 
 
 @pytest.mark.parametrize(
@@ -317,7 +297,7 @@ def rewrite(view_dir: Path, name: str, **changed: np.ndarray) -> None:
 def test_values_that_a_block_can_not_have_are_found_though_its_checksums_are_right(
     tmp_path: Path, embedding: np.ndarray, array: str, change: Any, message: str
 ) -> None:
-    view_dir = write_cache(tmp_path / "view", embedding)
+    view_dir = stored_view(tmp_path / "view", embedding)
     name = block_name((300, 600), (1, 2))
     block = store.BlockArrays(view_dir / "blocks" / name)
     values = np.asarray(block._arrays[array][...])
@@ -332,10 +312,11 @@ PEAK = r"""
 import re, sys
 from pathlib import Path
 from pipeline_lib.features.audit import audit
-from pipeline_lib.features.statistics import write_statistics
 from pipeline_lib.heads.score_features import score_features
+from tests.jobs import run
 view, head, out = map(Path, sys.argv[1:])
-write_statistics({}, view, out / "statistics", "threads")
+names = {name: "" for name in ("backbone", "dataset", "split", "view")}
+run("feature_statistics", names, out / "statistics", features=view / "cache")
 score_features(view, head, out / "scores", "threads")
 assert set(audit(view, values=True, scheduler="threads").values()) == {None}
 # Not getrusage: a child starts with its parent's peak there.
@@ -343,6 +324,7 @@ print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six times the rows, and at the peak at most a quarter of what the cache has grown by.
 
@@ -353,7 +335,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.
     peaks = {}
     for rows in (50_000, 300_000):
         embedding = np.random.default_rng(0).standard_normal((1, rows, 128), np.float32).astype(np.float16)
-        view_dir = write_cache(tmp_path / f"view{rows}", embedding, block_rows=25_000, chunk_rows=4096)
+        view_dir = stored_view(tmp_path / f"view{rows}", embedding, block_rows=25_000, chunk_rows=4096)
         command = [sys.executable, "-c", PEAK, str(view_dir), str(path), str(tmp_path / f"out{rows}")]
         peaks[rows] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     grown = (300_000 - 50_000) * 128 * 2 // 1000  # kB of float16

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.backbones.spec import BackboneSpec
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.method_training.artefact import write_method
-from pipeline_lib.method_training.curves import CurveSinks
+from pipeline_lib.core.jobs import Job, Settings
+from pipeline_lib.training.curves import CurveSinks
+from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import curve, kill_at, make_spec
 
@@ -20,6 +22,10 @@ from tests.unit.test_method_training import curve, kill_at, make_spec
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """62 classes of characters: 62 to train on, 124 to validate on."""
     return worlds.glyphs(tmp_path_factory.mktemp("world"), per_class={"train": 1, "test": 2})
+
+
+def job(output: Path) -> Job[BackboneSpec]:
+    return Job("method", BackboneSpec.model_validate(make_spec()), {}, output)
 
 
 def losses_of(files: dict[str, bytes]) -> list[float]:
@@ -34,8 +40,8 @@ def test_tensorboard_reads_the_curve_also_of_a_training_that_went_on(
     spec = make_spec(epochs=2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill_at(patch, 2)
-        write_method(spec, images, tmp_path / "model", sinks=["tensorboard"])
-    write_method(spec, images, tmp_path / "model", sinks=["tensorboard"])
+        jobs.run("method", spec, tmp_path / "model", Settings(curves=("tensorboard",)), dataset=images)
+    jobs.run("method", spec, tmp_path / "model", Settings(curves=("tensorboard",)), dataset=images)
     files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     events = EventAccumulator(str(tmp_path / "model.curves/tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [
@@ -70,7 +76,7 @@ def test_weights_and_biases_keeps_the_curve_offline(tmp_path: Path, monkeypatch:
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    with CurveSinks(["wandb"], tmp_path / "model", make_spec()) as sinks:
+    with CurveSinks(["wandb"], job(tmp_path / "model")) as sinks:
         sinks.write({"epoch": 0, "loss": None, "r1": 0.25})
         sinks.write({"epoch": 1, "loss": 1.5, "r1": 0.75})
     wandb.teardown()  # its service writes the rest of the file when it ends, as it does with the training's process
@@ -91,4 +97,4 @@ def test_a_sink_whose_package_is_missing_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(PipelineError, match=rf"curves: '{sink}' was asked for, .*pip install '.\[{sink}\]'"):
-        CurveSinks([sink], tmp_path / "model", make_spec())
+        CurveSinks([sink], job(tmp_path / "model"))

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import EvaluationView
-from pipeline_lib.method_training import processes, train
-from pipeline_lib.method_training.artefact import write_method
+from pipeline_lib.training import method, processes
+from pipeline_lib.training.images import ImageBatches
+from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import batches, make_spec, trainer
 
@@ -59,7 +59,7 @@ def test_two_processes_train_as_one(images: Path, tmp_path: Path) -> None:
     command += ["tests.unit.train_together", str(images), str(tmp_path / "two"), json.dumps(specs)]
     subprocess.run(command, check=True, timeout=600)
     for name in list(specs)[:-1]:
-        write_method(specs[name], images, tmp_path / "one" / name)
+        jobs.run("method", specs[name], tmp_path / "one" / name, dataset=images)
         assert_equal_up_to_rounding(tmp_path / "one" / name, tmp_path / "two" / name)
     for file in ("weights.safetensors", "curve.jsonl", "manifest.json"):
         assert (tmp_path / "two/whole" / file).read_bytes() == (tmp_path / "two/resumed" / file).read_bytes()
@@ -117,7 +117,7 @@ def test_images_that_all_parts_together_skip_are_counted(images: Path) -> None:
 def test_a_batch_too_small_for_its_processes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each process would leave out every batch."""
     trainer(batch_size=3)
-    monkeypatch.setattr(train, "process_count", lambda: 2)
+    monkeypatch.setattr(method, "process_count", lambda: 2)
     trainer(batch_size=4)
     with pytest.raises(PipelineError, match=r"batch_size is 3, but 2 processes .* 2 images each; make it at least 4"):
         trainer(batch_size=3)

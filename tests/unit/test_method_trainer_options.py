@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.method_training.train import MethodTrainer
+from pipeline_lib.training.trainer import Trainer
 from tests.unit.test_method_training import batches, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def train(subject: MethodTrainer) -> None:
+def train(subject: Trainer) -> None:
     subject.train_epoch(0, batches(8), lambda count: None)
 
 
@@ -34,12 +34,12 @@ def test_every_step_has_the_rate_of_its_schedule() -> None:
 def test_weights_decay_and_single_parameters_do_not(kind: str) -> None:
     """The concentrations of nivMF's classes, one for each direction, are parameters of the loss as ELK's are."""
     subject = trainer(kind, weight_decay=0.1)
-    names = {parameter: name for name, parameter in subject.model.named_parameters()}
+    names = {parameter: name for name, parameter in subject.task.model.named_parameters()}
     decay = {
         names[each]: group["weight_decay"] for group in subject._optimizer.param_groups for each in group["params"]
     }
     exempt = {"network.pos_embed", "network.cls_token", "network.reg_token", "class_log_concentration"}
-    modules = dict(subject.model.named_modules())
+    modules = dict(subject.task.model.named_modules())
     for name in names.values():
         module = modules[name.rpartition(".")[0]]
         single = name in exempt or isinstance(module, nn.LayerNorm) or name.endswith("bias")
@@ -51,7 +51,7 @@ def test_weights_decay_and_single_parameters_do_not(kind: str) -> None:
 def test_the_gradient_is_at_most_as_long_as_its_bound(clip_norm: float | None) -> None:
     subject = trainer(clip_norm=clip_norm, warmup_epochs=0)
     train(subject)
-    gradients = [each.grad.flatten() for each in subject.model.parameters() if each.grad is not None]
+    gradients = [each.grad.flatten() for each in subject.task.model.parameters() if each.grad is not None]
     length = torch.cat(gradients).norm().item()
     assert length == pytest.approx(1e-3, rel=1e-2) if clip_norm else length > 0.1
 
@@ -63,7 +63,7 @@ def test_the_network_computes_in_the_precision_of_the_recipe(precision: str, dty
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         seen.add(output.dtype)
 
-    subject.model.network.blocks[0].mlp.fc1.register_forward_hook(record)
+    subject.task.model.network.blocks[0].mlp.fc1.register_forward_hook(record)
     train(subject)
     assert seen == {dtype}
-    assert {each.dtype for each in subject.model.parameters()} == {torch.float32}
+    assert {each.dtype for each in subject.task.model.parameters()} == {torch.float32}

@@ -14,15 +14,20 @@ import zarr
 from safetensors.torch import load_file
 
 from pipeline_lib.backbones.artefact import open_backbone
-from pipeline_lib.backbones.method import Options
-from pipeline_lib.backbones.training_images import Batch
+from pipeline_lib.backbones.method import Options, create
 from pipeline_lib.config.benchmark import Benchmark
 from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.features.extract import extract_block
-from pipeline_lib.method_training import artefact as method_artefact
-from pipeline_lib.method_training.artefact import write_method
-from pipeline_lib.method_training.train import MethodTrainer, peak_rate, relative_rate
+from pipeline_lib.core.jobs import Settings
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.plain_views import EvaluationView
+from pipeline_lib.evaluation import while_training
+from pipeline_lib.methods.base import Method
+from pipeline_lib.training.images import Batch, Normalise
+from pipeline_lib.training.method import MethodTask, method_trainer, peak_rate
+from pipeline_lib.training.schedule import Schedule
+from pipeline_lib.training.trainer import Trainer
+from tests import jobs
 from tests.unit import worlds
 
 RECIPE = {"epochs": 2, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.003, "warmup_epochs": 0.5}
@@ -46,7 +51,7 @@ def make_spec(kind: str = "cross_entropy", architecture: str = "test_resnet", **
 
 def train(images: Path, output: Path, spec: dict[str, Any], workers: int = 0) -> dict[str, bytes]:
     """Train, and return the bytes of every file of the artefact."""
-    write_method(spec, images, output, workers)
+    jobs.run("method", spec, output, Settings(workers=workers), dataset=images)
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
@@ -62,14 +67,12 @@ def test_the_uncertainty_of_a_method_is_cached(images: Path, tmp_path: Path, kin
     assert np.isfinite(after["loss"])
     assert 0 <= after["r1"] <= 1
 
-    spec = {"dataset": "latin", "backbone": kind, "split": "test", "view": {"kind": "eval"}, "samples": [0, 10]}
-    spec |= {"epochs": [0, 1], "with_task_loss": True, "dtype": "float32", "precision": "float32", "batch_size": 4}
-    spec |= {"chunk_rows": 64, "format": "zarr", "device": "cpu", "threads": 1}
-    extract_block(spec, images, tmp_path / "model", tmp_path / "block")
+    spec = worlds.block_spec(split="test", view={"kind": "eval"}, dtype="float32", samples=[0, 10], epochs=[0, 1])
+    jobs.run("features", spec, tmp_path / "block", dataset=images, backbone=tmp_path / "model")
     cached = zarr.open_group(tmp_path / "block" / "arrays.zarr", mode="r")
     model = open_backbone(tmp_path / "model")
-    dataset = method_artefact.ImageDataset(images, "test")
-    view = method_artefact.EvaluationView(model.data_config)
+    dataset = ImageDataset(images, "test")
+    view = EvaluationView(model.data_config)
     pixels = torch.stack([view(dataset.image(i), i, 0)[0] for i in range(10)])
     with torch.inference_mode():
         logits, uncertainty, embedding = model.encoder.network(model._normalise(pixels))
@@ -80,14 +83,14 @@ def test_the_uncertainty_of_a_method_is_cached(images: Path, tmp_path: Path, kin
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     """Interrupt the training when it has trained `epoch` epochs, before it can evaluate and save the last of them."""
-    calls, evaluate = iter(range(100)), method_artefact.evaluate
+    calls, evaluate = iter(range(100)), while_training.evaluate
 
-    def interrupted(*arguments: Any) -> dict[str, float | None]:
+    def interrupted(*arguments: Any, **named: Any) -> dict[str, float | None]:
         if next(calls) == epoch:
             raise KeyboardInterrupt
-        return evaluate(*arguments)
+        return evaluate(*arguments, **named)
 
-    monkeypatch.setattr(method_artefact, "evaluate", interrupted)
+    monkeypatch.setattr(while_training, "evaluate", interrupted)
 
 
 @pytest.mark.parametrize("kind", ["mcinfonce", "sngp"])
@@ -114,7 +117,7 @@ def test_a_rate_of_zero_only_evaluates(images: Path, tmp_path: Path) -> None:
     files = train(images, tmp_path / "model", spec)
     assert [line["epoch"] for line in curve(files)] == [0]
     torch.manual_seed(0)
-    fresh = method_artefact.create(Options.model_validate(spec["options"]), 62, pretrained=True).state_dict()
+    fresh = create(Options.model_validate(spec["options"]), 62, pretrained=True).state_dict()
     kept = load_file(tmp_path / "model/weights.safetensors")
     assert all(torch.equal(kept[name], value) for name, value in fresh.items())
 
@@ -132,13 +135,15 @@ def test_frozen_parts_never_move_and_all_others_do(
 ) -> None:
     """In training mode SNGP moves the power iteration's vectors as well; EMA and weight decay move all weights."""
     subject = trainer(kind, architecture, frozen=frozen, ema_decay=0.5, weight_decay=0.1, warmup_epochs=0)
-    for state in (subject.model.state_dict(), subject.evaluated.state_dict()):
+    for state in (subject.task.model.state_dict(), subject.task.evaluated.state_dict()):
         before = {name: value.clone() for name, value in state.items()}
         subject.train_epoch(0, batches(8, 8), lambda count: None)
         moved = {name for name, value in state.items() if not torch.equal(before[name], value)}
         assert any(name.startswith(whole) for name in before)
         assert not [name for name in moved if name.startswith(whole)]
-        rest = {name for name, _ in subject.model.named_parameters() if not name.startswith((*whole, "network.patch"))}
+        rest = {
+            name for name, _ in subject.task.model.named_parameters() if not name.startswith((*whole, "network.patch"))
+        }
         assert rest - moved == set()
 
 
@@ -160,11 +165,11 @@ def first_weight(state: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_the_best_epoch_is_kept(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted, seen = iter([0.1, 0.9, 0.9, 0.2]), []
 
-    def evaluate(predict: Any, *_: Any) -> dict[str, float | None]:
-        seen.append(first_weight(predict.__closure__[0].cell_contents.state_dict()))
+    def evaluate(predict: Any, **_: Any) -> dict[str, float | None]:
+        seen.append(first_weight(predict.__self__.evaluated.state_dict()))
         return {"r1": next(scripted), "auroc_correct": None, "top1": 0.0}
 
-    monkeypatch.setattr(method_artefact, "evaluate", evaluate)
+    monkeypatch.setattr(while_training, "evaluate", evaluate)
     train(images, tmp_path / "model", make_spec(epochs=3, selection="r1"))
     kept = first_weight(load_file(tmp_path / "model/weights.safetensors"))
     assert [torch.equal(kept, weight) for weight in seen] == [False, True, False, False]
@@ -172,11 +177,17 @@ def test_the_best_epoch_is_kept(images: Path, tmp_path: Path, monkeypatch: pytes
 
 def trainer(
     kind: str = "cross_entropy", architecture: str = "test_vit", steps_per_epoch: int = 1, **training: Any
-) -> MethodTrainer:
+) -> Trainer:
     options = Options.model_validate(make_spec(kind, architecture, **training)["options"])
-    model = method_artefact.create(options, 5, pretrained=False)
+    model = create(options, 5, pretrained=False)
+    return trainer_of(model, options.training, steps_per_epoch)
+
+
+def trainer_of(model: Method, recipe: MethodTraining, steps_per_epoch: int = 1) -> Trainer:
     config = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    return MethodTrainer(model, options.training, config, 0, steps_per_epoch, torch.device("cpu"))
+    task = MethodTask(model, recipe, Normalise(config, torch.device("cpu")))
+    images = steps_per_epoch * recipe.batch_size * recipe.accumulation_steps
+    return method_trainer(task, recipe, 0, images, f"training {type(model).__module__.rpartition('.')[2]}")
 
 
 def batches(*sizes: int) -> list[Batch]:
@@ -194,29 +205,29 @@ def test_accumulated_steps_equal_one_large_step(sizes: tuple[int, ...]) -> None:
         trainer(optimizer="sgd", warmup_epochs=0),
         trainer(optimizer="sgd", warmup_epochs=0, accumulation_steps=3),
     )
-    many.peak = one.peak
-    before = {name: value.clone() for name, value in one.model.state_dict().items()}
+    many._peaks = one._peaks
+    before = {name: value.clone() for name, value in one.task.model.state_dict().items()}
     losses = [each.train_epoch(0, given, lambda count: None)
               for each, given in ((one, batches(sum(sizes))), (many, batches(*sizes)))]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    for name, value in one.model.state_dict().items():
-        torch.testing.assert_close(many.model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
-    assert any(not torch.equal(before[name], value) for name, value in one.model.state_dict().items())
+    for name, value in one.task.model.state_dict().items():
+        torch.testing.assert_close(many.task.model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(before[name], value) for name, value in one.task.model.state_dict().items())
 
 
 def test_the_average_of_the_weights_is_what_is_evaluated() -> None:
     subject = trainer(ema_decay=0.5, warmup_epochs=0)
     name = "network.patch_embed.proj.weight"
-    start = subject.model.state_dict()[name].clone()
+    start = subject.task.model.state_dict()[name].clone()
     subject.train_epoch(0, batches(8), lambda count: None)
-    trained = subject.model.state_dict()[name]
-    torch.testing.assert_close(subject.evaluated.state_dict()[name], (start + trained) / 2)
+    trained = subject.task.model.state_dict()[name]
+    torch.testing.assert_close(subject.task.evaluated.state_dict()[name], (start + trained) / 2)
 
 
 def test_a_loss_that_is_not_finite_is_named() -> None:
     subject = trainer(warmup_epochs=0)
     with torch.no_grad():
-        subject.model.network.get_classifier().weight.fill_(float("inf"))
+        subject.task.model.network.get_classifier().weight.fill_(float("inf"))
     with pytest.raises(PipelineError, match=r"cross_entropy: the loss is not finite in epoch 1, step 1; lower"):
         subject.train_epoch(0, batches(8), lambda count: None)
 
@@ -225,10 +236,11 @@ def test_the_rate_warms_up_to_its_peak_and_falls_to_zero() -> None:
     recipe = MethodTraining(epochs=10, warmup_epochs=2, learning_rate=0.01, warmup_learning_rate=0.001)
     peak = peak_rate(recipe)
     assert peak == pytest.approx(0.01 * (128 / 256) ** 0.5)
-    assert relative_rate(0, recipe, peak) == pytest.approx(0.001 / peak)
-    assert relative_rate(1.999999, recipe, peak) == pytest.approx(1, abs=1e-5)
-    assert relative_rate(5, recipe, peak) == pytest.approx(0.5)
-    assert relative_rate(10, recipe, peak) == pytest.approx(0)
+    schedule = Schedule(recipe.epochs, recipe.warmup_epochs, recipe.warmup_learning_rate / peak, 1000_000)
+    assert schedule.rate(0, 0) == pytest.approx(0.001 / peak)
+    assert schedule.rate(1, 999_999) == pytest.approx(1, abs=1e-5)
+    assert schedule.rate(5, 0) == pytest.approx(0.5)
+    assert schedule.rate(10, 0) == pytest.approx(0)
     sgd = MethodTraining(optimizer="sgd", batch_size=512, accumulation_steps=2)
     assert peak_rate(sgd) == pytest.approx(1e-3 * 4)
 

@@ -14,9 +14,8 @@ import zarr
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.config import kinds
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.features.extract import extract_block
-from pipeline_lib.method_training.artefact import write_method
 from pipeline_lib.methods.base import Method
+from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import make_spec
 
@@ -71,13 +70,11 @@ def test_an_architecture_without_a_linear_classifier_is_refused_in_one_line(arch
 def test_a_representation_wider_than_the_features_is_trained_evaluated_and_cached(tmp_path: Path) -> None:
     """ELK also compares it with the rows of the classifier."""
     images = worlds.glyphs(tmp_path, per_class={"train": 1, "test": 1})
-    write_method(make_spec("elk", "test_mambaout", epochs=1, warmup_epochs=0), images, tmp_path / "model")
+    jobs.run("method", make_spec("elk", "test_mambaout", epochs=1, warmup_epochs=0), tmp_path / "model", dataset=images)
     epochs = [json.loads(line) for line in (tmp_path / "model/curve.jsonl").read_text().splitlines()]
     assert np.isfinite([epochs[1]["loss"], epochs[1]["r1"]]).all()
     assert open_backbone(tmp_path / "model").dim == 256
-    spec = {"dataset": "latin", "backbone": "model", "split": "test", "view": {"kind": "eval"}, "samples": [0, 10]}
-    spec |= {"epochs": [0, 1], "with_task_loss": True, "dtype": "float32", "precision": "float32", "batch_size": 4}
-    spec |= {"chunk_rows": 64, "format": "zarr", "device": "cpu", "threads": 1}
-    extract_block(spec, images, tmp_path / "model", tmp_path / "block")
+    spec = worlds.block_spec(split="test", view={"kind": "eval"}, samples=[0, 10], epochs=[0, 1])
+    jobs.run("features", spec, tmp_path / "block", dataset=images, backbone=tmp_path / "model")
     cached = zarr.open_group(tmp_path / "block" / "arrays.zarr", mode="r")
     assert cached["embedding"].shape == (1, 10, 256)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.reference import auroc_reference, neighbour_reference
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
@@ -49,7 +50,7 @@ def test_second_hit_equals_that_of_a_search_with_the_query_in_the_gallery(picks:
     # No two of these vectors are multiples of each other, and copies are bit for bit the same.
     kinds = np.random.default_rng(seed).normal(size=(6, 5)).astype(np.float32)
     rows = kinds[picks]
-    found = nearest_neighbours(lambda a, b: rows[a:b], len(rows), backend="torch", device="cpu", block_rows=64)
+    found = nearest_neighbours(lambda a, b: rows[a:b], len(rows), Neighbours(device="cpu", block_rows=64))
     unit = kinds.astype(np.float64) / np.linalg.norm(kinds.astype(np.float64), axis=1, keepdims=True)
     similarity = (unit @ unit.T)[np.ix_(picks, picks)]
     similarity[np.equal.outer(picks, picks)] = 1

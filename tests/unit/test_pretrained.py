@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -19,23 +22,44 @@ from torch import nn
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
+from pipeline_lib.checkpoints.card import model_card
+from pipeline_lib.checkpoints.checkpoint import CONFIG, WEIGHTS, read_config
+from pipeline_lib.checkpoints.model import rank
+from pipeline_lib.config.config import Config
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.jobs import Ref
 from pipeline_lib.pretrained import load
-from pipeline_lib.pretrained.card import model_card
-from pipeline_lib.pretrained.checkpoint import CONFIG, WEIGHTS, read_config
-from pipeline_lib.pretrained.model import rank
+from pipeline_lib.stages import export
 from tests.unit import pretrained_world
 from tests.unit.pretrained_world import HIDDEN, R_AUROC, SEEDS, World
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return pretrained_world.world(tmp_path_factory.mktemp("small"))
+def world_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World]:
+    """Makes a world at the first call with its arguments."""
+
+    @functools.cache
+    def make(kind: str, architecture: str = "test_resnet", dtype: str = "float32") -> World:
+        return pretrained_world.world(tmp_path_factory.mktemp(kind), architecture, kind, dtype)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def small(world_of: Callable[..., World]) -> World:
+    return world_of("timm")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(small: World) -> Path:
     return small.export()
+
+
+def custom_network(world: World, kind: str) -> Callable[..., nn.Module] | None:
+    """Return the function of a custom backbone, which its checkpoint asks for."""
+    return import_factory("my_networks:build", str(world.root)) if kind in ("custom", "headless") else None
 
 
 def pictures(world: World) -> list[Image.Image]:
@@ -54,13 +78,13 @@ def pictures(world: World) -> list[Image.Image]:
     ],
 )
 def test_the_model_says_what_the_pipeline_cached_and_scored(
-    tmp_path: Path, architecture: str, kind: str, dtype: str, tolerance: float
+    world_of: Callable[..., World], architecture: str, kind: str, dtype: str, tolerance: float
 ) -> None:
     """In a world's own float type, of which float16 keeps three digits; whatever the batch."""
-    world = pretrained_world.world(tmp_path, architecture, kind, dtype)
-    network = import_factory("my_networks:build", str(tmp_path)) if kind in ("custom", "headless") else None
+    world = world_of(kind, architecture, dtype)
+    made = world.export("exported")
     for seed in SEEDS:
-        model = load(world.export(), seeds=[seed], backbone=network)
+        model = load(made, seeds=[seed], backbone=custom_network(world, kind))
         images = torch.stack([model.transform(image) for image in pictures(world)])
         found = [model(batch) for batch in images.split(50)]
         representation, uncertainty = (torch.cat(parts) for parts in zip(*found, strict=True))
@@ -147,13 +171,12 @@ def test_bfloat16_backbones_have_float32_heads(checkpoint: Path, small: World) -
 
 
 @pytest.mark.parametrize("kind", ["custom", "headless", "mc_dropout", "infonce"])
-def test_bfloat16_backbones_say_what_the_pipeline_says_of_them(tmp_path: Path, kind: str) -> None:
-    world = pretrained_world.world(tmp_path, kind=kind)
-    network = import_factory("my_networks:build", str(tmp_path)) if kind in ("custom", "headless") else None
-    model = load(world.export(), seeds=[1], backbone=network, precision="bfloat16")
+def test_bfloat16_backbones_say_what_the_pipeline_says_of_them(world_of: Callable[..., World], kind: str) -> None:
+    world = world_of(kind)
+    model = load(world.export(), seeds=[1], backbone=custom_network(world, kind), precision="bfloat16")
     pixels = torch.stack([model.transform.pixels(image) for image in pictures(world)[:8]])
     with torch.inference_mode():
-        expected = open_backbone(tmp_path / "mine", precision="bfloat16").from_pixels(pixels)[0]
+        expected = open_backbone(world.root / "mine", precision="bfloat16").from_pixels(pixels)[0]
         found, uncertainty = model.from_pixels(pixels)
     assert found.dtype == expected.dtype
     # Where an image is normalised in another order, a bfloat16 rounds another way.
@@ -272,7 +295,7 @@ def test_no_path_of_the_machine_is_in_a_checkpoint(checkpoint: Path, small: Worl
 
 def test_the_card_is_a_hugging_face_card_whose_numbers_are_those_of_metrics_csv(checkpoint: Path) -> None:
     card = ModelCard.load(checkpoint / "README.md")
-    results = {(each.dataset_name, each.metric_type): each.metric_value for each in card.data.eval_results}
+    results = {(result.dataset_name, result.metric_type): result.metric_value for result in card.data.eval_results}
     assert results == {
         ("latin", "auroc_correct"): 0.75,
         ("latin", "r1"): 0.75,
@@ -297,8 +320,10 @@ def test_the_card_says_what_the_head_costs(checkpoint: Path, small: World) -> No
     assert f"{products:,} multiplications per image" in text
 
 
-def test_the_card_asks_for_a_backbone_only_where_load_does(small: World, checkpoint: Path, tmp_path: Path) -> None:
-    with_function = pretrained_world.world(tmp_path, kind="custom").export()
+def test_the_card_asks_for_a_backbone_only_where_load_does(
+    small: World, checkpoint: Path, world_of: Callable[..., World]
+) -> None:
+    with_function = world_of("custom").export()
     with pytest.raises(PipelineError, match=r"from the function 'my_networks:build' .* pass that function"):
         load(with_function)  # a name in a checkpoint never decides which code runs
     alone = small.export("alone3", include_backbone=False)
@@ -306,9 +331,8 @@ def test_the_card_asks_for_a_backbone_only_where_load_does(small: World, checkpo
     assert asking == {alone, with_function}
 
 
-def test_the_function_of_a_custom_backbone_gets_its_arguments_if_it_takes_them(tmp_path: Path) -> None:
-    world = pretrained_world.world(tmp_path, kind="custom")
-    made, asked = world.export(), []
+def test_the_function_of_a_custom_backbone_gets_its_arguments_if_it_takes_them(world_of: Callable[..., World]) -> None:
+    made, asked = world_of("custom").export(), []
 
     def build(architecture: str, num_classes: int, width: int = 1) -> nn.Module:
         asked.append((architecture, num_classes, width))
@@ -365,6 +389,19 @@ def test_the_card_of_heads_alone_says_where_their_backbone_comes_from(
     assert ("backbone=..." in card.text) == asks
 
 
+def test_a_job_reads_its_backbone_each_seeds_head_the_upstream_evaluation_and_the_metrics() -> None:
+    config = Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    refs = export.inputs(config, "resnet", "default")
+    model = {"backbone": "resnet", "variant": "default"}
+    assert refs["backbone"] == Ref.to("backbone", backbone="resnet")
+    assert refs["heads"] == [Ref.to("head", **model, seed=seed) for seed in (1, 2, 3)]
+    assert refs["upstream"] == Ref.to("evaluate_heads", **model, dataset="latin", split="test")
+    assert refs["metrics"] == Ref.to("metrics")
+    assert refs.keys() == {entry.name for entry in export.INPUTS}
+    sets = [f"{entry.dataset}/{entry.split}" for entry in export.Spec.of(config, **model).sets]
+    assert sets[:2] == ["latin/test", "greek/test"] and len(sets) == 1 + len(config.downstream)
+
+
 def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:
     again = small.export("again")
     for path in checkpoint.iterdir():
@@ -372,7 +409,7 @@ def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:
 
 
 def test_a_head_of_another_backbone_is_not_exported(small: World) -> None:
-    with pytest.raises(ArtefactError, match='\'name\' is "mine", but "other" was asked for'):
+    with pytest.raises(ArtefactError, match="is the backbone 'mine', but 'other' was asked for"):
         small.export("wrong", backbone="other")
     with pytest.raises(ArtefactError, match='\'variant\' is "default", but "small" was asked for'):
         small.export("wrong", variant="small")

@@ -14,9 +14,10 @@ import timm
 import torch
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.checkpoints import exchange
+from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.pretrained import exchange, load
-from pipeline_lib.pretrained.model import PretrainedModel
+from pipeline_lib.pretrained import load
 from tests.unit import pretrained_world
 
 
@@ -30,7 +31,7 @@ def require_equal(model: PretrainedModel, run: Callable) -> None:
     generator = torch.Generator().manual_seed(1)
     for count in (1, 7):
         images = torch.randn(count, *model.config.backbone.data_config.input_size, generator=generator)
-        found = [np.asarray(each) for each in run(images)]
+        found = [np.asarray(output) for output in run(images)]
         representation, uncertainty = model(images)
         assert found[0].shape == tuple(representation.shape)
         np.testing.assert_allclose(found[0], representation, rtol=1e-4, atol=1e-5)
@@ -46,7 +47,7 @@ def test_an_onnx_file_says_what_the_model_says_for_batches_of_any_size(
     session = onnxruntime.InferenceSession(file)
     model = load(checkpoint, seeds=[1])
     require_equal(model, lambda images: session.run(None, {"images": images.numpy()}))
-    assert [each.name for each in session.get_outputs()] == ["representation", "uncertainty"]
+    assert [output.name for output in session.get_outputs()] == ["representation", "uncertainty"]
     transform = json.loads(session.get_modelmeta().custom_metadata_map["transform"])
     assert transform == model.config.backbone.data_config.model_dump(mode="json")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "weights are inside"
@@ -79,20 +80,15 @@ class Pixels(torch.nn.Module):
         return images.flatten(1)[:, :64]
 
 
-@pytest.fixture(scope="module")
-def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pretrained_world.world(tmp_path_factory.mktemp("heads"), "test_vit").export()
-
-
-def with_backbone(heads: Path, backbone: torch.nn.Module) -> PretrainedModel:
+def with_backbone(checkpoint: Path, backbone: torch.nn.Module) -> PretrainedModel:
     """Return the model with another backbone than that of its heads."""
-    model = load(heads)
+    model = load(checkpoint)
     model.backbone = backbone
     return model
 
 
-def test_a_network_that_can_not_be_traced_is_named(tmp_path: Path, heads: Path) -> None:
-    model = with_backbone(heads, Pixels(by_value=True))
+def test_a_network_that_can_not_be_traced_is_named(tmp_path: Path, checkpoint: Path) -> None:
+    model = with_backbone(checkpoint, Pixels(by_value=True))
     with pytest.raises(PipelineError, match=r"torch\.export can't trace the backbone 'mine'") as error:
         exchange.write_program(model, tmp_path / "model.pt2")
     assert "\n" not in str(error.value)
@@ -100,9 +96,9 @@ def test_a_network_that_can_not_be_traced_is_named(tmp_path: Path, heads: Path) 
 
 
 def test_a_file_that_says_something_else_is_not_kept(
-    tmp_path: Path, heads: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, other = with_backbone(heads, Pixels()), with_backbone(heads, Pixels())
+    model, other = with_backbone(checkpoint, Pixels()), with_backbone(checkpoint, Pixels())
     for weights in other.heads.parameters():
         weights.data += 0.01
     program = exchange._traced(other)

@@ -9,26 +9,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlparse
 
-import numpy as np
 import pytest
 import torch
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.checkpoints.checkpoint import FILES
+from pipeline_lib.checkpoints.hub import local_folder, push
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained import load
-from pipeline_lib.pretrained.checkpoint import FILES
-from pipeline_lib.pretrained.hub import local_folder, push
-from tests.unit import pretrained_world
 from tests.unit.scoring_world import write_random_checkpoint
 
 REPOSITORY, COMMIT = "me/characters", "1" * 40
@@ -68,7 +63,7 @@ class Answer(BaseHTTPRequestHandler):
             self.server.created.append(json.loads(body))
             self._send(200, {"url": f"{self.server.address}/{REPOSITORY}", "name": REPOSITORY, "id": REPOSITORY})
         elif path == f"/api/models/{REPOSITORY}/preupload/main":
-            asked = [{**each, "uploadMode": "regular", "shouldIgnore": False} for each in json.loads(body)["files"]]
+            asked = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
             self._send(200, {"files": asked})
         elif path == f"/api/models/{REPOSITORY}/commit/main":
             for line in map(json.loads, body.splitlines()):
@@ -106,52 +101,42 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Let huggingface_hub take this server for the Hub."""
     with Hub() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        constants = {
+            "ENDPOINT": server.address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        for name, value in constants.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_me")
         yield server
         server.shutdown()
 
 
-def run(hub: Hub, cache: Path, *command: str, token: str = "hf_of_me") -> subprocess.CompletedProcess[str]:
-    """Run Python in a process that takes this server for the Hub."""
-    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(cache), "HF_TOKEN": token}
-    return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-LOAD = """
-import sys, numpy, torch
-from pipeline_lib.pretrained import load
-model = load(sys.argv[1])
-representation, uncertainty = model(torch.ones(2, 3, 32, 32))
-numpy.savez(sys.argv[2], representation=representation, uncertainty=uncertainty)
-"""
-
-
-def test_a_checkpoint_that_was_pushed_is_loaded_by_its_name(tmp_path: Path, hub: Hub) -> None:
-    made = pretrained_world.world(tmp_path).export()
+def test_a_checkpoint_that_was_pushed_is_loaded_by_its_name(
+    tmp_path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_random_checkpoint(tmp_path / "c")
     (made / "notes.txt").write_text("mine alone")
-    pushed = run(hub, tmp_path / "hf", "-m", "pipeline_lib", "push", str(made), "--repository", REPOSITORY)
-    assert pushed.returncode == 0, pushed.stderr
-    assert pushed.stdout.strip().endswith(f"/commit/{COMMIT}")
+    assert main(["push", str(made), "--repository", REPOSITORY]) == 0
+    assert capsys.readouterr().out.strip().endswith(f"/commit/{COMMIT}")
     assert hub.files == {name: (made / name).read_bytes() for name in FILES}, "its own files and no others"
     assert hub.created[0]["visibility"] == "private"
     assert hub.tokens == {"Bearer hf_of_me"}
 
-    pulled = run(hub, tmp_path / "hf", "-c", LOAD, REPOSITORY, str(tmp_path / "found.npz"))
-    assert pulled.returncode == 0, pulled.stderr
-    found = np.load(tmp_path / "found.npz")
-    for name, expected in zip(("representation", "uncertainty"), load(made)(torch.ones(2, 3, 32, 32)), strict=True):
-        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-6)
+    found = load(REPOSITORY)(torch.ones(2, 3, 32, 32))
+    torch.testing.assert_close(found, load(made)(torch.ones(2, 3, 32, 32)))
+    assert list((tmp_path / "cache").glob("models--me--characters/snapshots/*/config.json"))
 
 
-def test_a_repository_that_is_not_there_is_named_in_one_line(tmp_path: Path, hub: Hub) -> None:
-    command = "from pipeline_lib.pretrained.hub import local_folder; local_folder('me/nothing')"
-    result = run(hub, tmp_path / "hf", "-c", command)
-    last = result.stderr.strip().splitlines()[-1]
-    assert "me/nothing: no such folder, and the Hub can't give a repository of that name" in last
+def test_a_repository_that_is_not_there_is_named_in_one_line(hub: Hub) -> None:
+    with pytest.raises(PipelineError, match="me/nothing: no such folder, and the Hub can't give a repository") as error:
+        local_folder("me/nothing")
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_no_checkpoint_is_not_pushed(tmp_path: Path) -> None:
@@ -173,7 +158,7 @@ def test_a_hub_that_can_not_be_reached_and_a_name_that_is_none_take_one_line(
         assert main([*command, "a/b/c"]) == 1
     malformed = capsys.readouterr().err
     assert f"{REPOSITORY}: the Hub at {address} can't be reached (" in unreachable
-    assert "a/b/c: is no name of a repository, owner/name (" in malformed
+    assert "a/b/c: is not a name of a repository, owner/name (" in malformed
     for message in (unreachable, malformed):
         assert message.count("\n") == 1 and "hf auth login" not in message
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.checkpoints.reference import convert_reference
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.pretrained import load
-from pipeline_lib.pretrained.reference import convert_reference
 
 CLASSES, WIDTH = 5, 12
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))

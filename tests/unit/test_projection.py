@@ -20,13 +20,16 @@ import pytest
 from PIL import Image
 from sklearn.manifold import trustworthiness
 
+from pipeline_lib.config.evaluation import Projection
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.images import write_dataset
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation import projection
 from pipeline_lib.evaluation.projection import chosen_classes, project, reduced, tsne_coordinates
+from pipeline_lib.evaluation.spec import ProjectionSpec
 from pipeline_lib.figures import projection_page
 from pipeline_lib.figures.projection_page import json_for_script, thumbnail
+from tests.jobs import run as make
 
 CLASSES = ["b", "a", "empty", "c"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -65,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         (root / "images" / path).write_bytes(b"never decoded here")
     table.to_csv(root / "t.csv", index=False)
     options = {"kind": "table", "path": "t.csv", "images": "images", "split": "test", "label_column": "class"}
-    write_dataset({"name": "three", "options": options, "data_dir": str(root)}, root / "dataset")
+    make("dataset", {"name": "three", "options": options, "data_dir": str(root)}, root / "dataset")
     classes = artefacts.read(root / "dataset", "dataset").facts["classes"]
     sample_id = np.delete(np.arange(len(names)), 3)
     label = np.array([classes.index(names[each]) for each in sample_id])
@@ -75,13 +78,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(root=root, cache=cache, names=names)
 
 
-def spec(**more: Any) -> dict[str, Any]:
-    common = {"backbone": "small", "dataset": "three", "split": "test", "classes": None, "class_count": 2}
-    return {**common, "max_images": 1000, "perplexity": 8, "neighbours": 6, "seed": 0, **more}
-
-
 def run(world: SimpleNamespace, out: Path, **more: Any) -> pd.DataFrame:
-    project(spec(**more), world.root / "dataset", world.cache, out)
+    maps = Projection(**({"class_count": 2, "max_images": 1000, "perplexity": 8, "neighbours": 6} | more))
+    spec = ProjectionSpec(backbone="small", dataset="three", split="test", maps=maps)
+    project(Job("projection", spec, {"dataset": (world.root / "dataset",)}, out), world.cache)
     return pd.read_parquet(out / "coordinates.parquet")
 
 

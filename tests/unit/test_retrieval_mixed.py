@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline_lib.core import artefacts
+from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.retrieval import mixed as mixed_module
 from pipeline_lib.retrieval.mixed import choose_mix, concatenation, mixed_neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
+from pipeline_lib.stages import neighbours
 
-SEARCH: dict[str, Any] = {"backend": "torch", "device": "cpu"}
+SEARCH = Neighbours(device="cpu", block_rows=8)
 
 
 class ArrayCache:
@@ -25,7 +27,7 @@ class ArrayCache:
     def __init__(self, rows: int, seed: int, backbone: str = "one") -> None:
         rng = np.random.default_rng(seed)
         self.rows, self.dim, self.view_dir, self.most_rows = rows, 6, Path(f"features{seed}"), 0
-        self.manifest = SimpleNamespace(facts={"backbone": backbone}, digest=f"digest{seed}")
+        self.manifest = SimpleNamespace(facts={"backbone": backbone})
         self.arrays = {
             "embedding": rng.normal(size=(rows, 6)).astype(np.float16),
             "label": rng.integers(0, 4, rows),
@@ -74,7 +76,7 @@ def test_mixed_neighbours_equal_a_whole_similarity_matrix(sizes: tuple[int, int]
     both = caches(*sizes)
     done: list[int] = []
     mixed = mixed_neighbours(
-        *both, {"images": 35, "seed": 2}, **SEARCH, block_rows=block_rows, progress=lambda rows: done.append(rows)
+        *both, Mix(images=35, seed=2), SEARCH.model_copy(update={"block_rows": block_rows}), done.append
     )
     size = min(*sizes, 35)
     assert mixed.is_upstream.tolist() == [True] * size + [False] * size
@@ -99,22 +101,19 @@ def test_mixed_neighbours_equal_a_whole_similarity_matrix(sizes: tuple[int, int]
 def test_caches_of_different_backbones_are_refused() -> None:
     other: Any = ArrayCache(20, 1, backbone="another")
     with pytest.raises(ArtefactError, match="features0 and features1: hold representations of different backbones"):
-        mixed_neighbours(caches(20, 20)[0], other, {"images": 5, "seed": 0}, **SEARCH, block_rows=8)
+        mixed_neighbours(caches(20, 20)[0], other, Mix(images=5, seed=0), SEARCH)
 
 
 def test_the_mix_comes_back_as_written(tmp_path: Path) -> None:
     upstream, cache = caches(30, 20)
-    found = nearest_neighbours(lambda a, b: cache.arrays["embedding"][a:b], 20, **SEARCH, block_rows=8)
-    mixed = mixed_neighbours(upstream, cache, {"images": 10, "seed": 0}, **SEARCH, block_rows=8)
-    write_neighbours(tmp_path / "with", {}, found, cache, mixed, upstream)
-    write_neighbours(tmp_path / "without", {}, found, cache)
+    found = nearest_neighbours(lambda a, b: cache.arrays["embedding"][a:b], 20, SEARCH)
+    mixed = mixed_neighbours(upstream, cache, Mix(images=10, seed=0), SEARCH)
+    spec = neighbours.Spec(backbone="b", dataset="d", split="test", search=SEARCH)
+    write_neighbours(Job("neighbours", spec, {}, tmp_path / "with"), found, cache, mixed)
+    write_neighbours(Job("neighbours", spec, {}, tmp_path / "without"), found, cache)
     back = read_neighbours(tmp_path / "with").mixed
     assert back is not None
     for name, values in vars(mixed).items():
         np.testing.assert_array_equal(getattr(back, name), values)
         assert getattr(back, name).dtype == values.dtype
-    assert artefacts.read(tmp_path / "with", "neighbours").inputs == {
-        "features": "digest1",
-        "upstream_features": "digest0",
-    }
     assert read_neighbours(tmp_path / "without").mixed is None

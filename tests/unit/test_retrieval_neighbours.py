@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.retrieval.neighbours import Neighbours, nearest_neighbours
+from pipeline_lib.retrieval.cosine import Nearest
+from pipeline_lib.retrieval.neighbours import nearest_neighbours
 
 
-def search(values: np.ndarray, block_rows: int = 7, backend: str = "torch") -> Neighbours:
-    return nearest_neighbours(
-        lambda start, stop: values[start:stop], len(values), backend=backend, device="cpu", block_rows=block_rows
-    )
+def search(values: np.ndarray, block_rows: int = 7, backend: str = "torch") -> Nearest:
+    options = Neighbours(backend=backend, device="cpu", block_rows=block_rows)
+    return nearest_neighbours(lambda start, stop: values[start:stop], len(values), options)
 
 
 def exact_reference(values: np.ndarray) -> list[int]:
@@ -123,7 +124,7 @@ def test_massive_duplication_costs_no_more_than_distinct_rows() -> None:
         reads.append(start)
         return values[start:stop]
 
-    found = nearest_neighbours(read, len(values), backend="torch", device="cpu", block_rows=1000)
+    found = nearest_neighbours(read, len(values), Neighbours(device="cpu", block_rows=1000))
     assert found.index[:4].tolist() == [2, 0, 0, 0]
     assert (found.index[4:] == 0).all()
     assert len(reads) <= 61 * 2  # a pass over all blocks, and the one block that holds all that is searched
@@ -185,21 +186,21 @@ def test_a_single_image_is_refused() -> None:
 def test_progress_adds_up_to_the_number_of_rows() -> None:
     values = np.random.default_rng(5).integers(0, 2, size=(500, 3)).astype(np.float16)
     done: list[int] = []
-    nearest_neighbours(
-        lambda start, stop: values[start:stop], 500, backend="torch", device="cpu", block_rows=64, progress=done.append
-    )
+    options = Neighbours(device="cpu", block_rows=64)
+    nearest_neighbours(lambda start, stop: values[start:stop], 500, options, done.append)
     assert sum(done) == 500
 
 
 PEAK = r"""
 import pathlib, re, sys
 import numpy as np, torch
+from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 torch.set_num_threads(1)
 path, rows = sys.argv[1], int(sys.argv[2])
 def read(start, stop):
     return np.fromfile(path, np.float16, (stop - start) * 8192, offset=start * 8192 * 2).reshape(-1, 8192)
-nearest_neighbours(read, rows, backend="torch", device="cpu", block_rows=125)
+nearest_neighbours(read, rows, Neighbours(device="cpu", block_rows=125))
 # Not ru_maxrss: a child inherits that of the process that started it.
 print(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """

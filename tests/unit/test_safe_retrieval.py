@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +19,14 @@ from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation import safe_retrieval
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.retrieval.restricted import nearest_kept
-from pipeline_lib.stages import safe_retrieval as stage
 from pipeline_lib.stages.arguments import read_spec
+from pipeline_lib.tables.summary import EvaluationSet
+from tests.jobs import run
 
 SHARES = [0.0, 0.1, 0.29, 0.5]
 SEEDS = [4, 2]
+SET = {"backbone": "small", "dataset": "known", "split": "test"}
+UPSTREAM, DOWNSTREAM = EvaluationSet("known", "test"), [EvaluationSet("unseen", "test")]
 
 
 def similarity_of(features: np.ndarray) -> np.ndarray:
@@ -131,9 +132,10 @@ def test_a_share_that_rounds_down_in_binary_counts_whole() -> None:
     ("shares", "table_share"),
     [([], 0), ([0.1, 0.2], 0.1), ([0, 0.2, 0.1], 0.1), ([0, 0.1, 0.1], 0.1), ([0, 1.0], 0), ([0, 0.2], 0.1)],
 )
-def test_senseless_shares_are_refused(shares: list[float], table_share: float) -> None:
-    with pytest.raises(PipelineError, match="share"):
-        safe_retrieval.checked_shares(shares, table_share)
+def test_senseless_shares_are_refused(shares: list[float], table_share: float, tmp_path: Path) -> None:
+    spec = {**SET, "variant": "paper", "seeds": SEEDS, "is_upstream": True}
+    with pytest.raises(PipelineError, match=r"spec of safe_retrieval: .*share"):
+        run("safe_retrieval", {**spec, "left_out": {"shares": shares, "table_share": table_share}}, tmp_path)
 
 
 class World:
@@ -152,27 +154,20 @@ class World:
         self.similarity = similarity_of(self.features)
         self.neighbour = nearest_by_loop(self.similarity, np.ones(n, dtype=bool))
         self.sample_id = np.arange(n) * 3
-        same = {"backbone": "small", "dataset": "known", "split": "test"}
-        self.spec = {
-            **same,
-            "variant": "paper",
-            "seeds": SEEDS,
-            "is_upstream": True,
-            "shares": SHARES,
-            "table_share": 0.29,
-        }
+        left_out = {"shares": SHARES, "table_share": 0.29}
+        self.spec = {**SET, "variant": "paper", "seeds": SEEDS, "is_upstream": True, "left_out": left_out}
         with artefacts.writing(root / "eval" / "cache", "cache", {}):
             pass
-        with artefacts.writing(root / "neighbours", "neighbours", same) as draft:
+        with artefacts.writing(root / "neighbours", "neighbours", SET) as draft:
             found = {
                 "sample_id": self.sample_id,
                 "neighbour_sample_id": self.sample_id[self.neighbour],
                 "similarity": np.zeros(n),
             }
             pq.write_table(pa.table(found), draft.path / "neighbours.parquet")
-        self.write_scores("baselines", same, {"sample_id": self.sample_id, "label": self.label})
+        self.write_scores("baselines", SET, {"sample_id": self.sample_id, "label": self.label})
         heads = {f"uncertainty_seed{seed}": values for seed, values in self.uncertainty.items()}
-        self.write_scores("scores", {**same, "variant": "paper"}, {"sample_id": self.sample_id, **heads})
+        self.write_scores("scores", {**SET, "variant": "paper"}, {"sample_id": self.sample_id, **heads})
         world = self
 
         class ArrayCache:
@@ -191,17 +186,12 @@ class World:
         self.run("out")
 
     def write_scores(self, folder: str, spec: dict, columns: dict) -> None:
-        with artefacts.writing(self.root / folder, "evaluation", spec) as draft:
+        with artefacts.writing(self.root / folder, "evaluate_heads", spec) as draft:
             pq.write_table(pa.table(columns), draft.path / "scores.parquet")
 
     def run(self, out: str) -> None:
-        parser = argparse.ArgumentParser()
-        stage.add_arguments(parser)
-        paths = {"features": "eval", "baselines": "baselines", "scores": "scores", "neighbours": "neighbours"}
-        arguments = ["--spec", json.dumps(self.spec), "--output", str(self.root / out)]
-        for option, folder in paths.items():
-            arguments += [f"--{option}", str(self.root / folder)]
-        stage.run(parser.parse_args(arguments))
+        inputs = {name: self.root / name for name in ("baselines", "scores", "neighbours")}
+        run("safe_retrieval", self.spec, self.root / out, features=self.root / "eval" / "cache", **inputs)
 
     def errors(self, seed: int, kind: str) -> np.ndarray:
         """Return the error per query share and database share, by loops."""

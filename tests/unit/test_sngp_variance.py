@@ -9,9 +9,8 @@ import timm
 import torch
 
 from pipeline_lib.config.method_training import MethodTraining
-from pipeline_lib.method_training.train import MethodTrainer
 from pipeline_lib.methods.sngp import Model, Options
-from tests.unit.test_method_training import batches
+from tests.unit.test_method_training import batches, trainer_of
 
 CLUSTERS = 5
 
@@ -50,11 +49,10 @@ def test_the_default_of_the_ridge_follows_the_discount(discount: float | None, r
 def test_a_moving_average_of_the_weights_keeps_the_statistics_of_the_last_epoch() -> None:
     """An average of a sum that starts anew each epoch would be next to nothing, and each variance next to 1."""
     recipe = MethodTraining(ema_decay=0.999, optimizer="adamw", warmup_epochs=0)
-    pixels = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    subject = MethodTrainer(model(), recipe, pixels, 0, 3, torch.device("cpu"))
+    subject = trainer_of(model(), recipe, steps_per_epoch=3)
     for epoch in range(2):
         subject.train_epoch(epoch, batches(8, 8, 8), lambda count: None)
-    kept, trained = subject.evaluated.process, subject.model.process
+    kept, trained = subject.task.evaluated.process, subject.task.model.process
     assert trained.gram.trace() == pytest.approx(24, rel=0.2), "24 images, whose features have length 1"
     assert torch.equal(kept.gram, trained.gram)
     assert not torch.equal(kept.output.weight, trained.output.weight)

@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline_lib.backbones.artefact import open_backbone
-from pipeline_lib.backbones.training_images import ImageBatches
 from pipeline_lib.core import artefacts
+from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.images import INDEX, STAGE, ImageDataset
-from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
+from pipeline_lib.datasets.plain_views import draw_generator
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features.blocks import block_ranges
-from pipeline_lib.features.extract import extract_block
 from pipeline_lib.features.store import BlockArrays
+from pipeline_lib.training.images import ImageBatches
+from tests.jobs import run
 from tests.unit import worlds
 
 IMAGES, EPOCHS = 30, 3
@@ -41,7 +42,7 @@ def with_votes(source: Path, directory: Path, votes: Votes) -> Path:
     counts = pa.array([list(each) for each in votes], pa.map_(pa.int32(), pa.float64()))
     with artefacts.writing(directory, STAGE, manifest.spec) as draft:
         pq.write_table(table.append_column("label_counts", counts), draft.path / INDEX)
-        draft.facts.update({**manifest.facts, "has_votes": True})
+        draft.facts.update(manifest.facts)
     return directory
 
 
@@ -72,7 +73,7 @@ def extract(world: Path, folder: Path, dataset: str, size: int = IMAGES, workers
     for number, samples in enumerate(block_ranges(IMAGES, size)):
         directory = folder / str(number)
         spec = {**SPEC, "dataset": dataset, **changes, "samples": list(samples)}
-        extract_block(spec, world / dataset, world / "mine", directory, workers)
+        run("features", spec, directory, Settings(workers), dataset=world / dataset, backbone=world / "mine")
         block, dim = BlockArrays(directory), artefacts.read(directory, "features").facts["dim"]
         arrays = {}
         for name in block.names:
@@ -204,7 +205,7 @@ def test_clean_images_keep_their_labels(world: Path, tmp_path: Path) -> None:
 def test_batches_to_train_on_have_drawn_labels_and_those_to_evaluate_their_own(world: Path, workers: int) -> None:
     images = ImageDataset(world / "soft", "train")
     hard = ImageDataset(world / "latin", "train")
-    view = AugmentedView(PLAIN, open_backbone(world / "mine").data_config)
+    view = make_view(PLAIN, open_backbone(world / "mine").data_config)
     batches = ImageBatches(images, view, 50, workers)
     labels = []
     for epoch in (0, 1):

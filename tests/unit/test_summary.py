@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from pipeline_lib.__main__ import main
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.energy import EnergyMeter
@@ -105,14 +104,15 @@ def test_a_thousand_jobs_are_summed_in_less_than_a_third_of_a_second(tmp_path: P
     assert time.process_time() - start < 0.3
 
 
-def test_the_command_prints_the_summary_or_says_that_nothing_ran(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline_lib", "summary", "--results", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stderr.startswith(f"summary: error: {tmp_path}: no job has ended here")
+def test_the_command_prints_the_summary_or_says_that_nothing_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["summary", "--results", str(tmp_path)]
+    assert main(command) == 1
+    assert capsys.readouterr().err.startswith(f"summary: error: {tmp_path}: no job has ended here")
     leave(tmp_path, "metrics", 1, "1")
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("1 job, 1.0 s of work\n")
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("1 job, 1.0 s of work\n")
 
 
 # Zones as Linux names them on servers and laptops.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.__main__ import main
+from pipeline_lib.config import kinds
 from pipeline_lib.config.load import parse_config
+from pipeline_lib.config.task_losses import TaskLosses
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.core.errors import ArtefactError, PipelineError
-from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import FeatureCache, write_cache
-from pipeline_lib.features.extract import extract_block
-from pipeline_lib.task_losses.losses import Comparison, contrastive_losses, images_without_partner, knn_losses
+from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.task_losses import contrastive, knn
 from pipeline_lib.task_losses.store import WithTaskLoss
+from tests.jobs import run
 from tests.unit import worlds
-from tests.unit.heads_world import CachedRows, small_training
+from tests.unit.heads_world import CachedRows, head_spec, small_training
 
 CPU = torch.device("cpu")
+KINDS = kinds.kinds("task_losses")
 
 
-def cached(seed: int, rows: int, epochs: int) -> CachedRows:
+def cached(seed: int, rows: int, epochs: int, label: np.ndarray | None = None) -> CachedRows:
     """Representations with repeats and a zero vector, float16 [epochs, rows, 5]."""
     rng = np.random.default_rng(seed)
     embedding = rng.normal(size=(epochs, rows, 5)).astype(np.float16)
     embedding[:, rng.integers(0, rows, rows // 4)] = embedding[:, :1]
     embedding[0, -1] = 0
-    return CachedRows(embedding, np.zeros((epochs, rows), np.float32))
+    return CachedRows(embedding, label=label)
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> float:
@@ -44,8 +43,12 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
     return float(left @ right / norms) if norms else 0.0
 
 
-def losses(pieces: Any) -> np.ndarray:
-    return np.concatenate(list(pieces))
+def knn_losses(rows: Any, epoch: int, **options: float) -> np.ndarray:
+    return np.concatenate(list(knn.losses(rows, epoch, knn.Options(**options), CPU)))
+
+
+def contrastive_losses(rows: Any, epoch: int, **options: float) -> np.ndarray:
+    return np.concatenate(list(contrastive.losses(rows, epoch, contrastive.Options(**options), CPU)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -55,12 +58,12 @@ def losses(pieces: Any) -> np.ndarray:
 def test_the_knn_loss_is_the_share_of_the_neighbours_similarity_that_has_the_label(
     seed: int, rows: int, epochs: int, classes: int, temperature: float
 ) -> None:
-    cache = cached(seed, rows, epochs)
     label = np.random.default_rng(seed).integers(0, classes, rows)
     label[0] = classes  # an image that is alone in its class
+    cache = cached(seed, rows, epochs, label)
     for epoch in range(epochs):
         z = cache.read("embedding", epoch, 0, rows)
-        found = losses(knn_losses(cache, epoch, label, Comparison(temperature, rows, 0), CPU))
+        found = knn_losses(cache, epoch, temperature=temperature, images=max(2, rows))
         for i in range(rows):
             mass = {j: math.exp(cosine(z[i], z[j]) / temperature) for j in range(rows) if j != i}
             same = sum(mass[j] for j in mass if label[j] == label[i]) or math.exp(-1 / temperature)
@@ -76,8 +79,8 @@ def test_the_contrastive_loss_is_infonce_between_an_epoch_and_the_next(
 ) -> None:
     cache = cached(seed, rows, epochs)
     for epoch in range(epochs):
-        z, other = (cache.read("embedding", each % epochs, 0, rows) for each in (epoch, epoch + 1))
-        found = losses(contrastive_losses(cache, epoch, Comparison(temperature, rows, 0), CPU))
+        z, other = (cache.read("embedding", number % epochs, 0, rows) for number in (epoch, epoch + 1))
+        found = contrastive_losses(cache, epoch, temperature=temperature, images=rows)
         for i in range(rows):
             mass = [math.exp(cosine(z[i], other[j]) / temperature) for j in range(rows)]
             assert found[i] == pytest.approx(-math.log(mass[i] / sum(mass)), abs=2e-5 / temperature)
@@ -88,33 +91,32 @@ def test_a_sample_of_the_images_takes_of_each_class_alike_and_never_the_image_it
     label = np.repeat(np.arange(20), [*range(1, 20), 400])
     label = label[rng.permutation(len(label))]
     # Each image has an axis of its own: a loss tells with how many of its class, of how many images, it was compared.
-    cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], np.zeros((1, len(label)), np.float32))
-    found = losses(knn_losses(cache, 0, label, Comparison(1.0, 100, 3), CPU))
+    cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], label=label)
+    found = knn_losses(cache, 0, temperature=1.0, images=100, seed=3)
     # In five turns each class gives an image as long as it has one: 90 images; the sixth turn begins 10 of 15 classes.
-    for each in range(20):
-        own, size = np.exp(found[label == each].astype(np.float64)), each + 1
+    for size in range(1, 21):
+        own = np.exp(found[label == size - 1].astype(np.float64))
         inside = {size} if size <= 5 else {5, 6}
         # With k of a class in the sample: 99 others and k - 1 of the class, or 100 and k for an image that isn't in it.
         possible = [99 / (k - 1) for k in inside if k > 1] + [100 / k for k in inside if size > k]
         possible += [99 * math.e] if size == 1 else []
         assert all(min(abs(value / other - 1) for other in possible) < 1e-5 for value in own)
-    again = losses(knn_losses(cache, 0, label, Comparison(1.0, 100, 3), CPU))
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(found, knn_losses(cache, 0, temperature=1.0, images=100, seed=3))
 
 
 @pytest.mark.parametrize("images", [2, 99, 150, 300, 301, 450])
 def test_as_many_classes_as_a_sample_has_room_for_have_two_images_in_it(images: int) -> None:
     """Of 200 classes, 150 have two images or more. All images of a class meet another one only if two are drawn."""
-    label = np.repeat(np.arange(200), [1 + each % 4 for each in range(200)])
+    label = np.repeat(np.arange(200), [1 + number % 4 for number in range(200)])
     label = np.random.default_rng(2).permutation(label)
-    cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], np.zeros((1, len(label)), np.float32))
+    cache = CachedRows(np.eye(len(label), dtype=np.float32)[None], label=label)
 
     def classes_with_two(seed: int) -> set[int]:
-        comparison = Comparison(1.0, images, seed)
-        found = np.exp(losses(knn_losses(cache, 0, label, comparison, CPU)).astype(np.float64))
+        options = {"temperature": 1.0, "images": images, "seed": seed}
+        found = np.exp(knn_losses(cache, 0, **options).astype(np.float64))
         # The number of images over that of the class; without one, e times the former.
         is_alone = found > images * 1.001
-        assert is_alone.sum() == images_without_partner(label, comparison)
+        assert is_alone.sum() == knn.images_without_partner(label, knn.Options(**options))
         return set(label.tolist()) - set(label[is_alone].tolist())
 
     assert len(classes_with_two(0)) == min(150, images // 2)
@@ -127,20 +129,19 @@ def test_images_among_another_class_have_the_larger_loss() -> None:
     z = np.stack([np.where(label == 1, 1.0, -1.0), np.zeros(200)], axis=1) + 0.3 * rng.normal(size=(200, 2))
     moved = np.arange(10)
     z[moved] *= -1
-    cache = CachedRows(z[None].astype(np.float32), np.zeros((1, 200), np.float32))
-    found = losses(knn_losses(cache, 0, label, Comparison(0.1, 200, 0), CPU))
+    cache = CachedRows(z[None].astype(np.float32), label=label)
+    found = knn_losses(cache, 0, temperature=0.1, images=200)
     assert found[moved].min() > np.quantile(found[10:], 0.95)
 
 
 def test_what_can_not_be_compared_is_refused() -> None:
-    comparison = Comparison(0.1, 10, 0)
     with pytest.raises(PipelineError, match="the view has 1 epoch"):
-        losses(contrastive_losses(cached(0, 5, 1), 0, comparison, CPU))
+        contrastive_losses(cached(0, 5, 1), 0)
     embedding = np.ones((2, 6, 3), np.float32)
     embedding[1, 4, 2] = np.inf
-    broken = CachedRows(embedding, np.zeros((2, 6), np.float32))
+    broken = CachedRows(embedding, label=np.zeros(6, int))
     with pytest.raises(PipelineError, match="epoch 1, row 4 is NaN or infinite"):
-        losses(knn_losses(broken, 1, np.zeros(6, int), comparison, CPU))
+        knn_losses(broken, 1)
 
 
 @pytest.fixture(scope="module")
@@ -149,25 +150,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("world")
     worlds.glyphs(directory)
     worlds.backbone(directory, num_classes=0, classifier=None)
-    block = worlds.block_spec(with_task_loss=False)
-    samples, epochs = block.pop("samples"), block.pop("epochs")
-    spec = {**block, "samples": samples, "epochs": epochs}
-    name = block_name(tuple(samples), tuple(epochs))
-    extract_block(spec, directory / "latin", directory / "mine", directory / "view" / "blocks" / name)
-    record = {"block": block, "epochs": epochs[1], "block_samples": samples[1], "block_epochs": epochs[1]}
-    write_cache(record, directory / "latin", directory / "view")
-    for kind in ("knn", "contrastive"):
-        assert main(["task_loss", "--spec", task_loss_spec(kind), *places(directory, kind)]) == 0
+    worlds.extract_view(directory, directory / "view", with_task_loss=False)
+    for kind in KINDS:
+        task_loss(directory, directory / kind, kind=kind)
     return directory
 
 
-def task_loss_spec(kind: str) -> str:
-    spec = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train", "task_loss": kind}
-    return canonical_json({**spec, "temperature": 0.2, "images": 90, "seed": 5, "device": "cpu", "threads": 1})
-
-
-def places(directory: Path, output: str) -> list[str]:
-    return ["--features", str(directory / "view"), "--output", str(directory / output)]
+def task_loss(world: Path, output: Path, **options: Any) -> Path:
+    """Compute a task loss of the view; options: of `TaskLosses`, and its kind."""
+    names = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train"}
+    options = {"temperature": 0.2, "images": 90, "seed": 5, "device": "cpu", **options}
+    return run("task_loss", {**names, "options": options}, output, features=world / "view" / "cache")
 
 
 def test_a_backbone_without_a_classifier_leaves_representations_alone(world: Path) -> None:
@@ -176,41 +169,29 @@ def test_a_backbone_without_a_classifier_leaves_representations_alone(world: Pat
     assert artefacts.read(world / "mine", "backbone").facts["num_classes"] == 0
 
 
-@pytest.mark.parametrize("kind", ["knn", "contrastive"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_stage_writes_the_losses_of_every_epoch_and_heads_read_them(world: Path, kind: str) -> None:
     cache = FeatureCache(world / "view")
     rows = WithTaskLoss(cache, world / kind)
-    comparison, label = Comparison(0.2, 90, 5), cache.read_all("label")
+    losses = {"knn": knn_losses, "contrastive": contrastive_losses}[kind]
     for epoch in range(3):
-        one = knn_losses(cache, epoch, label, comparison, CPU)
-        expected = losses(one if kind == "knn" else contrastive_losses(cache, epoch, comparison, CPU))
+        expected = losses(cache, epoch, temperature=0.2, images=90, seed=5)
         np.testing.assert_array_equal(rows.read("task_loss", epoch, 0, 124), expected)
         np.testing.assert_array_equal(rows.read("task_loss", epoch, 30, 60), expected[30:60])
     np.testing.assert_array_equal(rows.read("embedding", 2, 5, 9), cache.read("embedding", 2, 5, 9))
 
 
-def head_arguments(world: Path, kind: str | None, output: Path) -> list[str]:
-    training = small_training(task_loss=kind, batch_size=16, episode_samples=64).model_dump(mode="json")
-    spec = {"backbone": "mine", "variant": "v", "seed": 1, "dataset": "latin", "split": "train", "view": "train"}
-    return [
-        "head",
-        "--spec",
-        canonical_json({**spec, "training": training}),
-        "--features",
-        str(world / "view"),
-        "--output",
-        str(output),
-    ]
+def head(world: Path, kind: str | None, output: Path, **inputs: Path) -> Path:
+    spec = head_spec(training=small_training(task_loss=kind, batch_size=16, episode_samples=64))
+    return run("head", spec.plain(), output, features=world / "view" / "cache", **inputs)
 
 
 def test_heads_learn_from_them_and_say_so(world: Path, tmp_path: Path) -> None:
-    assert main([*head_arguments(world, "knn", tmp_path / "knn"), "--task-loss", str(world / "knn")]) == 0
-    contrastive = head_arguments(world, "contrastive", tmp_path / "contrastive")
-    assert main([*contrastive, "--task-loss", str(world / "contrastive")]) == 0
-    weights = [(tmp_path / name / "head.safetensors").read_bytes() for name in ("knn", "contrastive")]
-    assert weights[0] != weights[1]
-    inputs = json.loads((tmp_path / "knn" / "manifest.json").read_text())["inputs"]
-    assert inputs["task_loss"] == artefacts.read(world / "knn", "task_loss").digest
+    heads = [head(world, kind, tmp_path / kind, task_loss=world / kind) for kind in KINDS]
+    assert len({(path / "head.safetensors").read_bytes() for path in heads}) == len(KINDS)
+    for path, kind in zip(heads, KINDS, strict=True):
+        (recorded,) = artefacts.read(path, "head").inputs["task_loss"]
+        assert recorded["content"] == artefacts.read(world / kind, "task_loss").content
 
 
 @pytest.mark.parametrize(
@@ -218,36 +199,32 @@ def test_heads_learn_from_them_and_say_so(world: Path, tmp_path: Path) -> None:
     [
         ("knn", None, "training.task_loss is knn; give its folder as --task-loss"),
         (None, "knn", "training.task_loss is cross_entropy; leave --task-loss out"),
-        ("contrastive", "knn", '\'task_loss\' is "knn", but "contrastive" was asked for'),
+        ("contrastive", "knn", "knn: is the task loss knn, but contrastive was asked for"),
         (None, None, "has no array 'task_loss'"),
     ],
 )
 def test_a_task_loss_that_does_not_fit_the_recipe_is_refused(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str | None, given: str | None, message: str
+    world: Path, tmp_path: Path, kind: str | None, given: str | None, message: str
 ) -> None:
-    more = ["--task-loss", str(world / given)] if given else []
-    assert main([*head_arguments(world, kind, tmp_path / "head"), *more]) == 1
-    assert message in capsys.readouterr().err
+    inputs = {"task_loss": world / given} if given else {}
+    with pytest.raises(PipelineError, match=message):
+        head(world, kind, tmp_path / "head", **inputs)
 
 
 @pytest.mark.parametrize(("images", "warned"), [(90, "34 of 124"), (124, "")])
 def test_a_sample_that_is_too_small_for_the_classes_is_said_to_be(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], images: int, warned: str
 ) -> None:
-    spec = canonical_json({**json.loads(task_loss_spec("knn")), "images": images})
-    assert main(["task_loss", "--spec", spec, *places(world, str(tmp_path / "out"))]) == 0
+    task_loss(world, tmp_path / "out", kind="knn", images=images)
     line = "images have no other image of their class among the"
     error = capsys.readouterr().err
     assert (f"{warned} {line} {images} " in error) if warned else line not in error
 
 
 def test_a_task_loss_of_another_cache_is_refused(world: Path, tmp_path: Path) -> None:
-    manifest = json.loads((world / "knn" / "manifest.json").read_text())
-    with artefacts.writing(tmp_path / "knn", "task_loss", manifest["spec"]) as draft:
-        (draft.path / "task_loss.npy").write_bytes((world / "knn" / "task_loss.npy").read_bytes())
-        draft.inputs["features"] = "0" * 32
+    cache = worlds.extract_view(world, tmp_path / "view", with_task_loss=False, samples=[0, 124], epochs=[0, 2])
     with pytest.raises(ArtefactError, match="was made from another cache"):
-        WithTaskLoss(FeatureCache(world / "view"), tmp_path / "knn")
+        WithTaskLoss(cache, world / "knn")
 
 
 CONFIG: dict[str, Any] = {
@@ -284,7 +261,7 @@ def test_without_a_word_a_backbone_learns_from_its_classifier_or_from_its_neighb
         ({"variants": {"mixed": {"view": "mixup"}}}, "knn says nothing of images that view 'mixup' mixes"),
         (
             {"features": {"views": {"train": {"epochs": 1}}}},
-            "contrastive compares two epochs, but view 'train' has 1",
+            "contrastive compares 2 epochs, but view 'train' has 1",
         ),
         ({"joint_training": {"backbone": "dino"}}, "joint_training.backbone: 'dino' has no classifier"),
         (
@@ -299,3 +276,13 @@ def test_a_task_loss_that_a_backbone_or_view_can_not_give_is_an_error_of_the_con
     with pytest.raises(PipelineError) as error:
         parse_config(CONFIG | change)
     assert message in str(error.value)
+
+
+def test_the_options_of_a_task_loss_are_those_of_the_section_that_it_has() -> None:
+    section = TaskLosses(temperature=0.3, threads=2)
+    for kind in KINDS:
+        assert section.options(kind).model_dump() == {"kind": kind, **section.model_dump()}
+    with pytest.raises(PipelineError, match=r"task_losses\.temperatur: unknown key; .*; did you mean 'temperature'\?"):
+        parse_config(CONFIG | {"task_losses": {"temperatur": 0.3}})
+    with pytest.raises(PipelineError, match=r"task_losses\.images: 1 is not allowed"):
+        parse_config(CONFIG | {"task_losses": {"images": 1}})

@@ -53,6 +53,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     return ImageDataset(worlds.glyphs(tmp_path_factory.mktemp("world")), "train")
 
 
+def dumped(section: Deteriorations) -> list[dict[str, Any]]:
+    """Return the draws as they stand in a spec."""
+    return [draw.model_dump() for draw in draws(section)]
+
+
 def with_policy(kind: str, **options: Any) -> dict[str, Any]:
     """Return the spec of an augmented view with a policy, as the config would give it."""
     section = TypeAdapter(Policy).validate_python({"kind": kind, **options})
@@ -186,7 +191,7 @@ def test_a_box_covers_its_share_and_a_larger_one_contains_it(
 def test_boxes_are_equally_likely_everywhere() -> None:
     image = Image.new("RGB", (32, 32), "white")
     settings = Deteriorations(box=(0.1, 0.2, 0.3, 0.4, 0.5))
-    view = make_view({"kind": "deteriorations", "seed": 0, "draws": draws(settings)}, CONFIG)
+    view = make_view({"kind": "deteriorations", "seed": 0, "draws": dumped(settings)}, CONFIG)
     covered = [(view(image, sample_id, 5)[0][0] == 128).numpy() for sample_id in range(500)]
     for axis in (0, 1):
         first = [int(np.argmax(one.any(axis=axis))) for one in covered]
@@ -197,7 +202,7 @@ def test_boxes_are_equally_likely_everywhere() -> None:
 def test_each_severity_changes_images_more_than_the_one_before(images: ImageDataset, side: int) -> None:
     config = {**CONFIG, "input_size": (3, side, side)}
     settings = Deteriorations()
-    view = make_view({"kind": "deteriorations", "seed": 0, "draws": draws(settings)}, config)
+    view = make_view({"kind": "deteriorations", "seed": 0, "draws": dumped(settings)}, config)
     clean = make_view({"kind": "eval"}, config)
     distance = np.zeros((len(KINDS), 5))
     for row in range(3):
@@ -214,7 +219,7 @@ def test_each_severity_changes_images_more_than_the_one_before(images: ImageData
 
 
 def test_zoom_is_the_central_part(images: ImageDataset) -> None:
-    view = make_view({"kind": "deteriorations", "seed": 3, "draws": draws(Deteriorations())}, CONFIG)
+    view = make_view({"kind": "deteriorations", "seed": 3, "draws": dumped(Deteriorations())}, CONFIG)
     clean = make_view({"kind": "eval"}, CONFIG)
     image = images.image(5).resize((60, 40))
     assert view(image, 5, 13)[0].equal(clean(image.crop((21, 14, 39, 26)), 5, 0)[0])  # severity 4 keeps 0.3
@@ -222,7 +227,7 @@ def test_zoom_is_the_central_part(images: ImageDataset) -> None:
 
 def test_noise_is_one_pattern_scaled() -> None:
     strengths = (0.02, 0.04, 0.06, 0.08, 0.1)
-    spec = {"kind": "deteriorations", "seed": 0, "draws": draws(Deteriorations(noise=strengths))}
+    spec = {"kind": "deteriorations", "seed": 0, "draws": dumped(Deteriorations(noise=strengths))}
     view = make_view(spec, CONFIG)
     grey = Image.new("RGB", (32, 32), (128,) * 3)
     for sample_id in range(3):
@@ -235,7 +240,7 @@ def test_noise_is_one_pattern_scaled() -> None:
 
 
 def test_a_deterioration_does_not_depend_on_the_others(images: ImageDataset) -> None:
-    listed = draws(Deteriorations())
+    listed = dumped(Deteriorations())
     view = make_view({"kind": "deteriorations", "seed": 0, "draws": listed}, CONFIG)
     backwards = make_view({"kind": "deteriorations", "seed": 0, "draws": listed[::-1]}, CONFIG)
     other_seed = make_view({"kind": "deteriorations", "seed": 2, "draws": listed}, CONFIG)
@@ -314,25 +319,27 @@ def test_an_unreadable_partner_gives_its_place_to_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"),
+    ("spec", "unknown", "allowed"),
     [
-        ({"kind": "evil"}, "view kind 'evil' is unknown; allowed: augmented, centre_crop, deteriorations, eval"),
-        ({**PLAIN, "policy": {"kind": "x", "probability": 1}}, "policy kind 'x' is unknown; allowed: augmix, blur"),
-        (with_policy("cutmix"), "policy 'cutmix' mixes two images"),
-        (
-            {"kind": "deteriorations", "seed": 0, "draws": [{"kind": "fog", "severity": 1, "strength": 1}]},
-            "deterioration kind 'fog' is unknown; allowed: blur, box, noise, zoom",
-        ),
+        ({"kind": "evil"}, "evil", ("augmented", "centre_crop", "deteriorations", "eval")),
+        ({**PLAIN, "policy": {"kind": "x", "probability": 1}}, "x", POLICIES),
+        ({"kind": "deteriorations", "seed": 0, "draws": [{"kind": "fog", "severity": 1, "strength": 1}]}, "fog", KINDS),
     ],
     ids=str,
 )
-def test_unknown_kinds_are_named(spec: dict[str, Any], expected: str) -> None:
-    with pytest.raises(PipelineError, match=expected):
+def test_unknown_kinds_are_named(spec: dict[str, Any], unknown: str, allowed: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match=unknown) as caught:
         make_view(spec, CONFIG)
+    assert all(f"'{kind}'" in str(caught.value) for kind in allowed)
+
+
+def test_mixing_needs_images_to_mix_with() -> None:
+    with pytest.raises(PipelineError, match="policy 'cutmix' mixes two images"):
+        make_view(with_policy("cutmix"), CONFIG)
 
 
 def test_an_epoch_without_a_draw_is_an_error() -> None:
-    view = make_view({"kind": "deteriorations", "seed": 0, "draws": draws(Deteriorations())}, CONFIG)
+    view = make_view({"kind": "deteriorations", "seed": 0, "draws": dumped(Deteriorations())}, CONFIG)
     with pytest.raises(PipelineError, match="20 draws, so there is no epoch 20"):
         view(Image.new("RGB", (8, 8)), 0, 20)
 
@@ -355,8 +362,8 @@ def test_severities_must_grow(changes: dict[str, Any]) -> None:
 
 def test_draws_list_every_kind_at_every_severity() -> None:
     listed = draws(Deteriorations())
-    assert [(draw["kind"], draw["severity"]) for draw in listed] == [(k, s) for k in KINDS for s in range(1, 6)]
-    assert listed[11]["strength"] == Deteriorations().zoom[1]
+    assert [(draw.kind, draw.severity) for draw in listed] == [(k, s) for k in KINDS for s in range(1, 6)]
+    assert listed[11].strength == Deteriorations().zoom[1]
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,19 @@ from unittest import mock
 
 import torch
 
-from pipeline_lib.method_training.artefact import write_method
-from pipeline_lib.method_training.processes import process_group, wait_for_all
-from pipeline_lib.method_training.train import MethodTrainer
+from pipeline_lib.training.processes import process_group, wait_for_all
+from pipeline_lib.training.trainer import Record, Trainer
+from tests import jobs
 
 
-def interrupted(self: MethodTrainer, epoch: int, *arguments: Any) -> float:
+def interrupted(self: Trainer, epoch: int, *arguments: Any) -> Record:
     """Train an epoch, but interrupt the second one."""
     if epoch == 1:
         raise KeyboardInterrupt
     return train_epoch(self, epoch, *arguments)
 
 
-train_epoch = MethodTrainer.train_epoch
+train_epoch = Trainer.train_epoch
 
 if __name__ == "__main__":
     images, output = map(Path, sys.argv[1:3])
@@ -30,9 +30,9 @@ if __name__ == "__main__":
         for name, spec in json.loads(sys.argv[3]).items():
             if name.startswith("resumed"):
                 try:
-                    with mock.patch.object(MethodTrainer, "train_epoch", interrupted):
-                        write_method(spec, images, output / name)
+                    with mock.patch.object(Trainer, "train_epoch", interrupted):
+                        jobs.run("method", spec, output / name, dataset=images)
                 except KeyboardInterrupt:
                     wait_for_all()
                     assert (output / f"{name}.resume").exists()
-            write_method(spec, images, output / name)
+            jobs.run("method", spec, output / name, dataset=images)

@@ -1,24 +1,17 @@
-# Backbones: frozen encoders with their classifiers, loaded or trained.
+# Backbones: frozen encoders with their classifiers: loaded, or trained here on the upstream dataset.
 
 
 rule backbone:
     input:
-        lambda wildcards: watched_files("backbones", wildcards.backbone),
-        upstream=lambda wildcards: (
-            [f"{RESULTS}/datasets/{UPSTREAM.dataset}/manifest.json"]
-            if specs.trains(CONFIG, wildcards.backbone)
-            else []
-        ),
+        unpack(job("backbone")),
     output:
-        manifest="<results>/backbones/{backbone}/manifest.json",
-        weights="<results>/backbones/{backbone}/weights.safetensors",
+        update("<results>/backbones/{backbone}/manifest.json"),
     log:
         "<logs>/backbones/{backbone}.log",
     benchmark:
         "<benchmarks>/backbones/{backbone}.tsv"
     wildcard_constraints:
-        # Those that a method trains have a rule of their own.
-        backbone=f"(?!({names_pattern(METHOD_BACKBONES)})/)[^/]+" if METHOD_BACKBONES else "[^/]+",
+        backbone=f"(?!({one_of(CONFIG.method_backbones)})/)[^/]+",
     conda:
         "../../envs/pipeline.yaml"
     threads: lambda wildcards: getattr(CONFIG.backbone(wildcards.backbone), "threads", 1)
@@ -26,16 +19,33 @@ rule backbone:
         gpu=lambda wildcards: gpu(getattr(CONFIG.backbone(wildcards.backbone), "device", "cpu")),
         mem_mb=larger_each_attempt(16_000),
         runtime=larger_each_attempt(24 * 60),
-    params:
-        spec=lambda wildcards: spec(specs.backbone_spec, wildcards.backbone),
-        code=lambda wildcards: code_digest(
-            "pipeline_lib.stages.backbone",
-            kind("backbones", wildcards.backbone),
-            *([kind("datasets", UPSTREAM.dataset)] if specs.trains(CONFIG, wildcards.backbone) else []),
-        ),
-        upstream=lambda wildcards: (
-            f"--upstream {RESULTS}/datasets/{UPSTREAM.dataset}" if specs.trains(CONFIG, wildcards.backbone) else ""
-        ),
     shell:
-        "python -m pipeline_lib backbone --spec {params.spec:q} {params.upstream} "
-        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        command("backbone")
+
+
+# A method of the URL benchmark: the backbone that it trains.
+rule method:
+    input:
+        unpack(job("method")),
+    output:
+        update("<results>/backbones/{backbone}/manifest.json"),
+    log:
+        "<logs>/backbones/{backbone}.log",
+    benchmark:
+        "<benchmarks>/backbones/{backbone}.tsv"
+    wildcard_constraints:
+        backbone=one_of(CONFIG.method_backbones),
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: lambda wildcards: CONFIG.backbone(wildcards.backbone).training.threads
+    resources:
+        # With --set-resources method:gpu=4, four processes on a GPU each train one model together.
+        gpu=lambda wildcards: gpu(CONFIG.backbone(wildcards.backbone).training.device),
+        workers=CONFIG.features.workers,
+        cpus_per_task=lambda wildcards: CONFIG.features.workers + CONFIG.backbone(wildcards.backbone).training.threads,
+        mem_mb=larger_each_attempt(32_000),
+        runtime=larger_each_attempt(24 * 60),
+    params:
+        curves=["jsonl", *CONFIG.curves],
+    shell:
+        command("method", "--workers {resources.workers} --processes {resources.gpu} --curves {params.curves}")

@@ -1,86 +1,97 @@
 # Features: blocks of cached representations, one job each, and the record that makes one cache of them.
 
-
 from pipeline_lib.config.features import EVALUATION_VIEWS
 
-# Like the views of an evaluated split, those of the ablations are extracted together, each image decoded once.
-ABLATION_VIEWS = specs.joint_views(CONFIG)
+# Views of the same images that one job extracts, each image decoded once: of evaluated splits, and those that only
+# ablations learn from.
+TOGETHER = {"evaluation": EVALUATION_VIEWS, "ablation": CONFIG.joint_views}
+BLOCKS = "<results>/features/{backbone}/{dataset}/{split}"
 
 
 rule features:
     input:
-        index="<results>/datasets/{dataset}/index.parquet",
-        dataset="<results>/datasets/{dataset}/manifest.json",
-        backbone="<results>/backbones/{backbone}/manifest.json",
+        unpack(job("features")),
     output:
-        "<results>/features/{backbone}/{dataset}/{split}/{view}/blocks/samples-{start}-{stop}_epochs-{first}-{last}/manifest.json",
+        update(f"{BLOCKS}/{{view}}/blocks/samples-{{start}}-{{stop}}_epochs-{{first}}-{{last}}/manifest.json"),
     log:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.log",
     benchmark:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.tsv"
     wildcard_constraints:
-        view=f"(?!({names_pattern([*EVALUATION_VIEWS, *ABLATION_VIEWS])})/)[^/]+",
-        start=r"\d+",
-        stop=r"\d+",
-        first=r"\d+",
-        last=r"\d+",
+        view=f"(?!({one_of([view for views in TOGETHER.values() for view in views])})/)[^/]+",
     conda:
         "../../envs/pipeline.yaml"
     threads: CONFIG.features.threads
     resources:
         gpu=gpu(CONFIG.features.device),
-        # Not a parameter: the number of workers must not make anything stale, since it changes no result.
         workers=CONFIG.features.workers,
         cpus_per_task=CONFIG.features.workers + CONFIG.features.threads,
         mem_mb=larger_each_attempt(32_000),
         runtime=larger_each_attempt(4 * 60),
-    params:
-        spec=lambda wildcards: block_spec(wildcards, wildcards.view, wildcards.first, wildcards.last),
-        code=features_code,
     shell:
-        "python -m pipeline_lib features --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-        "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} --output $(dirname {output:q}) "
-        "2>&1 | tee {log:q}"
+        command("features", "--workers {resources.workers}")
 
 
-use rule features as evaluation_features with:
-    output:
-        block_outputs(EVALUATION_VIEWS),
-    log:
-        "<logs>/features/{backbone}/{dataset}/{split}/evaluation/samples-{start}-{stop}.log",
-    benchmark:
-        "<benchmarks>/features/{backbone}/{dataset}/{split}/evaluation/samples-{start}-{stop}.tsv"
-    wildcard_constraints:
-        start=r"\d+",
-        stop=r"\d+",
-    params:
-        spec=lambda wildcards: block_specs(wildcards, EVALUATION_VIEWS),
-        code=features_code,
+def one_block(view):
+    """Return the name of a block with all epochs of a view, as a pattern."""
+    return f"samples-{{start}}-{{stop}}_epochs-0000-{CONFIG.view_epochs(view):04d}"
 
 
-if ABLATION_VIEWS:
+def blocks_of(wildcards, views):
+    """Return the blocks of several views of the same images, each with all its epochs."""
+    return [
+        Ref.to("features", **wildcards, view=view, first="0000", last=f"{CONFIG.view_epochs(view):04d}")
+        for view in views
+    ]
 
-    use rule features as ablation_features with:
-        output:
-            block_outputs(ABLATION_VIEWS),
-        log:
-            "<logs>/features/{backbone}/{dataset}/{split}/ablations/samples-{start}-{stop}.log",
-        benchmark:
-            "<benchmarks>/features/{backbone}/{dataset}/{split}/ablations/samples-{start}-{stop}.tsv"
-        wildcard_constraints:
-            start=r"\d+",
-            stop=r"\d+",
-        params:
-            spec=lambda wildcards: block_specs(wildcards, ABLATION_VIEWS),
-            code=features_code,
+
+for name, views in TOGETHER.items():
+    if views:
+
+        rule:
+            name:
+                f"{name}_features"
+            input:
+                unpack(lambda wildcards, views=views: several_jobs(blocks_of(wildcards, views))),
+            output:
+                [
+                    update(f"{BLOCKS}/{view}/blocks/{one_block(view)}/manifest.json")
+                    for view in views
+                ],
+            log:
+                f"<logs>/features/{{backbone}}/{{dataset}}/{{split}}/{name}/samples-{{start}}-{{stop}}.log",
+            benchmark:
+                f"<benchmarks>/features/{{backbone}}/{{dataset}}/{{split}}/{name}/samples-{{start}}-{{stop}}.tsv"
+            conda:
+                "../../envs/pipeline.yaml"
+            threads: CONFIG.features.threads
+            resources:
+                gpu=gpu(CONFIG.features.device),
+                workers=CONFIG.features.workers,
+                cpus_per_task=CONFIG.features.workers + CONFIG.features.threads,
+                mem_mb=larger_each_attempt(32_000),
+                runtime=larger_each_attempt(4 * 60),
+            shell:
+                command("features", "--workers {resources.workers}")
+
+
+def blocks_and_more(wildcards):
+    """Return the inputs of a cache, once the number of its images is known."""
+    GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
+    checkpoints.dataset.get(dataset=wildcards.dataset)
+    if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
+        manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]
+        raise WorkflowError(
+            f"{manifest}: dataset '{wildcards.dataset}' has no split '{wildcards.split}'; see 'splits' in that file"
+        )
+    return job("cache")(wildcards)
 
 
 rule cache:
     input:
-        dataset="<results>/datasets/{dataset}/manifest.json",
-        blocks=lambda wildcards: block_manifests(**wildcards),
+        unpack(blocks_and_more),
     output:
-        "<results>/features/{backbone}/{dataset}/{split}/{view}/cache/manifest.json",
+        update("<results>/features/{backbone}/{dataset}/{split}/{view}/cache/manifest.json"),
     log:
         "<logs>/features/{backbone}/{dataset}/{split}/{view}/cache.log",
     benchmark:
@@ -89,10 +100,7 @@ rule cache:
     conda:
         "../../envs/pipeline.yaml"
     params:
-        spec=lambda wildcards: spec(
-            specs.cache_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.view
-        ),
-        code=code_digest("pipeline_lib.stages.cache"),
+        # Its inputs are not known before the dataset is indexed.
+        described=lambda wildcards: str(GRAPH.description_path(Ref.to("cache", **wildcards))),
     shell:
-        "python -m pipeline_lib cache --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-        "--view $(dirname $(dirname {output:q})) 2>&1 | tee {log:q}"
+        command("cache", described="{params.described:q}")

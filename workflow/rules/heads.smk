@@ -1,20 +1,17 @@
-# Heads, reading cached features only: one job per backbone, variant and seed; all ablations of a view in one.
+# Heads, reading cached features only; those that read the same cache are trained together where several are missing.
+
+from pipeline_lib.stages import head
 
 
 rule task_loss:
     input:
-        cache=(
-            f"<results>/features/{{backbone}}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{{view}}/cache/manifest.json"
-        ),
+        unpack(job("task_loss")),
     output:
-        manifest="<results>/task_losses/{backbone}/{view}/{task_loss}/manifest.json",
-        array="<results>/task_losses/{backbone}/{view}/{task_loss}/task_loss.npy",
+        update("<results>/task_losses/{backbone}/{view}/{task_loss}/manifest.json"),
     log:
         "<logs>/task_losses/{backbone}/{view}/{task_loss}.log",
     benchmark:
         "<benchmarks>/task_losses/{backbone}/{view}/{task_loss}.tsv"
-    wildcard_constraints:
-        task_loss="knn|contrastive",
     conda:
         "../../envs/pipeline.yaml"
     threads: CONFIG.task_losses.threads
@@ -22,29 +19,24 @@ rule task_loss:
         gpu=gpu(CONFIG.task_losses.device),
         mem_mb=larger_each_attempt(16_000),
         runtime=larger_each_attempt(24 * 60),
-    params:
-        spec=lambda wildcards: spec(specs.task_loss_spec, wildcards.backbone, wildcards.view, wildcards.task_loss),
-        code=code_digest("pipeline_lib.stages.task_loss"),
     shell:
-        "python -m pipeline_lib task_loss --spec {params.spec:q} --features $(dirname $(dirname {input.cache:q})) "
-        "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        command("task_loss")
+
+
+HEAD_BUNDLES = together("heads", head.wanted(CONFIG))
 
 
 rule head:
     input:
-        task_loss=lambda wildcards: task_loss_of(wildcards.backbone, wildcards.variant),
-        cache=lambda wildcards: (
-            f"{RESULTS}/features/{wildcards.backbone}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/"
-            f"{CONFIG.variants[wildcards.variant].view}/cache/manifest.json"
-        ),
+        unpack(job("head")),
     output:
-        manifest="<results>/heads/{backbone}/{variant}/seed{seed}/manifest.json",
-        weights="<results>/heads/{backbone}/{variant}/seed{seed}/head.safetensors",
-        curve="<results>/heads/{backbone}/{variant}/seed{seed}/curve.jsonl",
+        update("<results>/heads/{backbone}/{variant}/seed{seed}/manifest.json"),
     log:
         "<logs>/heads/{backbone}/{variant}/seed{seed}.log",
     benchmark:
         "<benchmarks>/heads/{backbone}/{variant}/seed{seed}.tsv"
+    wildcard_constraints:
+        backbone=none_of("heads", HEAD_BUNDLES),
     conda:
         "../../envs/pipeline.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.variant).threads
@@ -52,94 +44,54 @@ rule head:
         gpu=lambda wildcards: gpu(CONFIG.training_of(wildcards.variant).device),
         mem_mb=larger_each_attempt(16_000),
         runtime=larger_each_attempt(12 * 60),
-    params:
-        spec=lambda wildcards: spec(specs.head_spec, wildcards.backbone, wildcards.variant, int(wildcards.seed)),
-        code=code_digest("pipeline_lib.stages.head"),
-        task_loss=lambda wildcards: task_loss_argument(wildcards.backbone, wildcards.variant),
     shell:
-        "python -m pipeline_lib head --spec {params.spec:q} --features $(dirname $(dirname {input.cache:q})) "
-        "{params.task_loss} --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        command("head")
 
 
-for VIEW, ABLATIONS in CONFIG.ablation_views().items():
+for BUNDLE, HEADS in HEAD_BUNDLES.items():
+    TRAINING = CONFIG.training_of(dict(HEADS[0].wildcards)["variant"])
 
     rule:
         name:
-            f"ablation_heads_{VIEW}"
+            BUNDLE
         input:
-            cache=f"<results>/features/{{backbone}}/{UPSTREAM.dataset}/{CONFIG.upstream.train_split}/{VIEW}/cache/manifest.json",
-            task_loss=lambda wildcards, variant=ABLATIONS[0]: task_loss_of(wildcards.backbone, variant),
+            unpack(lambda wildcards, refs=HEADS: several_jobs(refs)),
         output:
-            manifests=expand(
-                "<results>/heads/{{backbone}}/{variant}/seed{seed}/manifest.json",
-                variant=ABLATIONS,
-                seed=CONFIG.seeds,
-            ),
-            others=expand(
-                "<results>/heads/{{backbone}}/{variant}/seed{seed}/{file}",
-                variant=ABLATIONS,
-                seed=CONFIG.seeds,
-                file=["head.safetensors", "curve.jsonl"],
-            ),
+            [update(str(GRAPH.outputs(ref)[0])) for ref in HEADS],
         log:
-            f"<logs>/heads/{{backbone}}/ablations_{VIEW}.log",
+            f"<logs>/heads/{BUNDLE}.log",
         benchmark:
-            f"<benchmarks>/heads/{{backbone}}/ablations_{VIEW}.tsv"
-        wildcard_constraints:
-            backbone=names_pattern(CONFIG.ablations.backbones),
+            f"<benchmarks>/heads/{BUNDLE}.tsv"
         conda:
             "../../envs/pipeline.yaml"
-        threads: CONFIG.training_of(ABLATIONS[0]).threads
+        threads: TRAINING.threads
         resources:
-            gpu=gpu(CONFIG.training_of(ABLATIONS[0]).device),
+            gpu=gpu(TRAINING.device),
             mem_mb=larger_each_attempt(32_000),
             runtime=larger_each_attempt(24 * 60),
-        params:
-            spec=lambda wildcards, view=VIEW: spec(specs.ablation_heads_spec, wildcards.backbone, view),
-            code=code_digest("pipeline_lib.stages.ablation_heads"),
-            heads=lambda wildcards, output: Path(output.manifests[0]).parents[2],
-            task_loss=lambda wildcards, variant=ABLATIONS[0]: task_loss_argument(wildcards.backbone, variant),
         shell:
-            "python -m pipeline_lib ablation_heads --spec {params.spec:q} "
-            "--features $(dirname $(dirname {input.cache:q})) {params.task_loss} --output {params.heads:q} 2>&1 | tee {log:q}"
+            command("head")
 
 
-if CONFIG.joint_training:
-
-    rule joint_training:
-        input:
-            dataset=f"<results>/datasets/{UPSTREAM.dataset}/manifest.json",
-            index=f"<results>/datasets/{UPSTREAM.dataset}/index.parquet",
-            backbone="<results>/backbones/{backbone}/manifest.json",
-        output:
-            manifest="<results>/joint_training/{backbone}/{mode}/seed{seed}/manifest.json",
-            curve="<results>/joint_training/{backbone}/{mode}/seed{seed}/curve.jsonl",
-        log:
-            "<logs>/joint_training/{backbone}/{mode}/seed{seed}.log",
-        benchmark:
-            "<benchmarks>/joint_training/{backbone}/{mode}/seed{seed}.tsv"
-        wildcard_constraints:
-            mode="stop_gradient|no_stop_gradient",
-        conda:
-            "../../envs/pipeline.yaml"
-        threads: CONFIG.joint_training.options.threads
-        resources:
-            gpu=gpu(CONFIG.joint_training.options.device),
-            # Not a parameter: see rule features.
-            workers=CONFIG.features.workers,
-            cpus_per_task=CONFIG.features.workers + CONFIG.joint_training.options.threads,
-            mem_mb=larger_each_attempt(32_000),
-            runtime=larger_each_attempt(24 * 60),
-        params:
-            spec=lambda wildcards: spec(
-                specs.joint_training_spec, wildcards.mode == "stop_gradient", int(wildcards.seed)
-            ),
-            code=lambda wildcards: code_digest(
-                "pipeline_lib.stages.joint_training",
-                kind("datasets", UPSTREAM.dataset),
-                kind("backbones", wildcards.backbone),
-            ),
-        shell:
-            "python -m pipeline_lib joint_training --spec {params.spec:q} --dataset $(dirname {input.dataset:q}) "
-            "--backbone $(dirname {input.backbone:q}) --workers {resources.workers} "
-            "--output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+rule joint_training:
+    input:
+        unpack(job("joint_training")),
+    output:
+        update("<results>/joint_training/{backbone}/{mode}/seed{seed}/manifest.json"),
+    log:
+        "<logs>/joint_training/{backbone}/{mode}/seed{seed}.log",
+    benchmark:
+        "<benchmarks>/joint_training/{backbone}/{mode}/seed{seed}.tsv"
+    wildcard_constraints:
+        mode="stop_gradient|no_stop_gradient",
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: CONFIG.joint_training.options.threads if CONFIG.joint_training else 1
+    resources:
+        gpu=gpu(CONFIG.joint_training.options.device if CONFIG.joint_training else "cpu"),
+        workers=CONFIG.features.workers,
+        cpus_per_task=CONFIG.features.workers + (CONFIG.joint_training.options.threads if CONFIG.joint_training else 1),
+        mem_mb=larger_each_attempt(32_000),
+        runtime=larger_each_attempt(24 * 60),
+    shell:
+        command("joint_training", "--workers {resources.workers}")

@@ -8,10 +8,9 @@ if CONFIG.dask.scheduler:
 
 rule feature_statistics_of_view:
     input:
-        cache="<results>/features/{backbone}/{dataset}/{split}/{view}/cache/manifest.json",
+        unpack(job("feature_statistics")),
     output:
-        manifest="<results>/feature_statistics/{backbone}/{dataset}/{split}/{view}/manifest.json",
-        statistics="<results>/feature_statistics/{backbone}/{dataset}/{split}/{view}/statistics.json",
+        update("<results>/feature_statistics/{backbone}/{dataset}/{split}/{view}/manifest.json"),
     log:
         "<logs>/feature_statistics/{backbone}/{dataset}/{split}/{view}.log",
     benchmark:
@@ -22,14 +21,8 @@ rule feature_statistics_of_view:
     resources:
         mem_mb=larger_each_attempt(16_000),
         runtime=larger_each_attempt(12 * 60),
-    params:
-        spec=lambda wildcards: spec(
-            specs.feature_statistics_spec, wildcards.backbone, wildcards.dataset, wildcards.split, wildcards.view
-        ),
-        code=code_digest("pipeline_lib.stages.feature_statistics"),
     shell:
-        "DASK_NUM_WORKERS={threads} python -m pipeline_lib feature_statistics --spec {params.spec:q} "
-        "--features $(dirname $(dirname {input.cache:q})) --output $(dirname {output.manifest:q}) 2>&1 | tee {log:q}"
+        f"DASK_NUM_WORKERS={{threads}} {command('feature_statistics')}"
 
 
 rule feature_statistics:

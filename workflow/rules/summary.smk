@@ -14,7 +14,7 @@ def print_summary():
     """Print what this run's jobs took, and write it to `<results>/logs/summary.txt`; a run never fails by it."""
     try:
         jobs = finished_jobs(Path(RESULTS), since=BEGUN["time"])
-        if jobs and not workflow.touch:
+        if jobs and not engine.is_touching(workflow):
             text = summarise(jobs, time.monotonic() - BEGUN["monotonic"], BEGUN["energy"].joules())
             print(f"\n{text}", file=sys.stderr)
             with writing_file(Path(RESULTS, "logs", "summary.txt")) as file:

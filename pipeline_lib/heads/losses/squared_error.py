@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from pipeline_lib.config.head_loss import HeadLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LABEL = "squared-error loss"
 
 
-def squared_error_loss(uncertainty: Tensor, task_loss: Tensor) -> Tensor:
-    """Return the mean of (u - l)^2 over the batch for each head.
+class Options(HeadLoss):
+    """It has none."""
 
-    Parameters
-    ----------
-    uncertainty
-        [S, B] or [B].
-    task_loss
-        [S, B] or, when all heads see the same images, [B].
-
-    Returns
-    -------
-    [S] (or a scalar): a pure function that gradients flow through to `uncertainty`.
-    """
-    return squared_error_and_gradient(uncertainty, task_loss)[0]
+    kind: Literal["squared_error"] = Field("squared_error", description="predict it (eq. 2)")
 
 
-def squared_error_and_gradient(uncertainty: Tensor, task_loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `squared_error_loss` and its gradient dL/du = 2 (u - l) / B, in the shape of `uncertainty`."""
+def loss_and_gradient(uncertainty: Tensor, task_loss: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    """Return the mean of (u - l)^2 over the batch for each head, and its gradient 2 (u - l) / B; see `heads.loss`."""
     error = uncertainty - task_loss
     return error.square().mean(-1), error * (2 / uncertainty.shape[-1])

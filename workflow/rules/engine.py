@@ -1,0 +1,41 @@
+"""What this workflow needs of Snakemake beyond its documented interface; tests/workflow/test_engine.py tests each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from snakemake.settings.enums import RerunTrigger
+
+
+def let_times_decide(workflow: Any) -> None:
+    """Run what the times of files ask for, as with --rerun-triggers mtime --rerun-incomplete.
+
+    The graph sets these times by what was made (pipeline_lib/stages/graph.py). Records of parameters, code and inputs
+    would make jobs run again after a move, a release, or when they were made together with others; and an output that
+    is there is whole, so what a killed run left is either right or stale. To be called by input functions: the settings
+    are not there yet when the Snakefile is read.
+    """
+    workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+    workflow.dag_settings.force_incomplete = True
+
+
+def remove_locks(directory: Path) -> None:
+    """Remove the locks of a run that was killed in a working directory; as --unlock, which ends without running."""
+    for path in (directory / ".snakemake" / "locks").glob("*.lock"):
+        path.unlink(missing_ok=True)
+
+
+def plans(workflow: Any) -> bool:
+    """Return whether this process plans the run; others do single jobs, on other machines perhaps."""
+    return workflow.is_main_process
+
+
+def is_dry_run(workflow: Any) -> bool:
+    """Return whether nothing will be run."""
+    return workflow.output_settings.dryrun
+
+
+def is_touching(workflow: Any) -> bool:
+    """Return whether --touch only gives outputs the time of now."""
+    return workflow.touch
