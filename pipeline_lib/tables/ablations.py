@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.published import MEAN_OF, Estimate, beside, estimate, published_columns
 from pipeline_lib.tables.render import NOTHING, Table, number_of_seeds, signed, with_spreads, without_constant
-from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import EvaluationSet, Summary, on_sets
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "ablations", "Table 3"
+PUBLISHED = "pretrained_uncertainties"
 _METRIC = "auroc_correct"
 
 
@@ -46,14 +46,8 @@ def wanted(config: Config) -> bool:
     return config.ablations is not None
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS_AND_PUBLISHED
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec, (metrics, published) = job.spec, read_beside(job)
+def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Build and present."""
     return present(build(metrics, published, spec.averaged, spec.backbones, spec.baseline, spec.variants))
 
 

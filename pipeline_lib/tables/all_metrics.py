@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.spec import METRICS, ViewSpec
-from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, read_metrics, row_names, summarise
+from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "all metrics", ""
 _KEYS = ["backbone", "method", "variant", "dataset", "split"]
@@ -47,14 +44,8 @@ class Spec(ViewSpec):
     variants: tuple[str, ...]
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec, metrics = job.spec, read_metrics(job.input("metrics"))
+def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Build and present."""
     return present(build(metrics, spec.upstream, spec.downstream, spec.backbones, spec.variants))
 
 

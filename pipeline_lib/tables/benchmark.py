@@ -12,19 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pipeline_lib.config.benchmark import backbone_name
-from pipeline_lib.core.jobs import Ref
 from pipeline_lib.tables.published import MEAN_OF
 from pipeline_lib.tables.render import Table, number, number_of_seeds, signed, with_spreads, without_constant
-from pipeline_lib.tables.spec import METRICS, ViewSpec, read_beside
+from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import EvaluationSet, on_sets
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "methods of the URL benchmark", ""
+PUBLISHED = "url_benchmark"
 OWN = "own_uncertainty"  # metric rows of a method's own uncertainty
 # Metric -> (the method whose rows hold it: None = the representation's; heading).
 METRICS_SHOWN = {
@@ -72,15 +71,9 @@ def wanted(config: Config) -> bool:
     return config.benchmark is not None
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return {**METRICS, "published": Ref.to("published", name="url_benchmark")}
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    metrics, published = read_beside(job)
-    return present(build(metrics, published, job.spec.entries, job.spec.averaged))
+def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Build and present."""
+    return present(build(metrics, published, spec.entries, spec.averaged))
 
 
 def _methods(config: Config) -> Iterator[Entry]:

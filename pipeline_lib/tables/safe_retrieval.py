@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads, without_constant
-from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "safe retrieval", "Table 1"
+PUBLISHED = "pretrained_uncertainties"
 # What the names of the metrics end in, per kind of threshold, and what the most uncertain images are the ones of.
 ENDINGS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
 LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour_class": "each neighbour's class"}
@@ -43,14 +43,8 @@ class Spec(ViewSpec):
         return cls.with_common(config, table_share=config.evaluation.safe_retrieval.table_share)
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS_AND_PUBLISHED
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec, (metrics, published) = job.spec, read_beside(job)
+def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Build and present."""
     table = build(metrics, published, spec.upstream, spec.downstream, spec.backbones, spec.variants)
     return present(table, spec.table_share)
 

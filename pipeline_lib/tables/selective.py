@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.spec import METRICS, ViewSpec
-from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, read_metrics, row_names
+from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "risk and coverage", ""
 _COVERAGE = "coverage_at_r1_"
@@ -31,15 +28,9 @@ class Spec(ViewSpec):
     variant: str
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec = job.spec
-    return present(build(read_metrics(job.input("metrics")), spec.downstream, spec.backbones, spec.variant))
+def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Build and present."""
+    return present(build(metrics, spec.downstream, spec.backbones, spec.variant))
 
 
 def build(

@@ -24,16 +24,14 @@ from pipeline_lib.tables.render import (
     with_spreads,
     without_constant,
 )
-from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
-
 LABEL, PAPER = "zero-shot R-AUROC", ""
+PUBLISHED = "pretrained_uncertainties"
 HEADINGS = {name: label[0].upper() + label[1:] for name, label in METHODS.items()}
 
 
@@ -46,14 +44,8 @@ class Spec(ViewSpec):
     variants: tuple[str, ...]
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS_AND_PUBLISHED
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec, (metrics, published) = job.spec, read_beside(job)
+def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Build and present."""
     return present(build(metrics, published, spec.upstream, spec.downstream, spec.backbones, spec.variants))
 
 

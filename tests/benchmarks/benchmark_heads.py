@@ -11,13 +11,15 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from pipeline_lib.config.training import Training
+from pipeline_lib.heads.checkpoint import Record
+from pipeline_lib.heads.spec import HeadSpec
 from pipeline_lib.heads.train import train_heads
 from tests.unit.heads_world import head_spec
 
@@ -112,9 +114,9 @@ def measure(
     measured = Measured([], [])
     start = time.perf_counter()
 
-    def on_episode(head: int, record: Mapping[str, float]) -> None:
+    def on_episode(head: HeadSpec, record: Record) -> None:
         nonlocal start
-        if head != len(seeds) - 1:  # of all heads, one after the other, when an episode of theirs ends
+        if head.seed != seeds[-1]:  # of all heads, one after the other, when an episode of theirs ends
             return
         end = time.perf_counter()
         measured.trainer.append(len(seeds) * BURST / (end - start))
