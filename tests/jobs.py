@@ -29,25 +29,6 @@ def make(graph: Graph, *refs: Ref) -> None:
 
     As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
     """
-<<<<<<< HEAD
-    done: set[Ref] = set()
-
-    def make_one(ref: Ref) -> None:
-        if ref.stage == PUBLISHED or ref in done:
-            return
-        for _ in range(2):  # blocks are known once their dataset is made
-            for source in graph.sources(ref):
-                make_one(source)
-        done.add(ref)
-        graph.judge_anew()
-        job = graph.job(ref)
-        if not job.is_done():
-            load_stage(job.stage).run(job)
-
-    for ref in refs:
-        make_one(ref)
-    graph.judge_anew()
-=======
     graph.judge_anew()
     for ref in graph.behind(refs):
         state = graph.state(ref)
@@ -60,4 +41,3 @@ def make(graph: Graph, *refs: Ref) -> None:
             return make(graph, *refs)
     graph.judge_anew()
     return None
->>>>>>> room-training
