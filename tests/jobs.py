@@ -29,13 +29,20 @@ def make(graph: Graph, *refs: Ref) -> None:
 
     As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
     """
-    for ref in refs:
+    done: set[Ref] = set()
+
+    def make_one(ref: Ref) -> None:
+        if ref.stage == PUBLISHED or ref in done:
+            return
         for _ in range(2):  # blocks are known once their dataset is made
             for source in graph.sources(ref):
-                if source.stage != PUBLISHED:
-                    make(graph, source)
+                make_one(source)
+        done.add(ref)
         graph.judge_anew()
-        if graph.state(ref) != "fresh":
-            job = graph.job(ref)
+        job = graph.job(ref)
+        if not job.is_done():
             load_stage(job.stage).run(job)
-            graph.judge_anew()
+
+    for ref in refs:
+        make_one(ref)
+    graph.judge_anew()

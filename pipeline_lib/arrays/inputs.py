@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.arrays.neighbours import nearest_neighbours
 from pipeline_lib.arrays.read import Array, read_array
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import NotFiniteError, PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
+from pipeline_lib.retrieval.candidates import NumpySearch
+from pipeline_lib.retrieval.neighbours import nearest_others
 
-_BLOCK_VALUES = 1 << 23
+_BLOCK_VALUES = 1 << 23  # 64 MB in float64
+_BLOCK_ROWS = 4096
 _NEEDED = (
     "what is right must be known: give --features and --labels (neighbours are searched), "
     "--neighbours and --labels, or --correct"
@@ -89,10 +92,25 @@ def read_inputs(
         if "neighbours" in arrays:
             neighbour = _neighbours(arrays["neighbours"])
         else:
-            neighbour = nearest_neighbours(arrays["features"].values, arrays["features"].source)
+            neighbour = nearest_neighbours(arrays["features"])
         is_correct = neighbour_is_correct(label, neighbour)
     files = {"uncertainty": [array.path for array in scored]} | {key: [array.path] for key, array in arrays.items()}
     return Inputs(uncertainties, is_correct, neighbour, vote_entropy, facts, files)
+
+
+def nearest_neighbours(features: Array, block_rows: int = _BLOCK_ROWS) -> np.ndarray:
+    """Return each image's nearest other image by cosine similarity, int64 [n]; block_rows doesn't change the result."""
+    values = features.values
+    block_rows = max(1, min(block_rows, _BLOCK_VALUES // values.shape[1]))
+    try:
+        with Progress(len(values), "queries", f"nearest neighbours of {features.source}") as progress:
+            read = lambda start, stop: values[start:stop]  # noqa: E731
+            return nearest_others(read, len(values), NumpySearch(), block_rows, progress.advance).index
+    except NotFiniteError as error:
+        raise PipelineError(
+            f"{features.source}: row {error.row} holds NaN, infinity or values too large to square; check the model "
+            "that made it"
+        ) from None
 
 
 def _uncertainties(arrays: Sequence[Array], names: Sequence[str] | None) -> dict[str, np.ndarray]:

@@ -55,10 +55,20 @@ def data_config(network: nn.Module, image_size: int | None, crop_pct: float | No
 
 
 def linear_classifier(network: TimmNetwork, advice: str) -> nn.Linear:
-    """Return the classifier of a network; raise `PipelineError` unless it is one linear layer on vectors [n, d].
+    """Return the classifier of a network, one linear layer on vectors [n, d].
 
-    It is a convolution in ResNetV2, a pair in distilled models (DeiT, LeViT), a layer of layers in RepViT.
-    advice: what to do instead.
+    Parameters
+    ----------
+    network
+        With its classifier.
+    advice
+        What to do instead, for the message.
+
+    Raises
+    ------
+    PipelineError
+        The classifier is something else: a convolution in ResNetV2, a pair in distilled models (DeiT, LeViT), a layer
+        of layers in RepViT.
     """
     classifier = network.get_classifier()
     if not isinstance(classifier, nn.Linear):

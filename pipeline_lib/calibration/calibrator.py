@@ -19,7 +19,7 @@ from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.metrics.checks import require_no_nan
 
-Kind = Literal["isotonic", "logistic"]
+Kind = Literal["logistic", "isotonic"]
 FORMAT = 1
 
 
@@ -80,7 +80,8 @@ class Calibrator:
             for name, fit in _FITS.items():
                 unseen[name][others] = _MAPS[name](fit(uncertainty[rows], wrong[rows]), uncertainty[others])
         scores = {name: calibration_scores(each, wrong, bins) for name, each in unseen.items()}
-        chosen = kind or min(_FITS, key=lambda name: scores[name].log_loss)
+        best = min(_FITS, key=lambda name: scores[name].log_loss)
+        chosen = kind or best
         return cls(chosen, _FITS[chosen](uncertainty, wrong), len(wrong), int(wrong.sum()), scores)
 
     def predict(self, uncertainty: np.ndarray) -> np.ndarray:
@@ -136,11 +137,11 @@ def _logistic(parameters: Mapping[str, Any], uncertainty: np.ndarray) -> np.ndar
     return expit(parameters["slope"] * uncertainty + parameters["intercept"])
 
 
-_FITS: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, Any]]] = {
+_FITS: dict[Kind, Callable[[np.ndarray, np.ndarray], dict[str, Any]]] = {
     "logistic": _fit_logistic,
     "isotonic": _fit_isotonic,
 }
-_MAPS: dict[str, Callable[[Mapping[str, Any], np.ndarray], np.ndarray]] = {
+_MAPS: dict[Kind, Callable[[Mapping[str, Any], np.ndarray], np.ndarray]] = {
     "logistic": _logistic,
     "isotonic": lambda parameters, u: np.interp(u, parameters["u"], parameters["probability"]),
 }

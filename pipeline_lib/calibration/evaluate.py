@@ -72,10 +72,13 @@ def write_calibration(folder: Path, heads: Mapping[int, CalibratedHead]) -> None
     """Write `calibration_seed<k>.json` of each seed, and the tables of all seeds."""
     for seed, head in heads.items():
         head.calibrator.save(folder / f"calibration_seed{seed}.json")
-    _write(folder / SCORES, {seed: head.scores for seed, head in heads.items()})
-    _write(folder / THRESHOLDS, {seed: head.thresholds for seed, head in heads.items()})
-    bins = {seed: pd.DataFrame(vars(head.reliability)).to_dict("records") for seed, head in heads.items()}
-    _write(folder / RELIABILITY, bins)
+    for name, tables in {
+        SCORES: {seed: pd.DataFrame(head.scores) for seed, head in heads.items()},
+        RELIABILITY: {seed: pd.DataFrame(vars(head.reliability)) for seed, head in heads.items()},
+        THRESHOLDS: {seed: pd.DataFrame(head.thresholds) for seed, head in heads.items()},
+    }.items():
+        table = pd.concat(tables, names=["seed"]).reset_index(level="seed")
+        table.to_csv(folder / name, index=False, lineterminator="\n")
 
 
 def _calibrate(
@@ -145,8 +148,3 @@ def _thresholds(
             }
         )
     return rows
-
-
-def _write(path: Path, rows: Mapping[int, list[dict[str, Any]]]) -> None:
-    table = pd.DataFrame([{"seed": seed, **row} for seed, of_seed in rows.items() for row in of_seed])
-    table.to_csv(path, index=False, lineterminator="\n")

@@ -97,10 +97,12 @@ def _require_all_severities(draws: Sequence[Draw]) -> None:
 def _require_these_draws(cache: FeatureCache, spec: DeteriorationsSpec) -> None:
     """Raise `ArtefactError` unless the cache holds these draws of this set: a swapped epoch looks like any other."""
     view = cache.spec.view
-    found = {"backbone": cache.spec.backbone, "dataset": cache.spec.dataset, "split": cache.spec.split}
-    found["draws"] = view.draws if isinstance(view, DrawnDeteriorations) else ()
-    for field, value in found.items():
-        wanted = getattr(spec, field)
+    for field, value, wanted in (
+        ("backbone", cache.spec.backbone, spec.backbone),
+        ("dataset", cache.spec.dataset, spec.dataset),
+        ("split", cache.spec.split, spec.split),
+        ("draws", view.draws if isinstance(view, DrawnDeteriorations) else (), spec.draws),
+    ):
         if value != wanted:
             raise ArtefactError(
                 f"{cache.view_dir}: has {field} {value}, but {wanted} was asked for; delete it and run snakemake again"

@@ -47,7 +47,10 @@ class Method(nn.Module):
 
     Random draws (dropout, samples) come from torch's global generators, which the trainer seeds for each step.
 
-    Raises `PipelineError` where the classifier is not one linear layer.
+    Raises
+    ------
+    PipelineError
+        The classifier is not one linear layer.
     """
 
     two_crops: ClassVar[bool] = False

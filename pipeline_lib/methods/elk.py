@@ -103,7 +103,10 @@ def log_expected_likelihood(
     concentration, class_concentration
         kappa_i [n] and k_c [c], at least 0 and finite.
 
-    Raises ValueError where d is below 2.
+    Raises
+    ------
+    ValueError
+        d is below 2.
     """
     dim = mean.shape[-1]
     cosine = (functional.normalize(mean, dim=-1) @ functional.normalize(class_mean, dim=-1).T).double()

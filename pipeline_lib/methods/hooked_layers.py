@@ -54,7 +54,10 @@ class HookedUncertainty(nn.Module):
 def hooked(network: TimmNetwork, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that each forward pass inside the context fills with the layers' pooled outputs [n, width].
 
-    Raises `PipelineError` for a name that is none of the network's modules.
+    Raises
+    ------
+    PipelineError
+        A name is none of the network's modules.
     """
     outputs: dict[str, Tensor] = {}
     modules = dict(network.named_modules())
@@ -80,7 +83,10 @@ def hooked(network: TimmNetwork, layers: Sequence[str]) -> Iterator[dict[str, Te
 def pool(output: Tensor, name: str) -> Tensor:
     """Return the mean over positions, [n, c], of a map [n, c, h, w] or tokens [n, t, c]; [n, c] stays.
 
-    Raises `PipelineError` for other shapes; `name` is the layer's, for that message.
+    Raises
+    ------
+    PipelineError
+        The output has another shape; `name` is the layer's, for that message.
     """
     if not isinstance(output, Tensor) or not 2 <= output.ndim <= 4:
         shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -95,7 +101,10 @@ def pool(output: Tensor, name: str) -> Tensor:
 def pooled_widths(network: TimmNetwork, layers: Sequence[str]) -> list[int]:
     """Return the widths of the layers' pooled outputs, found with one blank image.
 
-    Raises `PipelineError` as `hooked` and `pool` do, and for a layer that the representation does not come through.
+    Raises
+    ------
+    PipelineError
+        As `hooked` and `pool`, and for a layer that the representation does not come through.
     """
     with hooked(network, layers) as outputs:
         embed_blank_image(network)

@@ -75,7 +75,10 @@ def infonce_loss(embedding: Tensor, inv_temp: Tensor | float, in_reference: bool
     in_reference
         Whether the ratio is that of the reference code, see `log_crop_ratio_in_reference`.
 
-    Raises ValueError where the number of embeddings is odd.
+    Raises
+    ------
+    ValueError
+        The number of embeddings is odd.
     """
     log_ratio = log_crop_ratio_in_reference if in_reference else log_crop_probability
     return -log_ratio(functional.normalize(embedding, dim=-1), inv_temp).mean()
@@ -94,7 +97,10 @@ def log_crop_probability(directions: Tensor, inv_temp: Tensor | float) -> Tensor
     inv_temp
         t > 0, a scalar.
 
-    Raises ValueError where the number of directions is odd.
+    Raises
+    ------
+    ValueError
+        The number of directions is odd.
     """
     similarity, others, other_crop = _similarities(directions, inv_temp)
     matched = similarity[..., torch.arange(len(others), device=directions.device), other_crop]

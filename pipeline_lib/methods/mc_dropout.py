@@ -46,7 +46,10 @@ class Options(MethodOptions):
 class Model(Method):
     """A classifier whose dropout stays on at evaluation.
 
-    Raises `PipelineError` where samples without dropout are asked how much they disagree.
+    Raises
+    ------
+    PipelineError
+        Samples without dropout are asked how much they disagree.
     """
 
     def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:

@@ -75,7 +75,10 @@ def mcinfonce_loss(samples: Tensor, inv_temp: Tensor | float, in_reference: bool
     in_reference
         Whether the ratio is that of the reference code, see `infonce.log_crop_ratio_in_reference`.
 
-    Raises ValueError where the number of embeddings, 2n, is odd.
+    Raises
+    ------
+    ValueError
+        The number of embeddings, 2n, is odd.
     """
     log_probability = (log_crop_ratio_in_reference if in_reference else log_crop_probability)(samples, inv_temp)
     return -(log_probability.logsumexp(0) - math.log(len(samples))).mean()

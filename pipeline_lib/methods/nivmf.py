@@ -116,7 +116,10 @@ def log_density(points: Tensor, class_mean: Tensor, class_log_concentration: Ten
     class_log_concentration
         log k [c, d].
 
-    Raises ValueError where d is below 2.
+    Raises
+    ------
+    ValueError
+        d is below 2.
     """
     dim = points.shape[-1]
     # K scaled to determinant 1: the cosine does not see the scale, and det(K) / |K m|^d becomes |K m|^-d.

@@ -35,7 +35,12 @@ class UncertaintyModule(nn.Module):
         softplus^-1(start_value - 1e-6). None leaves that bias random, and u near log 2. It matters where u is the
         inverse of a concentration: at u = log 2, vMF distributions in 2048 dimensions are all but uniform.
 
-    Weights come from torch's global generator. Raises ValueError where start_value is not above 1e-6.
+    Weights come from torch's global generator.
+
+    Raises
+    ------
+    ValueError
+        start_value is not above 1e-6.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int] = (1024, 1024, 1024), start_value: float | None = None) -> None:

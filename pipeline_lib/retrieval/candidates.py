@@ -1,13 +1,14 @@
-"""Candidates for the nearest neighbour, from fast products of unit rows whose error is known.
+"""Candidates for the nearest row, from fast products of unit rows whose error is known.
 
-A search takes two blocks of unit rows and yields every pair that can be a row's nearest neighbour, given `known`,
-the largest similarity found for each row so far (float64 [n], updated by the caller between two yields).
+A search takes two blocks of rows and yields every pair that can be a row's nearest neighbour, given `known`, the
+largest similarity found for each row so far (float64 [n], updated by the caller between two yields).
 
-Three bounds on |product - similarity| are used, with u = 2^-24 and d the length of a row:
+Three bounds on |product - similarity| are used, with u the unit roundoff of the products' type and d the length of a
+row:
 
-- float32 products of unit rows: delta = (d + 8) u / (1 - (d + 8) u), namely d u / (1 - d u) for a sum of d products
-  in any order (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), 4 u for two unit rows, and
-  the rest for the rounding of thresholds and for subnormal numbers;
+- products of unit rows: delta = (d + 8) u / (1 - (d + 8) u), namely d u / (1 - d u) for a sum of d products in any
+  order (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), 4 u for two unit rows, and the rest for
+  the rounding of thresholds and for subnormal numbers;
 - products of rows rounded to bfloat16: (1 + e)^2 (1 + delta) - 1, by the Cauchy-Schwarz inequality, with e the largest
   distance between a unit row and its rounded copy. Fast bfloat16 hardware is used where there is any; the rounded
   rows are exact in every format, so the bound holds wherever the product runs;
@@ -17,48 +18,16 @@ Three bounds on |product - similarity| are used, with u = 2^-24 and d the length
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
-from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
+
+from pipeline_lib.retrieval.cosine import Rows, unit_products
 
 Pairs = tuple[np.ndarray, np.ndarray]
-_TILE = 64
-_PIECE_PRODUCTS = 1 << 22  # products held at a time on a CPU: 16 MB
-_PIECE_PRODUCTS_GPU = 1 << 26
-_MOST_TILES_PER_ROW = 8
-_FAISS_HITS = 16
-
-
-@dataclass(frozen=True)
-class UnitRows:
-    """Rows at length one: `exact` float32 [n, d], and `coarse`, rounded to bfloat16 but stored as float32 [n, d].
-
-    coarse_error: the largest distance between a row of `exact` and of `coarse`.
-    """
-
-    exact: torch.Tensor
-    coarse: torch.Tensor
-    coarse_error: float
-
-    @classmethod
-    def of(cls, values: torch.Tensor, norm: np.ndarray, device: torch.device) -> UnitRows:
-        """Divide rows, float32 [n, d], by their norms, float64 [n]; zero vectors stay zero."""
-        # Outside of this range float32 division would lose digits.
-        is_extreme = (norm > 0) & ((norm < 1e-30) | (norm > 1e30))
-        divisor = np.where(is_extreme | (norm == 0), 1.0, norm).astype(np.float32)
-        exact = values.to(device) / torch.from_numpy(divisor).to(device)[:, None]
-        for row in np.flatnonzero(is_extreme):
-            exact[row] = (values[row].to(torch.float64) / norm[row]).to(exact)
-        coarse = exact.to(torch.bfloat16).to(torch.float32)
-        distance = torch.linalg.vector_norm(exact - coarse, dim=1).max()
-        return cls(exact, coarse, 1.01 * float(distance))
+_MOST_PER_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -73,176 +42,51 @@ class Found:
 class CandidateSearch(Protocol):
     """What a backend does."""
 
-    device: torch.device
+    def start_thread(self) -> None:
+        """Set up a thread that prepares blocks beside the search."""
 
-    def pairs(
-        self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
-    ) -> Iterator[Found]:
+    def prepare(self, rows: Rows) -> Any:
+        """Return a block as `pairs` takes it."""
+
+    def pairs(self, left: Any, right: Any, known_left: np.ndarray, known_right: np.ndarray) -> Iterator[Found]:
         """Yield candidates among `right` for the rows of `left`, and among `left` for the rows of `right`.
 
         Where both are the same object, no row is its own candidate.
         """
 
 
-class TorchSearch:
-    """Products by torch; a product of two rows serves both.
+class NumpySearch:
+    """Products by NumPy in float32; where these leave very many candidates, in float64. Needs no torch."""
 
-    Pieces are searched side by side, each by one thread: threads that share every operation wait for each other at its
-    end, which costs more than it gains on a machine that is busy.
-    """
+    def start_thread(self) -> None:
+        """See `CandidateSearch`."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        on_cpu = device.type == "cpu"
-        self._piece_products = _PIECE_PRODUCTS if on_cpu else _PIECE_PRODUCTS_GPU
-        workers = torch.get_num_threads() if on_cpu else 1
-        self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-        # Kept from call to call: memory of this size, given back and asked for again, splits the heap, which grows.
-        self._buffers: SimpleQueue[torch.Tensor] = SimpleQueue()
-        for _ in range(workers):
-            self._buffers.put(torch.empty(0, device=device))
+    def prepare(self, rows: Rows) -> Rows:
+        """See `CandidateSearch`."""
+        return rows
 
-    def pairs(
-        self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
-    ) -> Iterator[Found]:
-        """See `CandidateSearch.pairs`."""
-        rows, columns = len(left.exact), len(right.exact)
-        size = _whole_tiles(min(rows, self._piece_products // columns))
-        values = size * _whole_tiles(columns)
-
-        def search(start: int, is_coarse: bool) -> tuple[Pairs | None, Pairs | None]:
-            piece = slice(start, min(start + size, rows))
-            first = start if left is right else 0  # below the diagonal, a block's products with itself repeat
-            buffer = self._buffers.get()
-            if len(buffer) < values:
-                buffer = torch.empty(values, device=self.device)
-            try:
-                products = _products(left, piece, right, slice(first, columns), is_coarse, buffer)
-                if left is right:
-                    products.diagonal().fill_(-torch.inf)
-                bound = _bound(left, right, is_coarse)
-                # Maxima in the order of memory: over the transposed products they would take 30 times as long.
-                row_maxima = products.unflatten(1, (-1, _TILE)).amax(dim=2)
-                column_maxima = products.unflatten(0, (-1, _TILE)).amax(dim=1).T
-                there = _near_maximum(products, row_maxima, known_left[piece], bound, may_give_up=is_coarse)
-                back = _near_maximum(products.T, column_maxima, known_right[first:], bound, may_give_up=is_coarse)
-            finally:
-                self._buffers.put(buffer)
-            return there, back
-
-        starts = list(range(0, rows, size))
-        for is_coarse in (True, False):
-            crowded = []
-            with _matmul_precision("medium" if is_coarse else "highest"):
-                for start, (there, back) in zip(starts, self._pool.map(search, starts, repeat(is_coarse)), strict=True):
-                    first = start if left is right else 0
-                    if there is None or back is None:
-                        crowded.append(start)
-                        continue
-                    yield Found(False, start + there[0], first + there[1])
-                    yield Found(True, first + back[0], start + back[1])
-            starts = crowded
+    def pairs(self, left: Rows, right: Rows, known_left: np.ndarray, known_right: np.ndarray) -> Iterator[Found]:
+        """See `CandidateSearch`."""
+        for dtype in (np.float32, np.float64):
+            products = unit_products(left, right, dtype)
+            # Twice: the similarity itself is rounded, too, which counts beside products in float64.
+            bound = 2 * error_bound(products.dtype, left.values.shape[1])
+            there = _near_largest(products, known_left, bound)
+            if len(there[0]) <= _MOST_PER_ROW * len(products):
+                break
+        yield Found(False, *there)
+        if left is not right:
+            yield Found(True, *_near_largest(products.T, known_right, bound))
 
 
-class FaissSearch:
-    """The best hits of faiss's flat inner-product index; all products, by torch, where these may not be enough."""
-
-    def __init__(self, device: torch.device) -> None:
-        import faiss
-
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        self.device = device
-        self._faiss = faiss
-        self._torch = TorchSearch(device)
-        has_gpu = device.type == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
-        self._gpu = faiss.StandardGpuResources() if has_gpu else None
-
-    def pairs(
-        self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
-    ) -> Iterator[Found]:
-        """See `CandidateSearch.pairs`."""
-        there, is_complete = self._one_way(left, right, known_left)
-        back, is_back_complete = (there, True) if left is right else self._one_way(right, left, known_right)
-        if is_complete and is_back_complete:
-            yield Found(False, *there)
-            if left is not right:
-                yield Found(True, *back)
-        else:
-            yield from self._torch.pairs(left, right, known_left, known_right)
-
-    def _one_way(self, queries: UnitRows, gallery: UnitRows, known: np.ndarray) -> tuple[Pairs, bool]:
-        """Return the candidates among the hits, and whether no row can have others."""
-        index = self._faiss.IndexFlatIP(gallery.exact.shape[1])
-        if self._gpu is not None:
-            index = self._faiss.index_cpu_to_gpu(self._gpu, 0, index)
-        index.add(gallery.exact.cpu().numpy())
-        products, row = index.search(queries.exact.cpu().numpy(), min(_FAISS_HITS, len(gallery.exact)))
-        if queries is gallery:
-            products[row == np.arange(len(row))[:, None]] = -np.inf
-        bound = _bound(queries, gallery, is_coarse=False)
-        threshold = np.maximum(known - bound, products.max(axis=1) - 2 * bound)
-        # With the last hit below the threshold nothing that was left out can be above it.
-        last = np.where(products > -np.inf, products, np.inf).min(axis=1)
-        is_complete = bool((last < threshold).all()) or row.shape[1] == len(gallery.exact)
-        query, hit = np.nonzero((products >= threshold[:, None]) & (products > -np.inf))
-        return (query, row[query, hit]), is_complete
+def error_bound(dtype: np.dtype, dim: int) -> float:
+    """Return the largest error of a product of unit rows (see the head of this module)."""
+    rounding = (dim + 8) * float(np.finfo(dtype).eps) / 2
+    return rounding / (1 - rounding)
 
 
-def _bound(left: UnitRows, right: UnitRows, is_coarse: bool) -> float:
-    """Return the largest error of a product (see the head of this module)."""
-    rounding = (left.exact.shape[1] + 8) * 2.0**-24
-    delta = rounding / (1 - rounding)
-    return (1 + max(left.coarse_error, right.coarse_error)) ** 2 * (1 + delta) - 1 if is_coarse else delta
-
-
-def _whole_tiles(length: int) -> int:
-    return max(1, -(-length // _TILE)) * _TILE
-
-
-def _products(
-    left: UnitRows, rows: slice, right: UnitRows, columns: slice, is_coarse: bool, memory: torch.Tensor
-) -> torch.Tensor:
-    """Return products in `memory`, float32 [n], as [rows, columns] filled up with -inf to whole tiles."""
-    first, second = (left.coarse, right.coarse) if is_coarse else (left.exact, right.exact)
-    first, second = first[rows], second[columns]
-    shape = (_whole_tiles(len(first)), _whole_tiles(len(second)))
-    products = memory[: shape[0] * shape[1]].view(shape)
-    products[len(first) :] = -torch.inf
-    products[:, len(second) :] = -torch.inf
-    torch.mm(first, second.T, out=products[: len(first), : len(second)])
-    return products
-
-
-@contextlib.contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    """Set what float32 products may be computed in.
-
-    "medium" allows bfloat16 and TensorFloat-32, which hold the coarse rows exactly; sums are float32 in any case.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _near_maximum(
-    products: torch.Tensor, largest_in_tile: torch.Tensor, known: np.ndarray, bound: float, may_give_up: bool
-) -> Pairs | None:
-    """Return the positions of all products that can belong to a row's nearest neighbour.
-
-    products: float32 [q, g], both whole tiles; -inf marks what is no pair. known: float64 [q or fewer].
-    largest_in_tile: float32 [q, g / tile]; only tiles that pass are looked at, so the products are read once.
-    Returns None instead of very many when it may give up.
-    """
-    largest = largest_in_tile.amax(dim=1)
-    floor = torch.full_like(largest, torch.inf)
-    floor[: len(known)] = torch.from_numpy(known - bound).to(floor.device, floor.dtype)
-    threshold = torch.maximum(floor, largest - 2 * bound)
-    row, tile = torch.nonzero((largest_in_tile >= threshold[:, None]) & (largest_in_tile > -torch.inf), as_tuple=True)
-    if may_give_up and len(row) > _MOST_TILES_PER_ROW * len(known):
-        return None
-    in_tile = products.unflatten(1, (-1, _TILE))[row, tile]
-    pair, place = torch.nonzero(in_tile >= threshold[row, None], as_tuple=True)
-    return row[pair].cpu().numpy(), (tile[pair] * _TILE + place).cpu().numpy()
+def _near_largest(products: np.ndarray, known: np.ndarray, bound: float) -> Pairs:
+    """Return the positions of all products [q, g] that can belong to a row's nearest; -inf marks what is no pair."""
+    threshold = np.maximum(known - bound, products.max(axis=1).astype(np.float64) - 2 * bound)
+    query, candidate = np.nonzero((products >= threshold.astype(products.dtype)[:, None]) & (products > -np.inf))
+    return query, candidate

@@ -1,9 +1,8 @@
 """The nearest rows of a matrix by cosine similarity, found by any index of faiss.
 
-The similarity is that of `neighbours`: a float64 sum on the stored float32 values, each pair's on its own, 0 for a
-zero vector. faiss proposes a few more rows than were asked for, by products of unit rows in float32; these are put in
-order by the similarity, equal ones by their row. With the factory `Flat` the result is that of brute force, unless
-more than `_SPARE` rows are within float32 rounding of the last one that is returned.
+faiss proposes a few more rows than were asked for, by products of unit rows in float32; these are put in order by the
+similarity of `cosine`. With the factory `Flat` the result is that of brute force, unless more than `_SPARE` rows are
+within float32 rounding of the last one that is returned.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.retrieval.cosine import Nearest, Rows, similarities
 
 _SPARE = 16
-_PIECE_VALUES = 1 << 22  # float64 values of candidates held at a time: 32 MB
+_PIECE_VALUES = 1 << 22  # values of candidates held at a time: 32 MB
 
 
 class CosineIndex:
@@ -27,9 +27,9 @@ class CosineIndex:
     """
 
     def __init__(self, values: np.ndarray, factory: str, parameters: str) -> None:
-        self._values = values
+        self._rows = Rows.of(values, np.arange(len(values)))
         self._index = faiss_index(values.shape[1], factory, parameters)
-        unit = _unit(values)
+        unit = self._rows.unit(np.float32)
         try:
             if not self._index.is_trained:
                 self._index.train(unit)
@@ -40,27 +40,22 @@ class CosineIndex:
                 "add more items first, or use factory 'Flat'"
             ) from None
 
-    def search(self, queries: np.ndarray, k: int, own_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the k nearest rows, int64 [n, k], and their similarities, float64 [n, k], nearest first.
+    def search(self, queries: np.ndarray, k: int, own_rows: np.ndarray) -> Nearest:
+        """Return the k nearest rows of each query.
 
         queries: float32 [n, d]. own_rows: a row that each query must not find, int64 [n]; -1 = none.
-        Where there are less than k, row -1 and similarity NaN.
         """
-        row = np.full((len(queries), k), -1, np.int64)
-        similarity = np.full((len(queries), k), np.nan)
-        candidates = min(k + _SPARE, len(self._values))
+        asked = Rows.of(queries, own_rows)
+        unit = asked.unit(np.float32)
+        nearest = Nearest.none(len(queries), k)
+        candidates = min(k + _SPARE, len(self._rows.index))
         pieces = math.ceil(len(queries) * candidates * queries.shape[1] / _PIECE_VALUES)
         for piece in np.array_split(np.arange(len(queries)), max(1, pieces)):
-            _, proposed = self._index.search(_unit(queries[piece]), candidates)
-            is_there = (proposed >= 0) & (proposed != own_rows[piece, None])
-            known = np.where(is_there, _cosine(queries[piece], self._values[proposed]), -np.inf)
-            # The last key is the first to count.
-            order = np.lexsort((proposed, -known), axis=1)[:, :k]
-            known = np.take_along_axis(known, order, axis=1)
-            found = np.take_along_axis(proposed, order, axis=1)
-            row[piece, : order.shape[1]] = np.where(known > -np.inf, found, -1)
-            similarity[piece, : order.shape[1]] = np.where(known > -np.inf, known, np.nan)
-        return row, similarity
+            _, proposed = self._index.search(unit[piece], candidates)
+            place, slot = np.nonzero((proposed >= 0) & (proposed != own_rows[piece, None]))
+            query, row = piece[place], proposed[place, slot]
+            nearest.add(query, row, similarities(asked, query, self._rows, row))
+        return nearest
 
 
 def faiss_index(dim: int, factory: str, parameters: str) -> Any:
@@ -70,7 +65,8 @@ def faiss_index(dim: int, factory: str, parameters: str) -> Any:
     try:
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
         if parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
+            # faiss's stubs know this method by one of its overloads alone.
+            faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
     except RuntimeError as error:
         raise PipelineError(
             f"faiss refuses factory '{factory}' with parameters '{parameters}': {_reason(error)}; allowed are faiss's "
@@ -84,22 +80,6 @@ def faiss_index(dim: int, factory: str, parameters: str) -> Any:
     return index
 
 
-def _cosine(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return the similarities of queries [n, d] and items [n, c, d], float64 [n, c]."""
-    products = items.astype(np.float64)
-    norms = np.sqrt((products * products).sum(axis=2))
-    wide = queries.astype(np.float64)
-    norms *= np.sqrt((wide * wide).sum(axis=1))[:, None]
-    products *= wide[:, None]
-    return products.sum(axis=2) / np.where(norms > 0, norms, 1.0)
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    """Return rows divided by their norms, float32; zero vectors stay zero."""
-    norm = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
-    return np.ascontiguousarray(values / np.where(norm > 0, norm, 1.0), dtype=np.float32)
-
-
 def _reason(error: RuntimeError) -> str:
-    """Return what faiss says, without the place in its source: `Error in <function> at <file>:<line>: <reason>`."""
+    """Return what faiss says, without where in its source: `Error in <function> at <file>:<line>: <reason>`."""
     return str(error).split(": ", 1)[1].strip()

@@ -208,8 +208,10 @@ class SafeIndex:
             own_rows = np.where(self._ids[rows[place]] == is_own, place, NO_ITEM)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         similarity = np.full((len(queries), k), np.nan)
-        row, similarity[answered] = index.search(queries[answered], k, own_rows)
-        ids[answered] = np.where(row >= 0, self._ids[rows[row]], NO_ITEM)
+        nearest = index.search(queries[answered], k, own_rows)
+        is_there = nearest.index >= 0
+        ids[answered] = np.where(is_there, self._ids[rows[nearest.index]], NO_ITEM)
+        similarity[answered] = np.where(is_there, nearest.similarity, np.nan)
         return Found(ids, similarity, is_rejected, uncertainty, threshold, self._query_share, len(self._references))
 
     def save(self, directory: Path) -> None:
@@ -221,7 +223,8 @@ class SafeIndex:
             "query_share": self._query_share,
             "item_share": self._item_share,
         }
-        arrays = {"ids": self._ids, "representation": self._values, "uncertainty": self._uncertainty}
+        arrays: dict[str, np.ndarray] = {"ids": self._ids, "representation": self._values}
+        arrays["uncertainty"] = self._uncertainty
         if self._reference is not None:
             arrays["reference"] = self._reference
         with artefacts.writing(directory, STAGE, spec) as draft:

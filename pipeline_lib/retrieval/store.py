@@ -20,7 +20,7 @@ from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.cache import FeatureCache
 
 if TYPE_CHECKING:
-    from pipeline_lib.retrieval.neighbours import Nearest
+    from pipeline_lib.retrieval.cosine import Nearest
 
 STAGE = "neighbours"
 TABLE = "neighbours.parquet"

@@ -5,6 +5,8 @@ With the upstream evaluation images at hand also in a mix of equally many of bot
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
@@ -18,13 +20,16 @@ OUTPUT = "neighbours/{backbone}/{dataset}/{split}"
 
 
 class Spec(BaseSpec):
-    """Which set, how its similarities are computed, and how it is mixed with the upstream set (None: it is that)."""
+    """Which set, how it is mixed with the upstream set (None: it is that), and how the search is done.
+
+    The search is exact, so how it is done is no part of what decides the result.
+    """
 
     backbone: str
     dataset: str
     split: str
-    search: Neighbours
     mix: Mix | None = None
+    search: Neighbours = Field(Neighbours(), exclude=True)
 
     @classmethod
     def of(cls, config: Config, backbone: str, dataset: str, split: str) -> Spec:

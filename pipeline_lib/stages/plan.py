@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.stages import evaluate_heads, head
-from pipeline_lib.stages.graph import PUBLISHED, load_stage
+from pipeline_lib.stages.graph import Graph, load_stage
 from pipeline_lib.stages.targets import targets
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def processes(config: Config) -> list[tuple[Ref, ...]]:
-    """Return the artefacts that each process of a first run makes, in the order of the data.
+    """Return the artefacts that each process of a first run makes, stage by stage in the order of the data.
 
     Blocks of features are left out: how many there are depends on the number of images.
     """
@@ -67,29 +67,15 @@ def processes(config: Config) -> list[tuple[Ref, ...]]:
 
 
 def _needed(config: Config) -> list[Ref]:
-    """Return what a config's targets are and are made from, stage by stage, backbones in the order of the config."""
-    steps: dict[Ref, int] = {}
-
-    def steps_to(ref: Ref) -> int:
-        """Return how many artefacts lie, one made from the other, between the user's files and this one."""
-        if ref.stage == PUBLISHED:
-            return 0
-        stage, wildcards = load_stage(ref.stage), dict(ref.wildcards)
-        ref = stage.resolve(config, **wildcards) if hasattr(stage, "resolve") else ref
-        if ref not in steps:
-            inputs = load_stage(ref.stage).inputs(config, **wildcards).values()
-            sources = [source for refs in inputs for source in ((refs,) if isinstance(refs, Ref) else refs or ())]
-            steps[ref] = 1 + max(map(steps_to, sources), default=0)
-        return steps[ref]
-
-    for ref in targets(config):
-        steps_to(ref)
+    graph = Graph(config, Path(config.results_dir), Path("workflow/published"))
+    steps: dict[Ref, int] = {}  # from the user's files to an artefact, and to the last one of a stage
     last: dict[str, int] = {}
-    for ref, count in steps.items():
-        last[ref.stage] = max(count, last.get(ref.stage, 0))
+    for ref in graph.behind(targets(config)):
+        steps[ref] = 1 + max((steps.get(source, 0) for source in graph.sources(ref)), default=0)
+        last[ref.stage] = max(steps[ref], last.get(ref.stage, 0))
     backbones = ["", *config.backbones, *config.benchmark_backbones]
     return sorted(
-        steps,
+        (ref for ref in steps if ref.stage != "features"),
         key=lambda ref: (last[ref.stage], ref.stage, backbones.index(dict(ref.wildcards).get("backbone", ""))),
     )
 

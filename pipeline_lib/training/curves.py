@@ -36,7 +36,10 @@ class CurveSinks:
     job
         The training: its spec's `name` names the run, all of the spec becomes the run's config.
 
-    Raises `PipelineError` for a sink whose package is not installed.
+    Raises
+    ------
+    PipelineError
+        The package of a sink is not installed.
     """
 
     def __init__(self, names: Sequence[str], job: Job[BackboneSpec]) -> None:

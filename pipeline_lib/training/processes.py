@@ -35,7 +35,10 @@ def started_by_torchrun() -> bool:
 def run_in_processes(arguments: Sequence[str], processes: int) -> None:
     """Run `python -m pipeline_lib <arguments>` in this many processes at once.
 
-    Raises `PipelineError` when one of them fails; what went wrong it has printed itself.
+    Raises
+    ------
+    PipelineError
+        One of them failed; it has printed what went wrong itself.
     """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     finished = subprocess.run([*launcher, "-m", "pipeline_lib", *arguments], check=False)

@@ -18,16 +18,15 @@ from matplotlib.text import Text
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from pipeline_lib.arrays import neighbours as neighbours_module
 from pipeline_lib.arrays.evaluation import REJECTED, evaluate, rejection_curve, tidy_rows
 from pipeline_lib.arrays.figures import draw_figures, roc_points
-from pipeline_lib.arrays.inputs import Inputs, read_inputs
-from pipeline_lib.arrays.neighbours import nearest_neighbours
+from pipeline_lib.arrays.inputs import Inputs, nearest_neighbours, read_inputs
 from pipeline_lib.arrays.page import build_page
-from pipeline_lib.arrays.read import read_array
+from pipeline_lib.arrays.read import Array, read_array
 from pipeline_lib.arrays.tables import build_tables
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.retrieval import cosine
 from pipeline_lib.retrieval.neighbours import nearest_neighbours as torch_neighbours
 from pipeline_lib.tables.render import to_markdown, to_tex
 
@@ -45,6 +44,10 @@ def plain_neighbours(features: np.ndarray) -> np.ndarray:
         similarity[row] = -np.inf
         found.append(int(np.argmax(similarity)))
     return np.array(found)
+
+
+def found_neighbours(features: np.ndarray, block_rows: int = 4096) -> np.ndarray:
+    return nearest_neighbours(Array("features", Path("features.npy"), features, None), block_rows)
 
 
 def read(**sources) -> Inputs:
@@ -313,7 +316,7 @@ def test_neighbours_are_exact_with_ties_duplicates_and_zero_vectors(
 ) -> None:
     values = np.random.default_rng(seed).integers(-levels, levels + 1, (rows, dimension)).astype(np.float64)
     features = (values * (scale if dtype in (np.float32, np.float64) else 1)).astype(dtype)
-    np.testing.assert_array_equal(nearest_neighbours(features, "features"), plain_neighbours(features))
+    np.testing.assert_array_equal(found_neighbours(features), plain_neighbours(features))
 
 
 @pytest.mark.parametrize("block", [3, 7, 64])
@@ -321,10 +324,8 @@ def test_block_sizes_do_not_matter(monkeypatch: pytest.MonkeyPatch, block: int) 
     random = np.random.default_rng(0)
     features = np.concatenate([random.normal(size=(60, 4)), np.ones((9, 4)), np.zeros((5, 4)), 2 * np.ones((3, 4))])
     features = features[random.permutation(len(features))].astype(np.float32)
-    monkeypatch.setattr(neighbours_module, "_GALLERY_ROWS", block)
-    monkeypatch.setattr(neighbours_module, "_QUERY_ROWS", 5)
-    monkeypatch.setattr(neighbours_module, "_PIECE_VALUES", 8)
-    np.testing.assert_array_equal(nearest_neighbours(features, "features"), plain_neighbours(features))
+    monkeypatch.setattr(cosine, "_PIECE_VALUES", 8)
+    np.testing.assert_array_equal(found_neighbours(features, block), plain_neighbours(features))
 
 
 @pytest.mark.parametrize("save", [np.save, lambda path, values: np.savetxt(path, values, "%.9g", ",")])
@@ -341,18 +342,18 @@ def test_the_order_of_values_in_memory_does_not_matter(tmp_path: Path, save) -> 
 def test_close_ties_beyond_float32_are_told_apart() -> None:
     random = np.random.default_rng(0)
     features = 1 + 1e-9 * random.normal(size=(300, 16))  # all cosines are 1 in float32
-    np.testing.assert_array_equal(nearest_neighbours(features, "features"), plain_neighbours(features))
+    np.testing.assert_array_equal(found_neighbours(features), plain_neighbours(features))
 
 
 def test_neighbours_are_those_of_the_pipeline() -> None:
     features = np.random.default_rng(0).normal(size=(500, 24)).astype(np.float16)
     features[100:120] = features[7]
     expected = torch_neighbours(lambda start, stop: features[start:stop], 500, Neighbours(device="cpu", block_rows=200))
-    np.testing.assert_array_equal(nearest_neighbours(features, "features"), expected.index)
+    np.testing.assert_array_equal(found_neighbours(features), expected.index)
 
 
 def test_ten_thousand_equal_vectors_take_no_time() -> None:
-    neighbour = nearest_neighbours(np.ones((10_000, 8)), "features")
+    neighbour = found_neighbours(np.ones((10_000, 8)))
     assert neighbour[0] == 1 and (neighbour[1:] == 0).all()
 
 

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.retrieval.neighbours import Nearest, nearest_neighbours
+from pipeline_lib.retrieval.cosine import Nearest
+from pipeline_lib.retrieval.neighbours import nearest_neighbours
 
 
 def search(values: np.ndarray, block_rows: int = 7, backend: str = "torch") -> Nearest:

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from pipeline_lib.config.load import parse_config
-from pipeline_lib.core.jobs import Job
-from pipeline_lib.core.versions import version_of
+from pipeline_lib.core.jobs import Ref
 from pipeline_lib.planning.plan import make_plan
 from pipeline_lib.stages import dataset
+from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.plan import processes
 from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 
@@ -29,11 +29,9 @@ def test_the_plan_counts_the_jobs_that_snakemake_counts(tmp_path: Path, config: 
     workflow = Workflow(tmp_path, config)
     parsed = parse_config(config)
     # The features are planned once the datasets are listed.
+    graph = Graph(parsed, tmp_path / config["results_dir"], ROOT / "workflow/published")
     for name in config["datasets"]:
-        components = ("stages.dataset", *dataset.plugins(parsed, name))
-        code = {component: version_of(component) for component in components}
-        output = tmp_path / config["results_dir"] / "datasets" / name
-        dataset.run(Job("dataset", dataset.Spec.of(parsed, name), {}, output, code=code))
+        dataset.run(graph.job(Ref.to("dataset", dataset=name)))
     counted: dict[str, int] = {}
     for rule, jobs in workflow.planned().items():
         stage = re.sub(r"^(table|figure)_.*", r"\1", STAGE_OF.get(rule, rule))
