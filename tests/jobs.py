@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.core.jobs import Ref, Settings
 from pipeline_lib.stages import command
-from pipeline_lib.stages.graph import PUBLISHED, Graph, load_stage
+from pipeline_lib.stages.graph import Graph, load_stage
 
 
 def run(
@@ -29,6 +29,7 @@ def make(graph: Graph, *refs: Ref) -> None:
 
     As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
     """
+<<<<<<< HEAD
     done: set[Ref] = set()
 
     def make_one(ref: Ref) -> None:
@@ -46,3 +47,17 @@ def make(graph: Graph, *refs: Ref) -> None:
     for ref in refs:
         make_one(ref)
     graph.judge_anew()
+=======
+    graph.judge_anew()
+    for ref in graph.behind(refs):
+        state = graph.state(ref)
+        if state == "fresh":
+            continue
+        job = graph.job(ref)
+        if state == "stale" or not job.is_done():
+            load_stage(job.stage).run(job)
+        if job.stage == "dataset":  # what is made of blocks is known only now
+            return make(graph, *refs)
+    graph.judge_anew()
+    return None
+>>>>>>> room-training
