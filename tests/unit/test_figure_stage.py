@@ -140,7 +140,8 @@ def evaluation_sets() -> list[tuple[str, Any]]:
 
 def as_lists(refs: Any) -> Iterator[tuple[str, list[Ref]]]:
     for key, found in refs.items():
-        yield key, [found] if isinstance(found, Ref) else list(found)
+        if found is not None:
+            yield key, [found] if isinstance(found, Ref) else list(found)
 
 
 @pytest.fixture(scope="module")
