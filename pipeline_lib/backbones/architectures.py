@@ -44,7 +44,7 @@ def check_architecture(name: str) -> str:
     architectures, weights = timm_names()
     if architectures and architecture not in architectures:
         raise ValueError(f"timm has no architecture '{architecture}'{did_you_mean(architecture, architectures)}")
-    tags = [each.partition(".")[2] for each in weights if each.startswith(f"{architecture}.")]
+    tags = [weight.partition(".")[2] for weight in weights if weight.startswith(f"{architecture}.")]
     if tag and tags and tag not in tags:
         raise ValueError(
             f"timm has no weights '{tag}' of {architecture}; it has {one_of(tags)}{did_you_mean(tag, tags)}"

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline_lib.backbones.networks import linear_classifier
+from pipeline_lib.backbones.networks import TimmNetwork, linear_classifier
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
-    from pipeline_lib.backbones.networks import TimmNetwork
     from pipeline_lib.methods.base import Method
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -53,16 +52,16 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, network: TimmNetwork, has_classifier: bool = True) -> None:
         super().__init__()
-        self.network, self._has_classifier = network, has_classifier
+        self.network = network
         advice = "choose weights that come with one, or set classifier: false"
         self.classifier = linear_classifier(network, advice) if has_classifier else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding [n, d], logits float32 [n, classes])."""
         embedding = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
-        if not self._has_classifier:
-            return embedding, no_logits(embedding)
-        return embedding, self.classifier(embedding.to(self.classifier.weight.dtype))
+        if isinstance(self.classifier, nn.Linear):
+            return embedding, self.classifier(embedding.to(self.classifier.weight.dtype))
+        return embedding, no_logits(embedding)
 
 
 def no_logits(embedding: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ class MethodEncoder(nn.Module):
     def __init__(self, network: Method) -> None:
         super().__init__()
         self.network = network
-        self.classifier = network.network.get_classifier()
+        self.classifier: nn.Module = network.network.get_classifier()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (embedding [n, d], logits float32 [n, classes])."""
@@ -204,10 +203,11 @@ class Backbone(nn.Module):
     def encode(self, pixels: Tensor) -> Encoded:
         """Return everything that the backbone says of uint8 pixels [n, 3, H, W]."""
         images = self._normalise(pixels)
-        if not self.has_uncertainty:
-            return Encoded(*self(images), None)
-        logits, uncertainty, embedding = self.encoder.network(images)
-        return Encoded(embedding, logits, uncertainty)
+        if isinstance(self.encoder, MethodEncoder):
+            logits, uncertainty, embedding = self.encoder.network(images)
+            return Encoded(embedding, logits, uncertainty)
+        embedding, logits = self(images)
+        return Encoded(embedding, logits, None)
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(self.mean.device, non_blocking=True)

@@ -70,7 +70,10 @@ def build(options: Options, num_classes: int | None) -> HookedEncoder | Headless
 def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
     """Return the function `module:function` of a module below `code_dir`.
 
-    Raises `PipelineError` where there is no such module or function.
+    Raises
+    ------
+    PipelineError
+        There is no such module or function.
     """
     import importlib
 

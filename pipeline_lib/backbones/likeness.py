@@ -25,8 +25,8 @@ def fixed_image(input_size: Sequence[int]) -> Tensor:
     1). They are plain float64 arithmetic, equal on every machine, which random numbers need not be.
     """
     channels, height, width = input_size
-    places = torch.arange(channels * height * width, dtype=torch.float64)
-    return (4 * (places * _GOLDEN_RATIO % 1) - 2).float().view(1, channels, height, width)
+    position = torch.arange(channels * height * width, dtype=torch.float64)
+    return (4 * (position * _GOLDEN_RATIO % 1) - 2).float().view(1, channels, height, width)
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import timm
 from timm.data import resolve_model_data_config
@@ -13,21 +14,16 @@ from pipeline_lib.core.errors import PipelineError
 
 DATA_CONFIG = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 
-if TYPE_CHECKING:
 
-    class TimmNetwork(nn.Module):
-        """What timm's networks have beside what every module has."""
+class TimmNetwork(nn.Module):
+    """What timm's networks have beside what every module has; for annotations alone."""
 
-        head_hidden_size: int
-        pretrained_cfg: dict[str, Any]
-
-        def forward_features(self, images: Tensor) -> Tensor: ...
-
-        def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor: ...
-
-        def get_classifier(self) -> nn.Module: ...
-
-        def reset_classifier(self, num_classes: int) -> None: ...
+    head_hidden_size: int
+    pretrained_cfg: dict[str, Any]
+    forward_features: Callable[[Tensor], Tensor]
+    forward_head: Callable[..., Tensor]
+    get_classifier: Callable[[], nn.Module]
+    reset_classifier: Callable[[int], None]
 
 
 def create_network(
@@ -48,7 +44,7 @@ def create_network(
     arguments: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if image_size is not None and _has_fixed_size(architecture):
         arguments["img_size"] = image_size
-    return cast("TimmNetwork", timm.create_model(architecture, pretrained=pretrained, **arguments))
+    return cast(TimmNetwork, timm.create_model(architecture, pretrained=pretrained, **arguments))
 
 
 def data_config(network: nn.Module, image_size: int | None, crop_pct: float | None = None) -> dict[str, Any]:
@@ -59,10 +55,20 @@ def data_config(network: nn.Module, image_size: int | None, crop_pct: float | No
 
 
 def linear_classifier(network: TimmNetwork, advice: str) -> nn.Linear:
-    """Return the classifier of a network; raise `PipelineError` unless it is one linear layer on vectors [n, d].
+    """Return the classifier of a network, one linear layer on vectors [n, d].
 
-    It is a convolution in ResNetV2, a pair in distilled models (DeiT, LeViT), a layer of layers in RepViT.
-    advice: what to do instead.
+    Parameters
+    ----------
+    network
+        With its classifier.
+    advice
+        What to do instead, for the message.
+
+    Raises
+    ------
+    PipelineError
+        The classifier is something else: a convolution in ResNetV2, a pair in distilled models (DeiT, LeViT), a layer
+        of layers in RepViT.
     """
     classifier = network.get_classifier()
     if not isinstance(classifier, nn.Linear):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,11 +21,21 @@ _NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
 def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
     """Read a state dict from a .safetensors file or a torch checkpoint (`weights_only`).
 
-    key_prefix: removed from the names that have it; when it is given, names without it are left out.
-    Raises `PipelineError` naming the file when it is missing, damaged, or would run code on loading.
+    Parameters
+    ----------
+    path
+        The file.
+    key_prefix
+        Removed from the names that have it; where it is given, names without it are left out.
+
+    Raises
+    ------
+    PipelineError
+        The file is missing, damaged, or would run code on loading.
     """
     if not Path(path).is_file():
         raise PipelineError(f"checkpoint {path}: no such file")
+    content: Any
     try:
         if str(path).endswith(".safetensors"):
             content = load_file(path)

@@ -11,6 +11,8 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from pipeline_lib.checkpoints.checkpoint import BackboneConfig, HeadsConfig
+from pipeline_lib.config import kinds
+from pipeline_lib.config.task_losses import CROSS_ENTROPY
 from pipeline_lib.tables.render import count, number
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names
 
@@ -68,20 +70,7 @@ A head has {{ "{:,}".format(parameters) }} parameters ({{ "%.2g" | format(100 * 
 
 ## What it is not
 
-An uncertainty orders images; it is no probability and has no unit.{{ " " }}
-{%- if task_loss == "cross_entropy" -%}
-It was learnt from the mistakes of the upstream
-classifier: it knows blur, occlusion and ambiguity better than a category that looks crisp and is new.
-{% elif task_loss == "knn" -%}
-It was learnt from upstream images whose
-neighbours have another label, without a classifier; a category that looks crisp and is new may seem certain.
-{% elif task_loss == "contrastive" -%}
-It was learnt from upstream images whose
-augmentations are hard to tell from other images, without a classifier or labels: it knows nothing of categories.
-{% else -%}
-It was learnt from the task loss
-`{{ task_loss }}` of upstream images.
-{% endif %}
+An uncertainty orders images; it is no probability and has no unit. {{ learnt_from }}
 
 *Pretrained Visual Uncertainties*, Kirchhof et al. 2024.
 """  # noqa: E501 (paragraphs of Markdown)
@@ -130,8 +119,7 @@ def model_card(
         cost_heading=COST_HEADING,
         parameters=parameters,
         products=products,
-        # Checkpoints of the reference code don't say what they learnt from; it knows the classifier's loss alone.
-        task_loss=heads.training.get("task_loss") or "cross_entropy",
+        learnt_from=_learnt_from(heads),
     )
 
 
@@ -140,6 +128,17 @@ def head_size(dim: int, hidden: Sequence[int]) -> tuple[int, int]:
     widths = (dim, *hidden, 1)
     products = sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
     return products + sum(widths[1:]), products
+
+
+def _learnt_from(heads: HeadsConfig) -> str:
+    # Checkpoints of the reference code don't name a task loss; it knows the classifier's alone.
+    task_loss = heads.training.get("task_loss") or CROSS_ENTROPY
+    if task_loss != CROSS_ENTROPY:
+        return kinds.load("task_losses", task_loss).LEARNT_FROM
+    return (
+        "It was learnt from the mistakes of the upstream\n"
+        "classifier: it knows blur, occlusion and ambiguity better than a category that looks crisp and is new."
+    )
 
 
 def _base_model(backbone: BackboneConfig) -> str | None:

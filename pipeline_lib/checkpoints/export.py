@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from pipeline_lib.backbones.spec import BackboneSpec, read_manifest
 from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
@@ -19,7 +20,8 @@ from pipeline_lib.checkpoints.checkpoint import (
     quantiles_name,
     quantiles_of,
 )
-from pipeline_lib.core import artefacts
+from pipeline_lib.config.section import Section
+from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.scores import read_scores
 from pipeline_lib.heads.checkpoint import read_head
@@ -46,11 +48,13 @@ def exported_backbone(name: str, directory: Path, included: bool) -> tuple[Backb
     ArtefactError
         When the artefact is missing, damaged, or another backbone's, or its weights are of a type that NumPy lacks.
     """
-    manifest = artefacts.read(directory, expected={"name": name})
-    facts = manifest.facts
+    manifest = read_manifest(directory)
+    spec, facts = BackboneSpec.model_validate(manifest.spec), manifest.facts
+    if spec.name != name:
+        raise ArtefactError(f"{directory}: is the backbone '{spec.name}', but '{name}' was asked for")
     config = BackboneConfig(
         name=name,
-        options=_portable(manifest.spec["options"]),
+        options=_portable(spec.options),
         **{key: facts[key] for key in ("dim", "num_classes", "parameters", "data_config", "weights_sha256")},
         included=included,
     )
@@ -109,6 +113,7 @@ def _weights(path: Path) -> dict[str, np.ndarray]:
     return {f"{BACKBONE_PREFIX}{name}": values for name, values in weights.items()}
 
 
-def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a backbone's options with the folders of this machine left out."""
-    return {**options, **{key: PurePath(options[key]).name for key in _PATHS if options.get(key)}}
+def _portable(options: Section) -> dict[str, Any]:
+    """Return a backbone's options, sorted, with the folders of this machine left out."""
+    plain = json.loads(canonical_json(options.model_dump(mode="json")))
+    return plain | {key: PurePath(plain[key]).name for key in _PATHS if plain.get(key)}

@@ -109,7 +109,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _downloads_agree(self) -> Config:
-        wanted = {}
+        wanted: dict[str, tuple[str, tuple[str, str | None]]] = {}
         for name, options in self.datasets.items():
             if options.download and options.kind == "tfds":
                 raise ValueError(f"datasets.{name}.download: kind tfds fetches its files itself; leave 'download' out")
@@ -163,9 +163,12 @@ class Config(Section):
             raise ValueError(
                 f"joint_training.backbone: '{self.joint_training.backbone}' has no classifier to train; choose another"
             )
-        ablated = self.ablations.backbones if self.ablations else ()
         learning = [("variants", name, backbone) for name in self.variants for backbone in self.backbones]
-        learning += [("ablations.variants", name, each) for each in ablated for name in self.ablations.variants]
+        if self.ablations is not None:
+            ablated = self.ablations.backbones
+            learning += [
+                ("ablations.variants", name, backbone) for backbone in ablated for name in self.ablations.variants
+            ]
         for section, name, backbone in learning:
             task_loss, view = self.task_loss_of(backbone, name), self.variant(name).view
             where = f"{section}.{name}.training.task_loss: {task_loss}"

@@ -67,16 +67,17 @@ def _range_of_shares(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+def _distinct_and_sorted(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Return seeds in ascending order: the order in which a config lists them changes no result."""
     if len(set(values)) != len(values):
         raise ValueError("must be distinct")
-    return values
+    return tuple(sorted(values))
 
 
 # What several sections have: seeds that every library takes, a batch whose adjacent images form pairs, layer widths,
 # and ranges to draw from.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct_and_sorted)]
 PairedBatch = Annotated[int, Field(ge=2), AfterValidator(_even)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 PositiveRange = Annotated[tuple[float, float], AfterValidator(_positive_range)]

@@ -33,7 +33,7 @@ from pipeline_lib.core.artefacts import Draft, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.spec import Spec
 
-SpecT = TypeVar("SpecT", bound=Spec)
+SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
 InputRecords = dict[str, list[dict[str, str]]]
 # The input of a stage with `parts`: the pieces of which its artefact consists.
 PARTS = "blocks"

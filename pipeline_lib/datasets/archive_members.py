@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name, safe_name
-from pipeline_lib.datasets.files import digest_of_entries
+from pipeline_lib.datasets.files import FileOpener, digest_of_entries
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,10 +62,18 @@ def check_format(path: str) -> str:
 def list_members(archive: Path, checksum: bool = True) -> list[Member]:
     """Return all files and folders of an archive, sorted by name (without a leading `./`).
 
-    checksum: whether to read a tar through for its members' checksums; a zip has them in its directory.
+    Parameters
+    ----------
+    archive : Path
+        A .zip or .tar.
+    checksum : bool
+        Read a tar through for its members' checksums; a zip has them in its directory.
 
-    Raises `PipelineError` with one line for an archive that is missing, broken or cut short, and for a member whose
-    name leads out of the archive or occurs twice, that is encrypted, or an image that is a link.
+    Raises
+    ------
+    PipelineError
+        The archive is missing, broken or cut short; or a member leads out of it by its name, occurs twice, is encrypted
+        or an image that is a link.
     """
     members = _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive, checksum)
     with naming_faults(str(archive)):
@@ -74,7 +82,7 @@ def list_members(archive: Path, checksum: bool = True) -> list[Member]:
 
 @contextlib.contextmanager
 def naming_faults(source: str) -> Iterator[None]:
-    """Turn what the reading of an archive raises into a `PipelineError` of one line that names it."""
+    """Turn the errors of reading an archive into a `PipelineError` of one line that names it."""
     try:
         yield
     except FileNotFoundError:
@@ -103,20 +111,17 @@ class MemberOpener:
 
 
 @dataclass(frozen=True)
-class TarFolderOpener:
-    """Decodes the image at a location `tar:offset:size:name`; the tar's path starts at `folder`.
+class FolderOpener:
+    """Decodes the image at a location below `root`: a file's path, or `tar:offset:size:name` with the path of a tar.
 
     Safe in threads and in forked or spawned processes.
     """
 
-    folder: str
+    root: str
 
     def __call__(self, location: str) -> Image:
-        found = _TAR_AND_MEMBER.fullmatch(location)
-        if found is None:
-            raise UnreadableImageError(f"{self.folder}: '{location}' is no place in a tar; list the dataset anew")
-        tar, member = found.groups()
-        return MemberOpener(f"{self.folder}/{tar}")(member)
+        in_tar = _TAR_AND_MEMBER.fullmatch(location)
+        return MemberOpener(f"{self.root}/{in_tar[1]}")(in_tar[2]) if in_tar else FileOpener(self.root)(location)
 
 
 def digest_of_members(members: Iterable[Member]) -> str:
@@ -155,14 +160,25 @@ def _list_tar(archive: Path, checksum: bool) -> Iterator[Member]:
 
 
 def tar_members(content: IO[bytes], source: str, start: int = 0, checksum: bool = True) -> Iterator[Member]:
-    """Yield the files and folders of a tar in its order; anything else but images is left out.
+    """Yield the files and folders of a tar in its order; links and special files are left out.
 
-    content: the open tar.
-    source: names it in messages.
-    start: where it begins in the file that the locations are for; not 0 for a tar inside a tar.
-    checksum: whether to read every file's content for its SHA-256.
+    What this raises for a broken tar, `naming_faults` turns into a message.
 
-    Raises what `naming_faults` turns into a message.
+    Parameters
+    ----------
+    content : binary file
+        The open tar.
+    source : str
+        What messages call it.
+    start : int
+        Where the tar begins in the file that locations refer to, in bytes: not 0 for a tar inside a tar.
+    checksum : bool
+        Read every file's content for its SHA-256.
+
+    Raises
+    ------
+    PipelineError
+        An image is a link or a special file, or a name leads out of the tar.
     """
     with tarfile.open(fileobj=content, mode="r:") as opened:
         for info in opened:

@@ -1,11 +1,12 @@
-"""What every dataset kind shares: its options, its index, its way to open an image.
+"""What every dataset kind shares: its index, its way to open an image, names and labels.
 
 A kind is a module here that defines
 
 - `Options`, its config section, a subclass of `spec.DatasetOptions`;
 - `build_index(options, data_dir) -> Index`, which lists every image of every split;
 - `open_images(options, data_dir) -> ImageOpener`, which turns a location of that index into a picture;
-- `watched_files(options, data_dir) -> list[Path]`, the files and folders whose change makes the index stale.
+- where it reads the user's files, `watched_files(options, data_dir) -> list[Path]`: the files and folders whose change
+  makes the index stale.
 
 Everything heavy is imported inside functions: the config reads only `Options`.
 """
@@ -44,11 +45,20 @@ class UnreadableImageError(PipelineError):
 
 @dataclass(frozen=True)
 class Index:
-    """Every image of a dataset, in source order; the position in it is the `sample_id`.
+    """Every image of a dataset, in source order; an image's position here is its `sample_id`.
 
-    split, location: one string per image. label: int64 [n], a position in `classes`.
-    label_counts: per image a dict from class to number of votes (empty: no votes), or None for no votes at all.
-    fingerprint: text that changes when the content of the source changes (sizes, checksums, seeds).
+    Attributes
+    ----------
+    classes : list of str [k]
+        Names of the classes.
+    split, location : list of str [n]
+        The split of each image, and where its kind finds it.
+    label : int64 [n]
+        Positions in `classes`.
+    fingerprint : str
+        Text that changes when the content of the source changes (sizes, checksums, seeds).
+    label_counts : list of dict [n], optional
+        Number of votes of each image by class, without classes that have none; None = the dataset has no votes.
     """
 
     classes: list[str]
@@ -101,10 +111,7 @@ def is_image_name(name: str) -> bool:
 
 
 def report_no_images(source: str, names: Iterable[str]) -> None:
-    """Print how many files are left out because their names are no images', by suffix; hidden ones don't count.
-
-    source: what is listed, such as a folder. names: of its files, images among them or not.
-    """
+    """Print how many files of a source are left out because they are no images by name; hidden ones don't count."""
     bases = (name.rsplit("/", 1)[-1] for name in names)
     others = [PurePosixPath(base).suffix.lower() for base in bases if base[:1] != "." and not is_image_name(base)]
     if others:

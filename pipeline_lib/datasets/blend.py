@@ -95,8 +95,3 @@ def build_index(options: Options, data_dir: Path) -> Index:
         fingerprint=fingerprint(options, open_images(options, data_dir), samples),
         label_counts=votes,
     )
-
-
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return no files: there are none."""
-    return []

@@ -24,11 +24,30 @@ def measure_datasets(
     seed: int = 0,
     known: MeasuredSplits | None = None,
 ) -> tuple[list[MeasuredSplits], MeasuredSplits | None]:
-    """Decode the images of some datasets, and of the upstream set unless it is `known` from an earlier card.
+    """Decode the images of some datasets, and of the upstream set unless it is known from an earlier card.
 
-    upstream: the set that a model is trained on; images of it that occur in the datasets are counted.
-    max_images: decode this many images per split, drawn by `seed`; None = all.
-    Raises `PipelineError` for two datasets of the same name.
+    Parameters
+    ----------
+    datasets : sequence of Splits
+        What to describe.
+    upstream : Splits, optional
+        The set that a model is trained on: its images are looked for in the datasets.
+    max_images : int, optional
+        Decode so many images per split, drawn by the seed; None = all.
+    seed : int
+        Seed of what is drawn.
+    known : MeasuredSplits, optional
+        What an earlier card measured of the upstream set.
+
+    Returns
+    -------
+    tuple
+        What was measured of each dataset, and of the upstream set, if there is one.
+
+    Raises
+    ------
+    PipelineError
+        Two datasets have the same name.
     """
     names = [identity(splits)[0] for splits in datasets]
     for name, times in Counter(names).items():
@@ -108,8 +127,12 @@ def size_facts(measured: Measured) -> dict[str, Any] | None:
 def duplicates(measured: Measured) -> dict[str, Any]:
     """Return what occurs more than once in a split.
 
-    groups: sets of images with the same pixels. redundant: images that repeat an earlier one. other_class: groups
-    whose images have different labels. examples: the first groups, with some of their images.
+    Returns
+    -------
+    dict
+        `groups`, how many sets of images with the same pixels there are; `redundant`, how many images repeat an earlier
+        one; `other_class`, how many groups have images with different labels; `examples`, the first groups with some of
+        their images.
     """
     inverse, counts = np.unique(measured.digest, return_inverse=True, return_counts=True)[1:]
     members = np.flatnonzero(counts[inverse] > 1)
@@ -129,9 +152,9 @@ def duplicates(measured: Measured) -> dict[str, Any]:
 
 
 def shared(one: Measured, other: Measured) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return which images of `one` occur in `other`, bool [m], and what there is to say about them.
+    """Return which images of `one` occur in `other`, bool [m], and how many there are, with examples.
 
-    other_class: how many of them have no twin there whose class has the same name.
+    An image counts as `other_class` if none of its twins has a class of the same name.
     """
     common = np.intersect1d(one.digest, other.digest)
     twin: dict[bytes, int] = {}

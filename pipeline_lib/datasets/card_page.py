@@ -165,7 +165,7 @@ def _fault(count: int) -> str:
 def _turned(table: Table) -> Table:
     """Return the overview with a column per split: a page is narrower than its many quantities."""
     splits = [f"{row[0]} / {row[1]}" for row in table.rows]
-    rows = [[column, *(row[place] for row in table.rows)] for place, column in enumerate(table.columns) if place > 1]
+    rows = [[name, *(row[column] for row in table.rows)] for column, name in enumerate(table.columns) if column > 1]
     return Table("", ["Quantity", *splits], rows, table.caption)
 
 

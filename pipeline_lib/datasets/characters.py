@@ -1,6 +1,6 @@
 """What the kinds of rendered characters share: their options and their random streams.
 
-An image is a pure function of the options and of its place (split, character, number). More images per class,
+An image is a pure function of the options, its split, its number and its character. More images per class,
 or another split, change no image that was there before.
 """
 
@@ -47,11 +47,11 @@ class CharacterOptions(DatasetOptions):
 def random_stream(kind: str, seed: int, split: str, number: int, character: str) -> np.random.Generator:
     """Return the random stream of one image, the same in every process.
 
-    Philox is a counter-based generator: distinct keys (here the BLAKE2 digest of the place) give independent
+    Philox is a counter-based generator: distinct keys (here the BLAKE2 digest of what names the image) give independent
     streams, so those of different splits never overlap.
     """
-    place = "/".join((kind, str(seed), split, str(number), character))
-    key = int.from_bytes(hashlib.blake2b(place.encode(), digest_size=16).digest(), "little")
+    image = "/".join((kind, str(seed), split, str(number), character))
+    key = int.from_bytes(hashlib.blake2b(image.encode(), digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key))
 
 

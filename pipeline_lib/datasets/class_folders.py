@@ -65,16 +65,30 @@ def index_class_folders(
 ) -> Index:
     """Turn image names such as `train/cat/a/1.png` into an index.
 
-    images: relative names of all images.
-    folders: relative names of the folders, so that an empty one is noticed; those with images may be missing.
-    folder_of_split: from `ClassFolderOptions.folder_of_split`; images elsewhere don't belong to the dataset.
-    source: names the folder or archive in messages.
-    fingerprint: passed on.
-    locations: where each image is, if that isn't its name.
-    split_by: divides the images of the only folder by their names; None = the folders are the splits.
+    The classes are the sorted names of the class folders of all splits together.
 
-    The classes are the sorted names of all splits together. Raises `PipelineError` for a split without a folder
-    or images, an empty class folder, an image outside every class folder and a name that is not UTF-8.
+    Parameters
+    ----------
+    images : sequence of str
+        Relative names of all images.
+    folders : collection of str
+        Relative names of the folders, so that an empty one is noticed; those with images may be missing.
+    folder_of_split : mapping from str to str
+        See `ClassFolderOptions.folder_of_split`; images elsewhere don't belong to the dataset.
+    source : str
+        What messages call the folder or archive.
+    fingerprint : str
+        That of the index.
+    locations : mapping from str to str, optional
+        The location of each image, if that isn't its name.
+    split_by : Splitter, optional
+        Divides the images of the only folder by their names; None = the folders are the splits.
+
+    Raises
+    ------
+    PipelineError
+        A split has no folder or no images, a class folder is empty, an image lies outside every class folder, or a name
+        is not UTF-8.
     """
     split_names, class_names, members = [], [], []
     for split, folder in sorted(folder_of_split.items()):

@@ -57,7 +57,13 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
-    """List the images by path. Raises `PipelineError` for fewer than two classes, and as kind `folder` does."""
+    """List the images by path.
+
+    Raises
+    ------
+    PipelineError
+        There are fewer than two classes, or `index_class_folders` refuses the folder.
+    """
     root = _root(options, data_dir)
     images, folders, others = list_images(root, "")
     images.sort()

@@ -71,8 +71,3 @@ def build_index(options: Options, data_dir: Path) -> Index:
         location=[str(record) for record in range(len(label))],
         fingerprint=f"{options.image_size} {hashlib.sha256(values.tobytes() + label.tobytes()).hexdigest()}",
     )
-
-
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return no files: the digits are part of scikit-learn."""
-    return []

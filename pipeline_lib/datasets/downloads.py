@@ -61,7 +61,20 @@ def content_of(files: Sequence[Mapping[str, Any]]) -> str:
 def obtain(download: Download, data_dir: Path, downloads: Sequence[Download]) -> dict[str, Any]:
     """Get one file, and unpack it if that is asked for; return what is known of it.
 
-    downloads: all files of the dataset, which are no sign of a folder placed by hand.
+    Parameters
+    ----------
+    download : Download
+        The file.
+    data_dir : Path
+        What its paths start at.
+    downloads : sequence of Download
+        All files of the dataset: their being there doesn't mean that a folder was placed by hand.
+
+    Returns
+    -------
+    dict
+        `file` and `unpacked_to`, below `data_dir`; `address`, where it came from; `bytes` and `sha256`, None where the
+        unpacked files were placed by hand.
     """
     found, folder = None, data_dir / (download.unpack_to or "")
     if download.unpack_to is None:
@@ -164,7 +177,7 @@ def _read_record(path: Path) -> Fetched | None:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Hold the only right to make `target`: two datasets may share a file, and their jobs may run side by side.
+    """Let no other process make `target` meanwhile: two datasets may share a file, and their jobs run side by side.
 
     The lock ends with the process that holds it, however that ends.
     """

@@ -59,8 +59,11 @@ class _UnavailableError(Exception):
 def fetch(addresses: Sequence[str], target: Path, sha256: str | None) -> Fetched:
     """Fetch a file from the first address that gives it, with this SHA-256 unless that is None.
 
-    Raises `PipelineError` with one line on what was wrong with each address. Then nothing but a `.partial` that the
-    next call continues is left behind; after a wrong checksum not even that.
+    Raises
+    ------
+    PipelineError
+        No address gave it; the one line says what was wrong with each. Then nothing but a `.partial` that the next call
+        continues is left behind; after a wrong checksum not even that.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     faults: list[str] = []

@@ -29,11 +29,23 @@ class FileOpener:
 
 
 def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[list[str], list[str], list[str]]:
-    """Return the images, the folders and the other files below `root/folder`, relative to `root`, in no order.
+    """Return the images, the folders and the other files below a folder, relative to `root`, in no order.
 
     Links are followed, except to a folder that the link itself lies in: it has nothing new, and never ends.
-    with_broken: list images that are broken links, or no plain files, too.
-    Raises `PipelineError` for a missing folder and, unless they are listed, for an image that is a broken link.
+
+    Parameters
+    ----------
+    root : Path
+        What the returned names start at.
+    folder : str
+        The folder to list, below `root`; "" = `root` itself.
+    with_broken : bool
+        List images that are broken links, or no plain files, too.
+
+    Raises
+    ------
+    PipelineError
+        A folder is missing or can't be listed or, unless they are listed too, an image is a broken link.
     """
     images: list[str] = []
     folders: list[str] = []
@@ -89,7 +101,10 @@ def digest_of_entries(entries: Iterable[tuple[str, ...]]) -> str:
 def digest_of_files(root: Path, names: Iterable[str], checksum: Checksum) -> str:
     """Return the SHA-256 over the name, size and (for `content`) SHA-256 of each file, in the order given.
 
-    Raises `PipelineError` naming a file that can't be read.
+    Raises
+    ------
+    PipelineError
+        A file can't be read.
     """
 
     def entry(name: str) -> tuple[str, ...]:

@@ -54,10 +54,17 @@ def _font(face: str, pixels: int) -> ImageFont.FreeTypeFont:
 def render(shares: Mapping[str, float], difficulty: float, image_size: int, random: np.random.Generator) -> Image.Image:
     """Draw one RGB image of `image_size` x `image_size` pixels.
 
-    shares: opacity of each character, summing to 1. Several lie over each other in the same face, size and place,
-        so that the image is the pixel-wise mean of the single characters' images, weighted by their shares.
-    difficulty: in [0, 1]; the image draws every deterioration between 40 % and 100 % of it.
-    random: the image's own stream; it decides everything else.
+    Parameters
+    ----------
+    shares : mapping from str to float
+        Opacity of each character, summing to 1. Several lie over each other in the same face, size and position, so
+        that the image is the pixel-wise mean of the single characters' images, weighted by their shares.
+    difficulty : float
+        In [0, 1]; the image draws every deterioration between 40 % and 100 % of it.
+    image_size : int
+        Width and height in pixels.
+    random : numpy.random.Generator
+        The image's own stream; it decides everything else.
     """
     size, tilt, contrast, unevenness, cover, blur, noise = (difficulty * random.uniform(0.4, 1.0, 7)).tolist()
     background, ink_colour = _colours(random, contrast)

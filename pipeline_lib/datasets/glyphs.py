@@ -64,8 +64,3 @@ def build_index(options: Options, data_dir: Path) -> Index:
         location=location,
         fingerprint=fingerprint(options, open_images(options, data_dir), samples),
     )
-
-
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return no files: there are none."""
-    return []

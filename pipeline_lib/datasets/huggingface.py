@@ -70,8 +70,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the rows of each split, in the order of the splits' names, without decoding an image.
 
-    Raises `PipelineError` in one line for a dataset that can't be loaded, features that can't be told apart, a split
-    string that doesn't fit, a row in two splits, and a row without image or label.
+    Raises
+    ------
+    PipelineError
+        The dataset can't be loaded, its features can't be told apart, a split string doesn't fit, a row is in two
+        splits, or a row has no image or label.
     """
     found = _load(options, data_dir)
     first = next(iter(found.values()))

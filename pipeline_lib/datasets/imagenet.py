@@ -28,19 +28,19 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import (
+    FolderOpener,
     Member,
-    TarFolderOpener,
     digest_of_members,
     list_members,
     naming_faults,
 )
 from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, one_line, positions, resolve
-from pipeline_lib.datasets.files import FileOpener, digest_of_entries, digest_of_files, list_images, subfolders
+from pipeline_lib.datasets.files import digest_of_entries, digest_of_files, list_images, subfolders
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.tar_of_tars import list_class_tars
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -68,7 +68,7 @@ class Options(ImageNetOptions):
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split; `wnid`, `name` (without folders) and `location` have one entry per image."""
+    """The images of one split: the class, the name without folders, and the location of each."""
 
     wnid: list[str]
     name: list[str]
@@ -76,27 +76,19 @@ class Images:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class ImageNetOpener:
-    """Decodes the image at a location: a path below `root`, or `archive:offset:size:name`."""
-
-    root: str
-
-    def __call__(self, location: str) -> Image:
-        loose = location.startswith(tuple(f"{folder}/" for folder in _FOLDERS.values()))
-        return (FileOpener if loose else TarFolderOpener)(self.root)(location)
-
-
 def open_images(options: ImageNetOptions, data_dir: Path) -> ImageOpener:
     """Return the opener of the images."""
-    return ImageNetOpener(str(resolve(data_dir, options.path)))
+    return FolderOpener(str(resolve(data_dir, options.path)))
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the training images, then the validation images.
 
-    Raises `PipelineError` for a folder or archive that holds none, is broken or incomplete, for a class that is not
-    of ImageNet-1k, and where there is neither split.
+    Raises
+    ------
+    PipelineError
+        A folder or archive holds no images, is broken or incomplete, a class is not of ImageNet-1k, or there is neither
+        split.
     """
     root = resolve(data_dir, options.path)
     listed = {"train": train_images(root, options), "validation": validation_images(root, options)}

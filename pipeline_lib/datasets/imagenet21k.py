@@ -26,7 +26,7 @@ from pydantic import Field
 
 from pipeline_lib.config.section import Seed
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.archive_members import MemberOpener, TarFolderOpener
+from pipeline_lib.datasets.archive_members import FolderOpener, MemberOpener
 from pipeline_lib.datasets.base import ImageOpener, Index, positions, resolve
 from pipeline_lib.datasets.files import digest_of_entries
 from pipeline_lib.datasets.spec import DatasetOptions, FolderName
@@ -57,14 +57,16 @@ class Options(DatasetOptions):
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the tars' members."""
     path = resolve(data_dir, options.path)
-    return TarFolderOpener(str(path)) if path.is_dir() else MemberOpener(str(path))
+    return FolderOpener(str(path)) if path.is_dir() else MemberOpener(str(path))
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images by wnid, then by name.
 
-    Raises `PipelineError` for what `list_class_tars` refuses and for more classes outside `classes` than
-    `skip_unlisted` allows.
+    Raises
+    ------
+    PipelineError
+        `list_class_tars` refuses the source, or more classes are outside `classes` than `skip_unlisted` allows.
     """
     path = resolve(data_dir, options.path)
     in_folder = path.is_dir()

@@ -47,8 +47,10 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the validation images by name.
 
-    Raises `PipelineError` for what kind `imagenet` refuses and for labels or votes that can't be read, are not for
-    these images, or name no class.
+    Raises
+    ------
+    PipelineError
+        Kind `imagenet` refuses the images; or labels or votes can't be read, are not for these images or name no class.
     """
     root = resolve(data_dir, options.path)
     images = imagenet.validation_images(root, options)

@@ -13,14 +13,24 @@ _ADVICE = "lower features.workers or features.batch_size; then run snakemake aga
 
 
 def loaded(loader: DataLoader[Any], advice: str = _ADVICE) -> Iterator[Any]:
-    """Yield what a loader loads; raises `PipelineError` when one of its worker processes dies.
+    """Yield what a loader loads.
 
-    advice: what to do if it ran out of memory.
+    Parameters
+    ----------
+    loader : DataLoader
+        Loads in this process or in workers.
+    advice : str
+        What to do if a worker ran out of memory.
+
+    Raises
+    ------
+    PipelineError
+        A worker process died.
     """
     try:
         yield from loader
     except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-        if not _tells_of_a_dead_worker(error, loader):
+        if not _worker_died(error, loader):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise PipelineError(
@@ -28,10 +38,10 @@ def loaded(loader: DataLoader[Any], advice: str = _ADVICE) -> Iterator[Any]:
         ) from None
 
 
-def _tells_of_a_dead_worker(error: Exception, loader: DataLoader[Any]) -> bool:
-    """Return whether an error is of a worker's end, and not one that a worker met and passed on.
+def _worker_died(error: Exception, loader: DataLoader[Any]) -> bool:
+    """Return whether an error means that a worker died, and is not one that a worker met and passed on.
 
-    A worker that dies while a tensor of it is being fetched leaves a broken socket, or none.
+    A worker that dies while one of its tensors is being fetched leaves a broken socket, or none.
     """
     passed_on = "in DataLoader worker process" in str(error)
     if isinstance(error, RuntimeError):

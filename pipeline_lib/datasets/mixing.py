@@ -25,10 +25,21 @@ class MixedView:
     """The plain augmentation of an image, mixed with that of a partner with the policy's `probability`.
 
     The partner is drawn uniformly from the split and augmented by its own draw of the same epoch, as if both had met
-    in a batch. The weight of the own image is drawn from Beta(alpha, alpha). A partner that can't be decoded gives
-    its place to the next image of the split; the image itself is readable, so the search ends.
+    in a batch. The weight of the own image is drawn from Beta(alpha, alpha). Instead of a partner that can't be decoded
+    the next image of the split is taken; the image itself is readable, so the search ends.
 
-    label_of: returns the label of an image in an epoch from (epoch, position); None = the split's.
+    Parameters
+    ----------
+    spec : DrawnAugmentation
+        The plain augmentation, and its seed.
+    policy : CutMix or MixUp
+        How, and how often, two images are mixed.
+    data_config : mapping
+        How the backbone wants its images; their size is used.
+    images : ImageDataset
+        The split that partners are drawn from.
+    label_of : callable, optional
+        Returns the label of an image in an epoch from (epoch, position); None = the split's.
     """
 
     extras: tuple[str, ...] = ("partner_label", "label_weight")

@@ -39,10 +39,20 @@ Splits = Mapping[str, ImageDataset]
 class Measured:
     """The images of a split that were decoded.
 
-    tried: how many images of the split were to be decoded.
-    position: int64 [m], the place in `images` of each that could be, ascending.
-    digest: bytes [m] of 16 each, from `pixel_hash`. size: int32 [m, 2], width and height.
-    unreadable: location and reason of each image that couldn't be decoded.
+    Attributes
+    ----------
+    images : ImageDataset
+        The split.
+    tried : int
+        How many of its images were to be decoded.
+    position : int64 [m]
+        The position in `images` of each that could be, ascending.
+    digest : bytes [m] of 16 each
+        From `pixel_hash`.
+    size : int32 [m, 2]
+        Width and height in pixels.
+    unreadable : list of dict
+        Location and reason of each image that couldn't be decoded.
     """
 
     images: ImageDataset
@@ -108,7 +118,7 @@ def measure(images: ImageDataset, max_images: int | None = None, seed: int = 0) 
 
 
 def generator(images: ImageDataset, seed: int) -> np.random.Generator:
-    """Return a generator of a split's own: splits of the same size don't show the same positions."""
+    """Return a generator that differs between splits: two of the same size don't show the same positions."""
     return np.random.default_rng([seed, *f"{images.name}/{images.split}".encode()])
 
 

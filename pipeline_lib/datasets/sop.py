@@ -54,8 +54,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images of Ebay_train, then those of Ebay_test, in the order of the lists.
 
-    Raises `PipelineError` naming the list and line of an image that is not there, of a line that can't be read and of
-    a class in two super classes or in both lists.
+    Raises
+    ------
+    PipelineError
+        An image is not there, a line can't be read, or a class is in two super classes or in both lists; list and line
+        are named.
     """
     lists, images = _lists(options, data_dir), _images(options, data_dir)
     development, test = (_read(path) for path in lists)

@@ -28,12 +28,21 @@ from pipeline_lib.core.errors import PipelineError
 def assign(label: Sequence[str], names: Sequence[str], splitter: Splitter, source: str = "split_by") -> list[str]:
     """Return the split of each image.
 
-    label: the name of each image's class.
-    names: what tells each image from all others, such as its path.
-    source: names the dataset in messages.
+    Parameters
+    ----------
+    label : sequence of str [n]
+        The name of each image's class.
+    names : sequence of str [n]
+        What tells each image from all others, such as its path.
+    splitter : Splitter
+        Shares of the splits, the seed, and whether images or classes are divided.
+    source : str
+        What messages call the dataset.
 
-    Raises `PipelineError` for a name that occurs twice, which could be trained and tested on, and for a split that
-    gets no images.
+    Raises
+    ------
+    PipelineError
+        A name occurs twice, so that an image could be trained and tested on; or a split gets no images.
     """
     if len(set(names)) < len(names):
         twice = next(name for name, times in Counter(names).items() if times > 1)

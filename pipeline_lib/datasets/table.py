@@ -78,8 +78,12 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images in the order of the rows.
 
-    The hard label of votes is the class with the most, the first of several. Raises `PipelineError` naming the row
-    and path of an image that is not there, of a missing label and of missing, negative or no votes.
+    The hard label of votes is the class with the most, the first of several.
+
+    Raises
+    ------
+    PipelineError
+        An image is not there, a label is missing, or votes are missing, negative or all zero; row and path are named.
     """
     table_path = resolve(data_dir, options.path)
     table = _read(table_path)

@@ -33,11 +33,18 @@ _CLASS_TAR = re.compile(r"(n\d{8})\.tar")
 def list_class_tars(source: Path, checksum: bool) -> Iterator[tuple[str, list[Member]]]:
     """Yield each class's wnid and its images, sorted by name, in the order in which their tars lie in `source`.
 
-    source: a folder of tars or an outer tar. Files that don't end in `.tar`, and hidden ones, are left out.
-    checksum: whether to read the images for their SHA-256, or only the headers of the tars.
+    Parameters
+    ----------
+    source : Path
+        A folder of tars or an outer tar. Files that don't end in `.tar`, and hidden ones, are left out.
+    checksum : bool
+        Read the images for their SHA-256, not only the headers of the tars.
 
-    Raises `PipelineError` for a tar that is broken or cut short, holds no images, or is not named by a wnid, for a
-    wnid that occurs twice, for a member whose name leads out of its tar or occurs twice, and where there are no tars.
+    Raises
+    ------
+    PipelineError
+        A tar is broken or cut short, holds no images, or is not named by a wnid; a wnid occurs twice; a member leads
+        out of its tar by its name, or occurs twice; or there are no tars.
     """
     seen: set[str] = set()
     tars = _in_folder(source, checksum) if source.is_dir() else _in_tar(source, checksum)

@@ -124,8 +124,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images by split, then in the order of the records.
 
-    Raises `PipelineError` where TFDS is not installed, the set is not prepared, a split or feature is unknown, a record
-    or its label is missing, or two splits share images.
+    Raises
+    ------
+    PipelineError
+        TFDS is not installed, the set is not prepared, a split or feature is unknown, a record or its label is missing,
+        or two splits share images.
     """
     directory = _prepared(options, data_dir)
     builder = open_builder(str(directory))
@@ -136,16 +139,16 @@ def build_index(options: Options, data_dir: Path) -> Index:
     split, label, location = [], [], []
     digest = hashlib.sha256()
     for name, parts in find_parts(builder, options.tfds_splits(), str(directory)).items():
-        for place in (f"{directory.name}/{file}/{n}" for file, start, end in parts for n in range(start, end)):
+        for found in (f"{directory.name}/{file}/{n}" for file, start, end in parts for n in range(start, end)):
             try:
-                record = read(str(directory.parent), place)
+                record = read(str(directory.parent), found)
             except (OSError, ValueError) as error:
-                raise PipelineError(f"{directory}: record '{place}' can't be read ({one_line(error)})") from None
+                raise PipelineError(f"{directory}: record '{found}' can't be read ({one_line(error)})") from None
             if record[options.label_key] < 0:
-                raise PipelineError(f"{directory}: record '{place}' has no label; leave split '{name}' out of 'splits'")
+                raise PipelineError(f"{directory}: record '{found}' has no label; leave split '{name}' out of 'splits'")
             split.append(name)
             label.append(int(record[options.label_key]))
-            location.append(place)
+            location.append(found)
             digest.update(hashlib.sha256(record[options.image_key]).digest())
     return Index(
         classes=list(features[options.label_key].names),
@@ -167,7 +170,11 @@ def prepared_folder(options: Options, data_dir: Path) -> Path | None:
     """Return the folder of the version asked for, or of the newest; None where it is not completely prepared.
 
     TFDS prepares a set in `incomplete.<ID>_<version>` and renames that folder at the end.
-    Raises `PipelineError` where the set is prepared in a format that can't be read at random.
+
+    Raises
+    ------
+    PipelineError
+        The set is prepared in a format that can't be read at random.
     """
     above = _folder_of_versions(options, data_dir)
     version = options.version or _newest(above)

@@ -40,8 +40,19 @@ def _pictures(directory: str) -> dict[str, Any]:
 def read(folder: str, location: str) -> dict[str, Any]:
     """Return the features of a record, pictures as encoded bytes.
 
-    folder: has one folder per version. location: version, file and number. Raises `OSError`, and `PipelineError` where
-    TFDS is not installed or the version's description is damaged.
+    Parameters
+    ----------
+    folder : str
+        Has one folder per version.
+    location : str
+        `version/file/number`.
+
+    Raises
+    ------
+    OSError
+        The record can't be read.
+    PipelineError
+        TFDS is not installed, or the version's description is damaged.
     """
     version, file, number = location.split("/")
     directory = f"{folder}/{version}"
@@ -59,7 +70,13 @@ def check_feature(features: Any, key: str, kind: str, where: str) -> None:
 
 
 def find_parts(builder: Any, splits: dict[str, str], where: str) -> dict[str, list[tuple[str, int, int]]]:
-    """Return the records of each split: file, first and end; raises unless every TFDS split exists and none overlap."""
+    """Return the records of each split as (file, first, end).
+
+    Raises
+    ------
+    PipelineError
+        A TFDS split doesn't exist, or two overlap; `where` names the set.
+    """
     parts: dict[str, list[tuple[str, int, int]]] = {}
     for name, tfds_split in splits.items():
         try:

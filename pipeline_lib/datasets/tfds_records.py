@@ -27,7 +27,10 @@ _OPEN_FILES = 256
 def read_record(file: str, number: int) -> bytes:
     """Return the record at a position of a file. Safe in threads and in forked or spawned processes.
 
-    Raises `OSError` with the reason where there is no such file or record, or it is damaged.
+    Raises
+    ------
+    OSError
+        There is no such file or record, or it is damaged.
     """
     return _reader_of_process(os.getpid()).read(file, number)
 

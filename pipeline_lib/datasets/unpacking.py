@@ -30,8 +30,12 @@ class BrokenArchiveError(PipelineError):
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive into an empty folder.
 
-    Raises `BrokenArchiveError` for an archive that can't be read to its end and `PipelineError` for a member that is
-    refused; what was unpacked until then is left to the caller.
+    Raises
+    ------
+    BrokenArchiveError
+        The archive can't be read to its end; what was unpacked until then stays.
+    PipelineError
+        A member is refused; what was unpacked until then stays.
     """
     try:
         with open(archive, "rb") as raw, Progress(archive.stat().st_size, "bytes", f"unpacking {archive.name}") as done:
@@ -101,7 +105,7 @@ def _check_tar_member(archive: Path, name: str, member: tarfile.TarInfo, links: 
     elif member.issym():
         # `..` only at the beginning: behind a link it would mean another folder than it seems to.
         steps = member.linkname.split("/")
-        above = next((place for place, step in enumerate(steps) if step != ".."), len(steps))
+        above = next((count for count, step in enumerate(steps) if step != ".."), len(steps))
         leaves = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname)).split("/")[0] == ".."
         if member.linkname.startswith("/") or ".." in steps[above:] or leaves:
             raise PipelineError(

@@ -52,8 +52,11 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images that have votes, by path.
 
-    Raises `PipelineError` for a missing fold, annotations that can't be read, a vote for an image that is not there
-    and more images without votes than `skip_unvoted` allows.
+    Raises
+    ------
+    PipelineError
+        A fold is missing, annotations can't be read, a vote is for an image that is not there, or more images have no
+        votes than `skip_unvoted` allows.
     """
     root = resolve(data_dir, options.path)
     images = sorted(image for fold in _SPLIT_OF_FOLD for image in list_images(root, fold)[0])

@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.core.errors import PipelineError, did_you_mean
-from pipeline_lib.datasets.archive_members import Member, TarFolderOpener, check_format, list_members, refuse_gzip
+from pipeline_lib.datasets.archive_members import FolderOpener, Member, check_format, list_members, refuse_gzip
 from pipeline_lib.datasets.base import ImageOpener, Index, numbered, resolve, safe_name
 from pipeline_lib.datasets.files import digest_of_entries
 from pipeline_lib.datasets.spec import DatasetOptions, FolderName
@@ -70,14 +70,17 @@ class _Sample:
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the shards' images."""
-    return TarFolderOpener(str(resolve(data_dir, options.path)))
+    return FolderOpener(str(resolve(data_dir, options.path)))
 
 
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the samples in the order of the splits' names, their shards and their members.
 
-    Raises `PipelineError` naming the shard, and the key, of a shard that is missing, compressed or cut short, of a
-    sample with no or two images or labels, of a key that occurs twice in a shard and of a label that is no class.
+    Raises
+    ------
+    PipelineError
+        A shard is missing, compressed or cut short, a sample has no or two images or labels, a key occurs twice in a
+        shard, or a label is no class; shard and key are named.
     """
     root = resolve(data_dir, options.path)
     names = _read_class_names(root / options.classes) if options.classes else None

@@ -98,11 +98,12 @@ def draw(
         + f" over {style.plural(seeds, 'seed')}."
     )
     figure, _ = style.new_figure(width, height, title, subtitle)
-    panels = style.small_multiples(figure, len(backbones), min(4, len(backbones)), sharey=True)
+    columns = min(4, len(backbones))
+    panels = style.small_multiples(figure, len(backbones), columns, sharey=True)
     label = names([upstream, *downstream])
     for panel, backbone in zip(panels, backbones, strict=True):
         _panel(panel, scores[backbone, upstream], [scores[backbone, pair] for pair in downstream])
-        panel.set_title(style.shorten(backbone, 22))
+        panel.set_title(style.shorten(backbone, 22 if columns < 4 else 16))
         panel.set_xlabel("uncertainty u")
         for row, pair in enumerate(downstream):
             text = find.median_and_spread("auroc_ood", pair, backbone, variant)

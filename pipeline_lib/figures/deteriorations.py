@@ -124,8 +124,8 @@ def draw(
     )
     kinds = list(dict.fromkeys(kind for kind, _ in uncertainty if kind != CLEAN[0]))
     columns = min(_COLUMNS, len(kinds))
-    needed = math.ceil(len(kinds) / columns) * _ROW_INCHES
-    figure, _ = style.new_figure(width, height, title, subtitle, needed)
+    rows = math.ceil(len(kinds) / columns)
+    figure, _ = style.new_figure(width, height, title, subtitle, rows, _ROW_INCHES)
     panels = style.small_multiples(figure, len(kinds), columns, sharey=True)
     low, high = shown_range(uncertainty.values(), 0.002)
     for panel, kind in zip(panels, kinds, strict=True):

@@ -130,7 +130,7 @@ def draw(
     )
     columns = 1 if len(scores) == 1 else 2
     rows = math.ceil(len(scores) / columns)
-    figure, _ = style.new_figure(width, height, title, subtitle, needed=0.4 + rows * _ROW_INCHES)
+    figure, _ = style.new_figure(width, height, title, subtitle, rows, _ROW_INCHES, legend_inches=0.4)
     panels = style.small_multiples(figure, 2 * len(scores), 2 * columns)
     find, label = Summary(metrics), names(list(scores))
     for left, right, (pair, (uncertainty, vote_entropy)) in zip(panels[::2], panels[1::2], scores.items(), strict=True):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
-from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.spec import METRICS, ViewSpec, read_beside
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, on_sets
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Spec(ViewSpec):
 
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from."""
-    return METRICS_AND_PUBLISHED
+    return {**METRICS, "published": Ref.to("published", name="pretrained_uncertainties")}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:

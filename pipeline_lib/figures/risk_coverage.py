@@ -140,8 +140,8 @@ def draw(
         + "Oracle: refuses wrong ones first. (n): images."
     )
     columns = min(_COLUMNS, len(selections))
-    needed = 0.5 + math.ceil(len(selections) / columns) * _ROW_INCHES
-    figure, _ = style.new_figure(width, height, title, subtitle, needed)
+    rows = math.ceil(len(selections) / columns)
+    figure, _ = style.new_figure(width, height, title, subtitle, rows, _ROW_INCHES, legend_inches=0.5)
     panels = style.small_multiples(figure, len(selections), columns, sharex=True)
     label = names(list(selections))
     for panel, (pair, selection) in zip(panels, selections.items(), strict=True):

@@ -135,7 +135,15 @@ def titles(shown: bool) -> Iterator[None]:
         _shows_titles.reset(token)
 
 
-def new_figure(width: float, height: float, title: str, subtitle: str, needed: float = 0) -> tuple[Figure, float]:
+def new_figure(
+    width: float,
+    height: float,
+    title: str,
+    subtitle: str,
+    rows: int = 0,
+    row_inches: float = 0,
+    legend_inches: float = 0,
+) -> tuple[Figure, float]:
     """Return an empty figure with its title, and the height that is left below the title; axes are laid out there.
 
     Parameters
@@ -144,8 +152,8 @@ def new_figure(width: float, height: float, title: str, subtitle: str, needed: f
         Size in inches.
     title, subtitle
         Text of the heading, wrapped to the width; left out in the context `titles(False)`.
-    needed
-        Inches that are needed below the title; the figure gets higher where `height` leaves fewer.
+    rows, row_inches, legend_inches
+        What the panels and the legend need at least: the figure gets higher where `height` leaves less.
     """
     from matplotlib.figure import Figure
 
@@ -154,17 +162,20 @@ def new_figure(width: float, height: float, title: str, subtitle: str, needed: f
     lines = _wrap(subtitle, width - 0.12, TEXT_SIZE, "normal") if shows else []
     above, under = (0.04, 0.02) if shows else (0.0, 0.0)
     heading_inches = 1.3 * TITLE_SIZE / _POINTS_PER_INCH * len(heading)
-    lines_inches = LINE_INCHES * len(lines)
-    height = max(height, above + heading_inches + lines_inches + under + needed)
+
+    def below(height: float) -> float:
+        top = 1 - above / height - heading_inches / height
+        return height * top - LINE_INCHES * len(lines) - under
+
+    height = max(height, height - below(height) + legend_inches + rows * row_inches)
     figure = Figure(figsize=(width, height), layout="constrained")
     left, top = 0.06 / width, 1 - above / height
     figure.text(left, top, "\n".join(heading), fontsize=TITLE_SIZE, fontweight="bold", va="top", ha="left")
     top -= heading_inches / height
     figure.text(left, top, "\n".join(lines), fontsize=TEXT_SIZE, va="top", ha="left", color="0.25")
-    below = height * top - lines_inches - under
     engine: Any = figure.get_layout_engine()
-    engine.set(rect=(0, 0, 1, below / height))
-    return figure, below
+    engine.set(rect=(0, 0, 1, below(height) / height))
+    return figure, below(height)
 
 
 def small_multiples(figure: Figure, count: int, columns: int, sharex: bool = False, sharey: bool = False) -> list[Axes]:

@@ -21,6 +21,10 @@ from pipeline_lib.core.jobs import Job
 from pipeline_lib.heads.spec import HeadSpec
 
 STAGE = "head"
+# What an episode did to a head: `episode` (from 0), `images` (seen by its end), `learning_rate`, and over the episode
+# the mean training `loss` and `order_accuracy`, the share of pairs ordered like their task losses (chance 0.5). No
+# clock time: equal runs give equal records.
+Record = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class TrainedHead:
 
     seed: int
     weights: Mapping[str, np.ndarray]  # float32: `layers.0.weight` [hidden, d], `layers.0.bias` [hidden], ...
-    curve: tuple[Mapping[str, float], ...]  # one record per episode, see `EpisodeRecord.of_head`
+    curve: tuple[Record, ...]
 
     @property
     def dim(self) -> int:

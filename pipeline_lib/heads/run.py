@@ -11,24 +11,24 @@ from torch.nn import functional
 
 from pipeline_lib.config.training import Training
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.heads.checkpoint import TrainedHead
-from pipeline_lib.heads.curve import EpisodeRecord
+from pipeline_lib.heads.checkpoint import Record, TrainedHead
 from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.heads.pairs import order_accuracy
 from pipeline_lib.heads.schedule import learning_rate
+from pipeline_lib.heads.spec import HeadSpec
 from pipeline_lib.heads.stack import HeadStack
 
 
 class TrainingRun:
-    """The heads of one recipe, one per seed, as a stack.
+    """The heads of one recipe, as a stack.
 
     Parameters
     ----------
-    training
-        The recipe.
+    heads
+        What to train.
     seeds
-        One head each.
+        Those of a batch, which may be of more heads than these.
     dim
         Width of the representations.
     images_to_see
@@ -36,21 +36,22 @@ class TrainingRun:
     device
         Where the heads are.
     on_episode
-        Called with the record of each episode when it ends.
+        Called with each head and the record of each episode when it ends.
 
     Raises `PipelineError` when the warm-up is longer than the training.
     """
 
     def __init__(
         self,
-        training: Training,
+        heads: Sequence[HeadSpec],
         seeds: Sequence[int],
         dim: int,
         images_to_see: int,
         device: torch.device,
-        on_episode: Callable[[EpisodeRecord], None],
+        on_episode: Callable[[HeadSpec, Record], None],
     ) -> None:
-        self._training, self._seeds = training, seeds
+        self._heads, self._training = heads, heads[0].training
+        training = self._training
         self._images_to_see = images_to_see
         self._episodes = math.ceil(images_to_see / training.episode_samples)
         if training.warmup_episodes >= self._episodes and training.warmup_episodes > 0:
@@ -59,18 +60,19 @@ class TrainingRun:
                 f"{self._episodes} episodes of training.episode_samples = {training.episode_samples}; "
                 "lower one of the two"
             )
-        heads = [UncertaintyHead(dim, training.hidden, seed, training.initialisation) for seed in seeds]
-        self._stack = HeadStack(heads, training.batch_size, getattr(torch, training.precision), device)
+        self._own = _where([head.seed for head in heads], seeds)
+        networks = [UncertaintyHead(dim, training.hidden, head.seed, training.initialisation) for head in heads]
+        self._stack = HeadStack(networks, training.batch_size, getattr(torch, training.precision), device)
         self._optimizer = _optimizer(training, self._stack.parameters)
         self._loss = loss_of(training)
         self._on_episode = on_episode
-        self._curve: list[EpisodeRecord] = []
-        self._loss_sum, self._accuracy_sum = torch.zeros((2, len(seeds)), device=device)
+        self._curves: list[list[Record]] = [[] for _ in heads]
+        self._loss_sum, self._accuracy_sum = torch.zeros((2, len(heads)), device=device)
         self._steps_in_episode = 0
         self._images = 0
 
     def step(self, embedding: Tensor, task_loss: Tensor) -> None:
-        """Take one optimiser step on a batch: embeddings [S, B, d] and task losses [S, B].
+        """Take one optimiser step on a batch: embeddings [S, B, d] and task losses [S, B] of all seeds.
 
         Raises `PipelineError` when the loss became NaN or infinite, at the end of the episode.
         """
@@ -78,6 +80,7 @@ class TrainingRun:
         rate = learning_rate(episode, self._episodes, self._training)
         self._optimizer.param_groups[0]["lr"] = rate
 
+        embedding, task_loss = embedding[self._own], task_loss[self._own]
         logits = self._stack.forward(embedding)
         uncertainty = functional.softplus(logits)
         loss, gradient = self._loss(uncertainty, task_loss)
@@ -91,33 +94,38 @@ class TrainingRun:
         if self._images // self._training.episode_samples > episode or self._images == self._images_to_see:
             self._end_episode(episode, rate)
 
-    def trained(self) -> list[TrainedHead]:
-        """Return the heads in the order of the seeds."""
-        heads = []
-        for index, seed in enumerate(self._seeds):
-            weights = {name: tensor.cpu().numpy() for name, tensor in self._stack.head(index).items()}
-            heads.append(TrainedHead(seed, weights, tuple(record.of_head(index) for record in self._curve)))
-        return heads
+    def trained(self) -> dict[HeadSpec, TrainedHead]:
+        """Return the heads as they are now."""
+        weights = [
+            {name: tensor.cpu().numpy() for name, tensor in self._stack.head(index).items()}
+            for index in range(len(self._heads))
+        ]
+        return {
+            head: TrainedHead(head.seed, arrays, tuple(curve))
+            for head, arrays, curve in zip(self._heads, weights, self._curves, strict=True)
+        }
 
     def _end_episode(self, episode: int, rate: float) -> None:
-        record = EpisodeRecord(
-            episode,
-            self._images,
-            rate,
-            loss=tuple((self._loss_sum / self._steps_in_episode).tolist()),
-            order_accuracy=tuple((self._accuracy_sum / self._steps_in_episode).tolist()),
-        )
-        for seed, loss in zip(self._seeds, record.loss, strict=True):
+        losses, accuracies = ((sums / self._steps_in_episode).tolist() for sums in (self._loss_sum, self._accuracy_sum))
+        for head, curve, loss, accuracy in zip(self._heads, self._curves, losses, accuracies, strict=True):
             if not math.isfinite(loss):
                 raise PipelineError(
-                    f"loss of seed {seed} became {loss} in episode {episode} at learning rate {rate:.3g}; "
+                    f"loss of seed {head.seed} became {loss} in episode {episode} at learning rate {rate:.3g}; "
                     "lower training.learning_rate or set training.precision to float32"
                 )
-        self._curve.append(record)
-        self._on_episode(record)
+            record = {"episode": episode, "images": self._images, "learning_rate": rate}
+            curve.append({**record, "loss": loss, "order_accuracy": accuracy})
+            self._on_episode(head, curve[-1])
         self._loss_sum.zero_()
         self._accuracy_sum.zero_()
         self._steps_in_episode = 0
+
+
+def _where(some: Sequence[int], seeds: Sequence[int]) -> slice | list[int]:
+    """Return where some seeds stand among others; as a slice, which copies nothing, if they stand in a row."""
+    found = [seeds.index(seed) for seed in some]
+    in_a_row = slice(found[0], found[0] + len(found))
+    return in_a_row if found == list(range(in_a_row.start, in_a_row.stop)) else found
 
 
 def _optimizer(training: Training, parameters: torch.nn.Parameter) -> torch.optim.Optimizer:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,20 +14,18 @@ from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.features.rows import FeatureRows
-from pipeline_lib.heads.checkpoint import TrainedHead
-from pipeline_lib.heads.curve import EpisodeRecord
+from pipeline_lib.heads.checkpoint import Record, TrainedHead
 from pipeline_lib.heads.run import TrainingRun
 from pipeline_lib.heads.spec import HeadSpec
 from pipeline_lib.heads.stream import ShuffledBuffer, shuffled_buffers, usable_rows
 
 _CAST_ROWS = 256
-OnEpisode = Callable[[int, Mapping[str, float]], None]
 
 
 def train_heads(
     rows: FeatureRows,
     heads: Sequence[HeadSpec],
-    on_episode: OnEpisode = lambda head, record: None,
+    on_episode: Callable[[HeadSpec, Record], None] = lambda head, record: None,
     progress: Progress | None = None,
 ) -> list[TrainedHead]:
     """Train heads, all in one pass over the cache; return them in order.
@@ -44,7 +41,7 @@ def train_heads(
     heads
         Their recipes agree in what `SHARED_IN_A_PASS` lists. `epochs` = None means each cached epoch once.
     on_episode
-        Called with the position of a head and the record of each of its episodes when it ends.
+        Called with a head and the record of each of its episodes when it ends.
     progress
         Is advanced by the images of each step.
 
@@ -59,65 +56,19 @@ def train_heads(
     images_to_see = usable_rows(rows.rows, epochs, shared.batch_size)
     device = choose_device(shared.device)
     seeds = list(dict.fromkeys(head.seed for head in heads))
-    stacks = [
-        _Stack(
-            positions,
-            _of_seeds([heads[position].seed for position in positions], seeds),
-            TrainingRun(
-                training,
-                [heads[position].seed for position in positions],
-                rows.dim,
-                images_to_see,
-                device,
-                _by_head(on_episode, positions),
-            ),
-        )
-        for training, positions in _by_recipe(heads).items()
-    ]
+    by_recipe: dict[Training, list[HeadSpec]] = {}
+    for head in heads:
+        by_recipe.setdefault(head.training, []).append(head)
+    runs = [TrainingRun(some, seeds, rows.dim, images_to_see, device, on_episode) for some in by_recipe.values()]
     buffers = shuffled_buffers(rows, epochs, shared.batch_size, shared.shuffle_rows, shared.shuffle_buffer, seeds)
     with _cpu_threads(shared.threads), contextlib.closing(buffers):
         for embedding, task_loss in _batches(buffers, shared.batch_size, getattr(torch, shared.precision), device):
-            for stack in stacks:
-                stack.run.step(embedding[stack.seeds], task_loss[stack.seeds])
+            for run in runs:
+                run.step(embedding, task_loss)
             if progress is not None:
                 progress.advance(shared.batch_size)
-    trained = {
-        position: head for stack in stacks for position, head in zip(stack.positions, stack.run.trained(), strict=True)
-    }
-    return [trained[position] for position in range(len(heads))]
-
-
-class _Stack(NamedTuple):
-    """The heads of one recipe: their positions among all, their seeds among those of a batch, and their training."""
-
-    positions: list[int]
-    seeds: slice | list[int]
-    run: TrainingRun
-
-
-def _by_recipe(heads: Sequence[HeadSpec]) -> dict[Training, list[int]]:
-    """Return the positions of the heads of each recipe."""
-    positions: dict[Training, list[int]] = {}
-    for position, head in enumerate(heads):
-        positions.setdefault(head.training, []).append(position)
-    return positions
-
-
-def _of_seeds(some: Sequence[int], seeds: Sequence[int]) -> slice | list[int]:
-    """Return where seeds stand among those of a batch; as a slice, which copies nothing, if they stand in a row."""
-    found = [seeds.index(seed) for seed in some]
-    in_a_row = found == list(range(found[0], found[0] + len(found)))
-    return slice(found[0], found[0] + len(found)) if in_a_row else found
-
-
-def _by_head(on_episode: OnEpisode, positions: Sequence[int]) -> Callable[[EpisodeRecord], None]:
-    """Return what tells of the record of a stack head by head."""
-
-    def tell(record: EpisodeRecord) -> None:
-        for index, position in enumerate(positions):
-            on_episode(position, record.of_head(index))
-
-    return tell
+    trained = {head: result for run in runs for head, result in run.trained().items()}
+    return [trained[head] for head in heads]
 
 
 def _shared(heads: Sequence[HeadSpec]) -> Training:

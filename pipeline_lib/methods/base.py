@@ -2,7 +2,8 @@
 
 A method is a module here, named after its kind, that defines
 
-- `Options`, its config section, a subclass of `MethodOptions` whose defaults are the method's own;
+- `Options`, its config section, a subclass of `MethodOptions` whose defaults are the method's own; the config runs
+  this class alone and not the rest of the file, so what it names comes from modules without torch;
 - `Model`, a subclass of `Method`: what it adds to a timm network, its loss, its uncertainty.
 
 Every model has the same face: `logits, uncertainty, embedding = model(images)`.
@@ -11,25 +12,13 @@ Every model has the same face: `logits, uncertainty, embedding = model(images)`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Collection
+from typing import ClassVar, NamedTuple, cast
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline_lib.backbones.networks import linear_classifier
-from pipeline_lib.config.section import KindSection
+from pipeline_lib.backbones.networks import TimmNetwork, linear_classifier
 from pipeline_lib.training.processes import gathered
-
-
-class MethodOptions(KindSection):
-    """The base of every method's options; each method adds its `kind` and its hyperparameters."""
-
-
-# Of methods whose published numbers the reference code's faults may have changed.
-Compat = Annotated[
-    Literal["reference"] | None,
-    Field(description="`reference` repeats the faults of the reference code that docs/methods.md lists; null = none."),
-]
 
 
 class Prediction(NamedTuple):
@@ -58,18 +47,26 @@ class Method(nn.Module):
 
     Random draws (dropout, samples) come from torch's global generators, which the trainer seeds for each step.
 
-    Raises `PipelineError` where the classifier is not one linear layer.
+    Raises
+    ------
+    PipelineError
+        The classifier is not one linear layer.
     """
 
     two_crops: ClassVar[bool] = False
     statistics: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, network: TimmNetwork, num_classes: int) -> None:
         super().__init__()
         self.network, self.num_classes = network, num_classes
         linear_classifier(network, "train another architecture")
         # What is pooled is wider than `num_features` where a layer follows, as in MobileNets.
         self.dim: int = network.head_hidden_size
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The network's own classifier, unless a method has put something else in its place."""
+        return cast(nn.Linear, self.network.get_classifier())
 
     def embed(self, images: Tensor) -> Tensor:
         """Return the representations float32 [n, d] of normalised images [n, 3, H, W], also of a bfloat16 network.
@@ -91,7 +88,7 @@ class Method(nn.Module):
 
         Methods add those of their loss whose zero means nothing, such as concentrations.
         """
-        exempt = self.network.no_weight_decay() if hasattr(self.network, "no_weight_decay") else ()
+        exempt: Collection[str] = getattr(self.network, "no_weight_decay", set)()
         return {f"network.{name}" for name in exempt}
 
     @abstractmethod

@@ -12,11 +12,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.methods import scores
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import MethodOptions
 
 
 class Options(MethodOptions):
@@ -31,14 +33,14 @@ class Options(MethodOptions):
 class Model(Method):
     """A classifier, trained with cross-entropy."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.score = options.uncertainty
 
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W]."""
         embedding = self.embed(images)
-        logits = self.network.get_classifier()(embedding).float()
+        logits = self.classifier(embedding).float()
         read_off = logits if self.score == "class_entropy" else embedding
         return Prediction(logits, getattr(scores, self.score)(read_off), embedding)
 

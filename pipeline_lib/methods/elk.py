@@ -23,8 +23,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
-from pipeline_lib.methods.uncertainty import Hidden, StartValue, UncertaintyModule
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import Compat, Hidden, MethodOptions, StartValue
+from pipeline_lib.methods.uncertainty import UncertaintyModule
 from pipeline_lib.methods.von_mises_fisher import log_normaliser
 
 
@@ -43,7 +45,7 @@ class Options(MethodOptions):
 class Model(Method):
     """A network whose images and classes are von Mises-Fisher distributions."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.uncertainty = UncertaintyModule(self.dim, options.hidden, options.unc_start_value)
         self.in_reference, self.inv_temp = options.compat == "reference", options.inv_temp
@@ -69,7 +71,7 @@ class Model(Method):
             return elk_loss(embedding, 1 / self.uncertainty(embedding), *self._classes(), labels)
 
     def _classes(self) -> tuple[Tensor, Tensor]:
-        mean = self.network.get_classifier().weight.float()
+        mean = self.classifier.weight.float()
         if self.in_reference:
             # Tied to the length of the classifier's row, and never below where it starts.
             return mean, self.inv_temp * mean.norm(dim=-1).clamp(min=1)
@@ -101,7 +103,10 @@ def log_expected_likelihood(
     concentration, class_concentration
         kappa_i [n] and k_c [c], at least 0 and finite.
 
-    Raises ValueError where d is below 2.
+    Raises
+    ------
+    ValueError
+        d is below 2.
     """
     dim = mean.shape[-1]
     cosine = (functional.normalize(mean, dim=-1) @ functional.normalize(class_mean, dim=-1).T).double()

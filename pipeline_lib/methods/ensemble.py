@@ -17,7 +17,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import MethodOptions
 from pipeline_lib.methods.scores import class_entropy, jensen_shannon_divergence, mean_log_probability
 
 
@@ -34,7 +36,7 @@ class Options(MethodOptions):
 class Model(Method):
     """A network with several classifiers, which take the place of its own."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         network.reset_classifier(0)
         self.num_heads, self.score = options.num_heads, options.uncertainty

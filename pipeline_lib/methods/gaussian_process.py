@@ -43,6 +43,10 @@ class GaussianProcess(nn.Module):
     The state dict holds the random features and the Gram matrix.
     """
 
+    weight: Tensor
+    phase: Tensor
+    gram: Tensor
+
     def __init__(
         self, dim: int, num_classes: int, features: int, length_scale: float, ridge: float, discount: float | None
     ) -> None:
@@ -98,7 +102,10 @@ def orthogonal_random_features(features: int, dim: int) -> Tensor:
 def posterior_variance(features: Tensor, gram: Tensor, ridge: float) -> Tensor:
     """Return s phi^T (G + s I)^-1 phi, [n], of features phi [n, m] and their Gram matrix G = Phi^T Phi [m, m], float64.
 
-    Raises torch.linalg.LinAlgError where s is lost in the rounding errors of G.
+    Raises
+    ------
+    torch.linalg.LinAlgError
+        s is lost in the rounding errors of G.
     """
     with torch.autocast(features.device.type, enabled=False):
         precision = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

@@ -21,10 +21,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.config.section import Seed
-from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import FLOOR, Compat, MethodOptions
 from pipeline_lib.methods.scores import class_entropy, mean_log_probability
-from pipeline_lib.methods.uncertainty import FLOOR
 
 
 class Options(MethodOptions):
@@ -46,7 +47,7 @@ class Options(MethodOptions):
 class Model(Method):
     """A classifier with noise on its representation."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.rank, self.mc_samples = options.rank, options.mc_samples
         self.score, self.seed = options.uncertainty, options.seed
@@ -67,7 +68,7 @@ class Model(Method):
             factor = parameters[:, : -self.dim].unflatten(1, (self.dim, self.rank))
             diagonal = functional.softplus(parameters[:, -self.dim :]) + FLOOR
             noise = covariance_noise(factor, diagonal, *self._standard_normal(embedding))
-        logits = self.network.get_classifier()(embedding + noise).float()
+        logits = self.classifier(embedding + noise).float()
         temperature = functional.softplus(self.raw_temperature) + FLOOR
         mean = mean_log_probability(logits / temperature)
         if self.score == "class_entropy":
@@ -82,12 +83,12 @@ class Model(Method):
 
     def _standard_normal(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Return z [s, n, r] and z' [s, n, d]; in evaluation mode [s, 1, r], [s, 1, d], always the same ones."""
-        if self.training:
-            shape, generator, device = (self.mc_samples, len(embedding)), None, embedding.device
-        else:
+        images, width = len(embedding) if self.training else 1, self.rank + self.dim
+        generator, device = None, embedding.device
+        if not self.training:
             # Drawn on the CPU: a GPU's generator would give other numbers.
-            shape, generator, device = (self.mc_samples, 1), torch.Generator().manual_seed(self.seed), "cpu"
-        drawn = torch.randn(*shape, self.rank + self.dim, generator=generator, device=device).to(embedding.device)
+            generator, device = torch.Generator().manual_seed(self.seed), torch.device("cpu")
+        drawn = torch.randn(self.mc_samples, images, width, generator=generator, device=device).to(embedding.device)
         # The reference code draws one number for all dimensions.
         independent = drawn[..., self.rank : self.rank + 1] if self.in_reference else drawn[..., self.rank :]
         return drawn[..., : self.rank], independent

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pipeline_lib.methods.base import Compat, MethodOptions
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.options import Compat, Hidden, MethodOptions, StartValue
 from pipeline_lib.methods.sampled_embedding import SampledEmbedding
-from pipeline_lib.methods.uncertainty import Hidden, StartValue
 
 
 class Options(MethodOptions):
@@ -50,7 +50,7 @@ class Options(MethodOptions):
 class Model(SampledEmbedding):
     """A network whose embeddings are von Mises-Fisher distributions that match where two images' labels do."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes, options.mc_samples, options.hidden, options.unc_start_value)
         # Learnt as a logarithm, so that no step makes a negative.
         self.in_reference = options.compat == "reference"

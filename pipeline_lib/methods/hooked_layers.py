@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.methods.uncertainty import NEGATIVE_SLOPE, UncertaintyModule
 
@@ -44,29 +45,33 @@ class HookedUncertainty(nn.Module):
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
         """Map pooled outputs, [n, widths[j]] each and of any float dtype, to uncertainties [n]."""
         with torch.autocast(pooled[0].device.type, enabled=False):
-            parts = [layer(each.to(layer.weight.dtype)) for layer, each in zip(self.inputs, pooled, strict=True)]
+            dtype = next(self.parameters()).dtype
+            parts = [layer(output.to(dtype)) for layer, output in zip(self.inputs, pooled, strict=True)]
             return self.joint(functional.leaky_relu(torch.cat(parts, dim=-1), NEGATIVE_SLOPE))
 
 
 @contextmanager
-def hooked(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor | None]]:
-    """Yield a list that each forward pass inside the context fills with the layers' pooled outputs [n, width].
+def hooked(network: TimmNetwork, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield a dict that each forward pass inside the context fills with the layers' pooled outputs [n, width].
 
-    Raises `PipelineError` for a name that is none of the network's modules.
+    Raises
+    ------
+    PipelineError
+        A name is none of the network's modules.
     """
-    outputs: list[Tensor | None] = [None] * len(layers)
+    outputs: dict[str, Tensor] = {}
     modules = dict(network.named_modules())
     for name in layers:
         if name not in modules:
             raise PipelineError(f"the network has no layer '{name}'{did_you_mean(name, modules)}")
 
-    def keep(position: int, output: Tensor) -> None:
+    def keep(name: str, output: Tensor) -> None:
         # Pooled at once: a ReLU that works in place would change the output later.
-        outputs[position] = pool(output, layers[position])
+        outputs[name] = pool(output, name)
 
     hooks = [
-        modules[name].register_forward_hook(lambda module, args, output, position=position: keep(position, output))
-        for position, name in enumerate(layers)
+        modules[name].register_forward_hook(lambda module, args, output, name=name: keep(name, output))
+        for name in layers
     ]
     try:
         yield outputs
@@ -78,7 +83,10 @@ def hooked(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor | 
 def pool(output: Tensor, name: str) -> Tensor:
     """Return the mean over positions, [n, c], of a map [n, c, h, w] or tokens [n, t, c]; [n, c] stays.
 
-    Raises `PipelineError` for other shapes; `name` is the layer's, for that message.
+    Raises
+    ------
+    PipelineError
+        The output has another shape; `name` is the layer's, for that message.
     """
     if not isinstance(output, Tensor) or not 2 <= output.ndim <= 4:
         shape = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -90,24 +98,27 @@ def pool(output: Tensor, name: str) -> Tensor:
     return output.mean(1) if output.ndim == 3 else output
 
 
-def pooled_widths(network: nn.Module, layers: Sequence[str]) -> list[int]:
+def pooled_widths(network: TimmNetwork, layers: Sequence[str]) -> list[int]:
     """Return the widths of the layers' pooled outputs, found with one blank image.
 
-    Raises `PipelineError` as `hooked` and `pool` do, and for a layer that the representation does not come through.
+    Raises
+    ------
+    PipelineError
+        As `hooked` and `pool`, and for a layer that the representation does not come through.
     """
     with hooked(network, layers) as outputs:
         embed_blank_image(network)
-    for name, output in zip(layers, outputs, strict=True):
-        if output is None:
+    for name in layers:
+        if name not in outputs:
             raise PipelineError(f"layer '{name}' cannot be hooked: the representation does not come through it")
-    return [output.shape[1] for output in outputs]
+    return [outputs[name].shape[1] for name in layers]
 
 
 @torch.no_grad()
-def embed_blank_image(network: nn.Module) -> None:
+def embed_blank_image(network: TimmNetwork) -> None:
     """Pass one blank image to the representation, so that hooks see shapes; no BatchNorm statistic moves."""
     # A ViT built for another image size than that of its pretrained weights takes that size alone.
-    size = getattr(getattr(network, "patch_embed", None), "img_size", None) or network.default_cfg["input_size"][1:]
+    size = getattr(getattr(network, "patch_embed", None), "img_size", None) or network.pretrained_cfg["input_size"][1:]
     training, parameter = network.training, next(network.parameters())
     network.eval()
     image = torch.zeros(1, 3, *size, device=parameter.device, dtype=parameter.dtype)

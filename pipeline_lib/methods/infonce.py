@@ -20,7 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import Compat, MethodOptions
 from pipeline_lib.methods.scores import inverse_norm
 
 
@@ -41,7 +43,7 @@ class Model(Method):
 
     two_crops = True
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         # Learnt as a logarithm, so that no step makes it negative.
         self.in_reference = options.compat == "reference"
@@ -51,7 +53,7 @@ class Model(Method):
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W]."""
         embedding = self.embed(images)
-        logits = self.network.get_classifier()(embedding).float()
+        logits = self.classifier(embedding).float()
         return Prediction(logits, inverse_norm(embedding), embedding)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -73,7 +75,10 @@ def infonce_loss(embedding: Tensor, inv_temp: Tensor | float, in_reference: bool
     in_reference
         Whether the ratio is that of the reference code, see `log_crop_ratio_in_reference`.
 
-    Raises ValueError where the number of embeddings is odd.
+    Raises
+    ------
+    ValueError
+        The number of embeddings is odd.
     """
     log_ratio = log_crop_ratio_in_reference if in_reference else log_crop_probability
     return -log_ratio(functional.normalize(embedding, dim=-1), inv_temp).mean()
@@ -92,7 +97,10 @@ def log_crop_probability(directions: Tensor, inv_temp: Tensor | float) -> Tensor
     inv_temp
         t > 0, a scalar.
 
-    Raises ValueError where the number of directions is odd.
+    Raises
+    ------
+    ValueError
+        The number of directions is odd.
     """
     similarity, others, other_crop = _similarities(directions, inv_temp)
     matched = similarity[..., torch.arange(len(others), device=directions.device), other_crop]

@@ -15,12 +15,14 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Method, MethodOptions, Prediction
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.base import Method, Prediction
 from pipeline_lib.methods.hooked_layers import HookedUncertainty, hooked, pooled_widths
-from pipeline_lib.methods.uncertainty import Hidden, StartValue, UncertaintyModule
+from pipeline_lib.methods.options import Hidden, MethodOptions, StartValue
+from pipeline_lib.methods.uncertainty import UncertaintyModule
 
 
 class Options(MethodOptions):
@@ -40,7 +42,7 @@ class Options(MethodOptions):
 class Model(Method):
     """A classifier that predicts its own loss."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.uncertainty_weight, self.layers = options.uncertainty_weight, options.layers
         self.uncertainty = (
@@ -53,10 +55,9 @@ class Model(Method):
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W]."""
         with hooked(self.network, self.layers) as pooled:
             embedding = self.embed(images)
-        logits = self.network.get_classifier()(embedding).float()
-        if self.training:
-            pooled = [self.of_whole_batch(each) for each in pooled]
-        return Prediction(logits, self.uncertainty(pooled if self.layers else embedding), embedding)
+        logits = self.classifier(embedding).float()
+        inner = [self.of_whole_batch(pooled[name]) if self.training else pooled[name] for name in self.layers]
+        return Prediction(logits, self.uncertainty(inner if self.layers else embedding), embedding)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of normalised images [n, 3, H, W] with labels int64 [n]."""

@@ -22,9 +22,11 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.config.section import Seed
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import Compat, MethodOptions
 from pipeline_lib.methods.scores import class_entropy, jensen_shannon_divergence, mean_log_probability
 
 
@@ -44,10 +46,13 @@ class Options(MethodOptions):
 class Model(Method):
     """A classifier whose dropout stays on at evaluation.
 
-    Raises `PipelineError` where samples without dropout are asked how much they disagree.
+    Raises
+    ------
+    PipelineError
+        Samples without dropout are asked how much they disagree.
     """
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.mc_samples, self.score, self.seed = options.mc_samples, options.uncertainty, options.seed
         insert_dropout(network, options.drop_rate)
@@ -72,7 +77,7 @@ class Model(Method):
         """
         draws_masks = not self.training and self.drops_at_evaluation
         embedding = self._embed_with_masks(images) if draws_masks else self.embed(images).unsqueeze(0)
-        logits = self.network.get_classifier()(embedding).float()
+        logits = self.classifier(embedding).float()
         mean = mean_log_probability(logits)
         uncertainty = class_entropy(mean) if self.score == "class_entropy" else jensen_shannon_divergence(logits)
         return Prediction(mean, uncertainty, embedding.mean(0))
@@ -116,7 +121,7 @@ class SampledDropout(nn.Module):
         return activation * (drawn >= self.rate).to(activation.dtype).div_(1 - self.rate)
 
 
-def insert_dropout(network: nn.Module, rate: float) -> None:
+def insert_dropout(network: TimmNetwork, rate: float) -> None:
     """Put `SampledDropout` into a network, as the module's description says; names of parameters do not change."""
     for name, module in list(network.named_modules()):
         if isinstance(module, BasicBlock | Bottleneck):

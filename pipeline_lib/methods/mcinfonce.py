@@ -23,10 +23,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline_lib.methods.base import Compat, MethodOptions
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.methods.infonce import log_crop_probability, log_crop_ratio_in_reference
+from pipeline_lib.methods.options import Compat, Hidden, MethodOptions, StartValue
 from pipeline_lib.methods.sampled_embedding import SampledEmbedding
-from pipeline_lib.methods.uncertainty import Hidden, StartValue
 
 
 class Options(MethodOptions):
@@ -49,7 +49,7 @@ class Model(SampledEmbedding):
 
     two_crops = True
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes, options.mc_samples, options.hidden, options.unc_start_value)
         # Learnt as a logarithm, so that no step makes it negative.
         self.in_reference = options.compat == "reference"
@@ -75,7 +75,10 @@ def mcinfonce_loss(samples: Tensor, inv_temp: Tensor | float, in_reference: bool
     in_reference
         Whether the ratio is that of the reference code, see `infonce.log_crop_ratio_in_reference`.
 
-    Raises ValueError where the number of embeddings, 2n, is odd.
+    Raises
+    ------
+    ValueError
+        The number of embeddings, 2n, is odd.
     """
     log_probability = (log_crop_ratio_in_reference if in_reference else log_crop_probability)(samples, inv_temp)
     return -(log_probability.logsumexp(0) - math.log(len(samples))).mean()

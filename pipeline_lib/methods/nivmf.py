@@ -27,8 +27,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
-from pipeline_lib.methods.uncertainty import Hidden, StartValue, UncertaintyModule
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.base import Method, Prediction
+from pipeline_lib.methods.options import Compat, Hidden, MethodOptions, StartValue
+from pipeline_lib.methods.uncertainty import UncertaintyModule
 from pipeline_lib.methods.von_mises_fisher import log_normaliser, sample
 
 
@@ -50,7 +52,7 @@ class Options(MethodOptions):
 class Model(Method):
     """A network whose images are vMF distributions and whose classes are non-isotropic ones."""
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         self.mc_samples = options.mc_samples
         self.uncertainty = UncertaintyModule(self.dim, options.hidden, options.unc_start_value)
@@ -80,7 +82,7 @@ class Model(Method):
             return nivmf_loss(samples, *self._classes(), labels)
 
     def _classes(self) -> tuple[Tensor, Tensor]:
-        return self.network.get_classifier().weight.float(), self.class_log_concentration.float()
+        return self.classifier.weight.float(), self.class_log_concentration.float()
 
 
 def nivmf_loss(samples: Tensor, class_mean: Tensor, class_log_concentration: Tensor, labels: Tensor) -> Tensor:
@@ -114,7 +116,10 @@ def log_density(points: Tensor, class_mean: Tensor, class_log_concentration: Ten
     class_log_concentration
         log k [c, d].
 
-    Raises ValueError where d is below 2.
+    Raises
+    ------
+    ValueError
+        d is below 2.
     """
     dim = points.shape[-1]
     # K scaled to determinant 1: the cosine does not see the scale, and det(K) / |K m|^d becomes |K m|^-d.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.methods import von_mises_fisher
 from pipeline_lib.methods.base import Method, Prediction
-from pipeline_lib.methods.uncertainty import Hidden, StartValue, UncertaintyModule
+from pipeline_lib.methods.options import Hidden, StartValue
+from pipeline_lib.methods.uncertainty import UncertaintyModule
 
 
 class SampledEmbedding(Method):
@@ -18,7 +20,7 @@ class SampledEmbedding(Method):
     """
 
     def __init__(
-        self, network: nn.Module, num_classes: int, mc_samples: int, hidden: Hidden, unc_start_value: StartValue
+        self, network: TimmNetwork, num_classes: int, mc_samples: int, hidden: Hidden, unc_start_value: StartValue
     ) -> None:
         super().__init__(network, num_classes)
         self.mc_samples = mc_samples
@@ -27,7 +29,7 @@ class SampledEmbedding(Method):
     def forward(self, images: Tensor) -> Prediction:
         """Return logits, uncertainty and embedding of normalised images [n, 3, H, W]; nothing is sampled."""
         embedding = self.embed(images)
-        logits = self.network.get_classifier()(embedding).float()
+        logits = self.classifier(embedding).float()
         return Prediction(logits, self.uncertainty(embedding), embedding)
 
     def samples(self, images: Tensor) -> Tensor:

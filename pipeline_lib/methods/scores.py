@@ -29,8 +29,8 @@ def jensen_shannon_divergence(logits: Tensor) -> Tensor:
     Zero where they agree, at most log s; rounding does not make it negative. Computed in float64: two entropies of
     nearly 7 nats, for 1,000 classes, may differ in the fifth decimal, and half of that is rounding in float32.
     """
-    each = logits.double()
-    divergence = class_entropy(mean_log_probability(each)) - class_entropy(each).mean(0)
+    exact = logits.double()
+    divergence = class_entropy(mean_log_probability(exact)) - class_entropy(exact).mean(0)
     return divergence.clamp(min=0).to(logits.dtype)
 
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from pipeline_lib.methods.base import Compat, Method, MethodOptions, Prediction
+from pipeline_lib.backbones.networks import TimmNetwork
+from pipeline_lib.methods.base import Method, Prediction
 from pipeline_lib.methods.gaussian_process import GaussianProcess, mean_field_logits
+from pipeline_lib.methods.options import Compat, MethodOptions
 from pipeline_lib.methods.scores import class_entropy
 from pipeline_lib.methods.spectral_norm import bound_spectral_norms
 
@@ -58,7 +60,7 @@ class Model(Method):
 
     statistics = ("process.gram",)
 
-    def __init__(self, options: Options, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, options: Options, network: TimmNetwork, num_classes: int) -> None:
         super().__init__(network, num_classes)
         network.reset_classifier(0)
         # The Gaussian process of the reference code sees no image: its variance stays at 1e-5, as it is initialised.

@@ -14,15 +14,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 from torch.nn.utils import parametrize
 
+from pipeline_lib.backbones.networks import TimmNetwork
 from pipeline_lib.methods.hooked_layers import embed_blank_image
 
 # Before training, whose every step adds one.
 _FIRST_ITERATIONS = 5
 
 
-def bound_spectral_norms(network: nn.Module, bound: float) -> None:
+def bound_spectral_norms(network: TimmNetwork, bound: float) -> None:
     """Bound the norms of all convolutions and linear layers of a network, in place.
 
     A layer's weight becomes `parametrizations.weight.original` in the state dict. The map of a convolution is that on
@@ -58,6 +60,8 @@ class SpectralBound(nn.Module):
     input_shape
         (channels, height, width) or (width,) of the layer's input.
     """
+
+    vector: Tensor
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, bound: float, input_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class SpectralBound(nn.Module):
         """Return A_W^T u."""
         if not self.geometry:
             return left @ weight
-        return torch.nn.grad.conv2d_input(self.vector.shape, weight, left, **self.geometry)
+        return conv2d_input(self.vector.shape, weight, left, **self.geometry)
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -11,25 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline_lib.config.section import Widths
+from pipeline_lib.methods.options import FLOOR
 
 NEGATIVE_SLOPE = 0.01
-# What u is never below: the concentration 1 / u stays finite, and so do the gradients through it.
-FLOOR = 1e-6
-
-# What the options of every method with such a module have.
-Hidden = Annotated[Widths, Field(description="Widths of the uncertainty module's hidden layers.")]
-StartValue = Annotated[
-    float | None,
-    Field(gt=FLOOR, description="Uncertainty of the untrained module; null leaves it to the random weights."),
-]
 
 
 class UncertaintyModule(nn.Module):
@@ -46,15 +35,21 @@ class UncertaintyModule(nn.Module):
         softplus^-1(start_value - 1e-6). None leaves that bias random, and u near log 2. It matters where u is the
         inverse of a concentration: at u = log 2, vMF distributions in 2048 dimensions are all but uniform.
 
-    Weights come from torch's global generator. Raises ValueError where start_value is not above 1e-6.
+    Weights come from torch's global generator.
+
+    Raises
+    ------
+    ValueError
+        start_value is not above 1e-6.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int] = (1024, 1024, 1024), start_value: float | None = None) -> None:
         super().__init__()
         widths = (dim, *hidden, 1)
-        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(widths))
+        layers = [nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
+        self.layers = nn.ModuleList(layers)
         if start_value is not None:
-            nn.init.constant_(self.layers[-1].bias, inverse_softplus(start_value - FLOOR))
+            nn.init.constant_(layers[-1].bias, inverse_softplus(start_value - FLOOR))
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Map embeddings [n, d] of any float dtype to uncertainties [n], in the parameters' dtype also under autocast.
@@ -62,7 +57,7 @@ class UncertaintyModule(nn.Module):
         In half precision many images would tie: an uncertainty is there to rank them.
         """
         with torch.autocast(embedding.device.type, enabled=False):
-            activation = embedding.to(self.layers[0].weight.dtype)
+            activation = embedding.to(next(self.parameters()).dtype)
             for layer in self.layers[:-1]:
                 activation = functional.leaky_relu(layer(activation), NEGATIVE_SLOPE)
             return functional.softplus(self.layers[-1](activation)).squeeze(-1) + FLOOR

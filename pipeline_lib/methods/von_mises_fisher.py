@@ -42,7 +42,10 @@ def log_normaliser(dim: int, concentration: Tensor) -> Tensor:
     """Return log C_d(kappa) for concentrations kappa >= 0 of any shape and float dtype, in that shape and dtype.
 
     Computed in float64. Differentiable once: the gradient is -A_d(kappa), 0 at kappa = 0. Not finite at kappa = inf.
-    Raises ValueError where dim is below 2.
+    Raises
+    ------
+    ValueError
+        dim is below 2.
     """
     return _LogNormaliser.apply(concentration, _checked(dim))
 
@@ -50,7 +53,12 @@ def log_normaliser(dim: int, concentration: Tensor) -> Tensor:
 def mean_resultant_length(dim: int, concentration: Tensor) -> Tensor:
     """Return A_d(kappa) = I_(d/2)(kappa) / I_(d/2-1)(kappa), the length of the mean; shapes as in `log_normaliser`.
 
-    Not differentiable. Raises ValueError where dim is below 2.
+    Not differentiable.
+
+    Raises
+    ------
+    ValueError
+        dim is below 2.
     """
     kappa = concentration.detach().double()
     return (kappa * _resultant_over_kappa(_checked(dim), kappa)).to(concentration.dtype)
@@ -73,7 +81,12 @@ def sample(mean: Tensor, concentration: Tensor, samples: int) -> Tensor:
 
     Returns
     -------
-    Unit vectors [samples, ..., d] in the mean's dtype. Raises ValueError where d is below 2.
+    Unit vectors [samples, ..., d] in the mean's dtype.
+
+    Raises
+    ------
+    ValueError
+        d is below 2.
     """
     dim = _checked(mean.shape[-1])
     mean = functional.normalize(mean, dim=-1)
@@ -226,7 +239,7 @@ def _debye_polynomials() -> tuple[tuple[float, ...], ...]:
 
     u_0 = 1, u_(k+1)(p) = p^2 (1 - p^2) u_k'(p) / 2 + (integral over [0, p] of (1 - 5 t^2) u_k(t)) / 8.
     """
-    polynomials = [(Fraction(1),)]
+    polynomials: list[tuple[Fraction, ...]] = [(Fraction(1),)]
     for k in range(DEBYE_TERMS):
         upper = [Fraction(0)] * (k + 2)
         for i, coefficient in enumerate(polynomials[-1]):

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.policies import MIXING_POLICIES
-from pipeline_lib.planning.jobs import Extraction, block_bytes, extractions, other_jobs
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.planning.extractions import Extraction, block_bytes, extractions
 from pipeline_lib.planning.probe import Probe, Speed
 from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
 
 # What a view adds to each draw, as float32: what it drew, or the label that it mixed in.
 _EXTRAS = {"centre_crop": 1}
 _MIXING_EXTRAS = 2
-# In the order of the data.
-_STAGES = (
-    *("download", "prepare_tfds", "dataset", "dataset_card", "backbone", "method"),
-    *("evaluation_features", "features", "ablation_features", "cache", "task_loss", "neighbours", "head"),
-    *("ablation_heads", "joint_training", "baselines", "evaluate", "evaluate_ablations", "safe_retrieval"),
-    *("deteriorations", "projection", "projection_page", "metrics", "provenance", "export"),
-)
+_EXTRACTIONS = ("evaluation_features", "features", "ablation_features")
 _COLUMNS = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
 
 
@@ -32,9 +28,20 @@ _COLUMNS = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
 class Row:
     """A line of the plan; None: nothing of the kind, or not estimated.
 
-    images: decoded images. draws: images that the backbone sees. bytes: on the disk. hours: one job after the other.
-    device_hours: of the GPU, or of CPU cores where there is none. bound: what takes longest, "decoding and
-    augmentation" or "backbone".
+    Attributes
+    ----------
+    stage, backbone : str
+        What it is about; backbone "" = not of one backbone.
+    jobs, images, draws : int
+        How many jobs there are, how many images they decode, and how many the backbone sees.
+    bytes : int
+        What is written to the disk.
+    hours : float
+        One job after the other.
+    device_hours : float
+        Hours of the GPU, or of CPU cores where there is none.
+    bound : str
+        What takes longest: "decoding and augmentation" or "backbone".
     """
 
     stage: str
@@ -75,28 +82,45 @@ class Plan:
         }
 
 
-def make_plan(config: Config, given: Mapping[tuple[str, str], int], seconds: float) -> Plan:
+def make_plan(
+    config: Config, processes: Sequence[Sequence[Ref]], given: Mapping[tuple[str, str], int], seconds: float
+) -> Plan:
     """Plan a config.
 
-    given: the number of images in splits, by (dataset, split), where the user knows better.
-    seconds: about how long each backbone is measured; 0 = no hours are estimated.
-    Raises `PipelineError` as `split_sizes` does and for backbones that can't be built.
+    Parameters
+    ----------
+    config : Config
+        What is to be done.
+    processes : sequence of sequences of Ref
+        The artefacts that each process makes, in the order of the data, without blocks of features: how many of these
+        there are depends on the number of images.
+    given : mapping
+        The number of images in splits, by (dataset, split), where the user knows better.
+    seconds : float
+        About how long each backbone is measured; 0 = no hours are estimated.
+
+    Raises
+    ------
+    PipelineError
+        A given size is of a split that no job reads, a dataset lacks a split, or a backbone can't be built.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sizes = split_sizes(config, given)
     classes = sizes[config.upstream.dataset, config.upstream.train_split].classes
-    jobs = other_jobs(config)
     rows: list[Row] = []
     speeds: dict[str, Speed] = {}
     with tempfile.TemporaryDirectory() as directory:
         probe = Probe(config, Path(directory), seconds)
-        for extraction in extractions(config, sizes):
+        caches = [ref for process in processes for ref in process if ref.stage == "cache"]
+        for extraction in extractions(config, caches, sizes):
             name = extraction.backbone
             speeds[name] = speeds.get(name) or probe.backbone(name, classes)
             rows.append(_extraction_row(config, extraction, probe, speeds[name], cores if seconds else None))
-    rows = [*_summed(rows), *(Row(stage, backbone, count) for (stage, backbone), count in jobs.items())]
-    rows.sort(key=lambda row: _STAGES.index(row.stage))
-    return Plan(rows, sizes, speeds, probe.device.type, cores)
+    jobs = Counter((process[0].stage, dict(process[0].wildcards).get("backbone", "")) for process in processes)
+    others = [Row(stage, backbone, count) for (stage, backbone), count in jobs.items()]
+    before = next(position for position, row in enumerate(others) if row.stage == "cache")
+    extracted = sorted(_summed(rows), key=lambda row: _EXTRACTIONS.index(row.stage))
+    return Plan([*others[:before], *extracted, *others[before:]], sizes, speeds, probe.device.type, cores)
 
 
 def _extraction_row(config: Config, extraction: Extraction, probe: Probe, speed: Speed, cores: int | None) -> Row:
@@ -128,8 +152,18 @@ class Times(NamedTuple):
 def job_times(preparing: float, encoding: float, workers: int, threads: int, cores: int, device: str) -> Times:
     """Return the times of jobs.
 
-    preparing: core-seconds of decoding and augmentation. encoding: seconds of the backbone, on `threads` cores of a CPU
-    or on the GPU. Without workers one follows the other; with workers both go on at once, on a CPU sharing its cores.
+    Without workers, decoding and the backbone take turns; with workers both go on at once, on a CPU sharing its cores.
+
+    Parameters
+    ----------
+    preparing : float
+        Core-seconds of decoding and augmentation.
+    encoding : float
+        Seconds of the backbone, on `threads` cores of a CPU or on the GPU.
+    workers, threads, cores : int
+        Processes that decode, CPU threads of the backbone, cores of the machine.
+    device : str
+        "cpu" or "cuda".
     """
     prepared_in = preparing / max(1, min(workers, cores))
     if workers == 0:

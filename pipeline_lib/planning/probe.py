@@ -38,9 +38,9 @@ _PHOTOS, _PHOTO_SIZE, _UNKNOWN_CLASSES = 16, (500, 375), 1_000
 
 @dataclass(frozen=True)
 class Speed:
-    """A backbone: length of its representation, how images must look, whether it has an uncertainty, images/s.
+    """A backbone: length of its representation, how images must look, whether it has an uncertainty, and its speed.
 
-    images_per_second: of the forward pass in batches of `batch`; None where it was not measured.
+    `images_per_second` is that of the forward pass in batches of `batch`; None where it was not measured.
     """
 
     dim: int

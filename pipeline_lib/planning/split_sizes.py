@@ -31,8 +31,17 @@ class SplitSize:
 def split_sizes(config: Config, given: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], SplitSize]:
     """Return the size of every split that a config extracts, by (dataset, split).
 
-    given: sizes that the user knows; they win over all others. Raises `PipelineError` for one that no job reads, and
-    for a split that a listed or drawn dataset doesn't have.
+    Parameters
+    ----------
+    config : Config
+        What is extracted.
+    given : mapping
+        Sizes that the user knows; they win over all others.
+
+    Raises
+    ------
+    PipelineError
+        A given size is of a split that no job reads, or a listed or drawn dataset lacks a split.
     """
     used = [(config.upstream.dataset, config.upstream.train_split)]
     used += [(entry.dataset, entry.split) for entry in config.evaluation_sets]

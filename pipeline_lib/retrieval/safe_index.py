@@ -79,8 +79,11 @@ class SafeIndex:
     reference
         Uncertainties, float [m], whose quantiles are the thresholds of queries; None = those of the items.
 
-    Every method raises `PipelineError` for what can't be: shapes that don't fit, NaN or infinity, a share outside of
-    [0, 1), an id that is there twice or not at all, a factory or parameters that faiss refuses.
+    Raises
+    ------
+    PipelineError
+        By every method, for what can't be: shapes that don't fit, NaN or infinity, a share outside of [0, 1), an id
+        that is there twice or not at all, a factory or parameters that faiss refuses.
     """
 
     def __init__(

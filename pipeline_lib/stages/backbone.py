@@ -5,9 +5,9 @@ After a kill a training goes on with the last epoch, whose state lies in <output
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from pipeline_lib.backbones.spec import BackboneSpec, components, is_trained_here, made_by
 from pipeline_lib.config import kinds
@@ -16,15 +16,12 @@ from pipeline_lib.config.training_from_images import ClassifierTraining
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 
-if TYPE_CHECKING:
-    from pipeline_lib.backbones.base import Encoder
-    from pipeline_lib.training.state import SavedState
-    from pipeline_lib.training.trainer import Record
-
 INPUTS = (Input("upstream", "dataset artefact to train on (kind `trained`)", required=False),)
 OUTPUT = "backbones/{backbone}"
 SETTINGS = ("workers",)
 Spec = BackboneSpec
+# Imported by its name: it is code of the backbones that are trained, and of no others.
+_TRAINER = "training.classifier"
 
 
 def resolve(config: Config, backbone: str) -> Ref:
@@ -40,8 +37,8 @@ def inputs(config: Config, backbone: str) -> Refs:
 
 def plugins(config: Config, backbone: str) -> list[str]:
     """Return the components of the code that are chosen by name."""
-    trained_on = [f"datasets.{config.datasets[config.upstream.dataset].kind}"]
-    return components(config.backbone(backbone)) + (trained_on if is_trained_here(config, backbone) else [])
+    dataset = f"datasets.{config.datasets[config.upstream.dataset].kind}"
+    return components(config.backbone(backbone)) + ([_TRAINER, dataset] if is_trained_here(config, backbone) else [])
 
 
 def sources(spec: BackboneSpec) -> list[Path]:
@@ -52,35 +49,32 @@ def sources(spec: BackboneSpec) -> list[Path]:
 def run(job: Job[BackboneSpec]) -> None:
     """Load or train, and write."""
     from pipeline_lib.backbones.artefact import write_weights
-    from pipeline_lib.training.state import SavedState
 
-    options, saved = job.spec.options, SavedState(job)
+    options = job.spec.options
     kind = kinds.load("backbones", options.kind)
     if isinstance(options, ClassifierTraining):
-        encoder, curve = _train(job, options, kind, saved)
+        _train(job, options, kind)
     elif hasattr(kind, "prepare"):
-        encoder, curve = kind.prepare(options), []
+        encoder = kind.prepare(options)
+        write_weights(job, encoder, kind.data_config(options, encoder))
     else:
-        raise PipelineError(
-            f"backbone '{job.spec.name}' is of kind '{options.kind}', which the stage of that name makes"
-        )
-    write_weights(job, encoder, kind.data_config(options, encoder), curve)
-    saved.remove()
+        raise PipelineError(f"backbone '{job.spec.name}' is of kind '{options.kind}', which a stage of that name makes")
 
 
-def _train(
-    job: Job[BackboneSpec], options: ClassifierTraining, kind: ModuleType, saved: SavedState
-) -> tuple[Encoder, list[Record]]:
+def _train(job: Job[BackboneSpec], options: ClassifierTraining, kind: ModuleType) -> None:
     import torch
 
+    from pipeline_lib.backbones.artefact import write_weights
     from pipeline_lib.datasets.images import ImageDataset
-    from pipeline_lib.training.classifier import train_classifier
 
     if job.spec.train_split is None:
         raise PipelineError(f"backbone '{job.spec.name}' is trained, so its spec needs a train_split")
-    images = ImageDataset(job.input("upstream"), job.spec.train_split)
+    training = importlib.import_module(f"pipeline_lib.{_TRAINER}")
+    images, saved = ImageDataset(job.input("upstream"), job.spec.train_split), training.SavedState(job)
     torch.manual_seed(options.seed)
-    encoder: Encoder = kind.build(options, len(images.classes))
+    encoder = kind.build(options, len(images.classes))
     data_config = kind.data_config(options, encoder)
     name, workers = f"training {job.spec.name}", job.settings.workers
-    return encoder, train_classifier(encoder.network, images, options, data_config, saved, name, workers)
+    curve = training.train_classifier(encoder.network, images, options, data_config, saved, name, workers)
+    write_weights(job, encoder, data_config, curve)
+    saved.remove()

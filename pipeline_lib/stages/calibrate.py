@@ -20,7 +20,7 @@ OUTPUT = "calibration/{backbone}/{variant}/{dataset}/{split}"
 
 
 class Spec(SetSpec):
-    """Which heads are calibrated on which set, how, and the look of the figure."""
+    """Which heads are calibrated on which set, how, and how the figure is drawn."""
 
     variant: str
     seeds: tuple[int, ...]
@@ -55,7 +55,7 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.figures import reliability, style
 
-    spec, look = job.spec, job.spec.look
+    spec = job.spec
     baselines = read_scores(job.input("baselines"), spec.same_set())
     scores = read_scores(job.input("scores"), spec.same_set("variant"))
     require_same_images(baselines["sample_id"], scores["sample_id"], job.input("scores"))
@@ -63,9 +63,9 @@ def run(job: Job[Spec]) -> None:
     heads = calibrate_heads(uncertainties, ~baselines["correct"], spec.calibration, spec.dataset)
     bins = {seed: head.reliability for seed, head in heads.items()}
     named = f"{style.shorten(spec.backbone)}, variant {style.shorten(spec.variant)}, {spec.dataset}"
-    with style.titles(look.title):
-        figure = reliability.draw(bins, named, spec.calibration.images, look.width, look.height)
+    with style.titles(spec.look.title):
+        figure = reliability.draw(bins, named, spec.calibration.images, spec.look.width, spec.look.height)
     with job.writing() as draft:
         write_calibration(draft.path, heads)
-        style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", look.dpi)
+        style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.look.dpi)
         draft.facts.update(software=artefacts.software_versions("scikit-learn"))

@@ -28,7 +28,8 @@ def plugins(config: Config, dataset: str) -> list[str]:
 
 def sources(spec: Spec) -> list[Path]:
     """Return the raw files and folders whose change makes the index stale."""
-    return spec.reader.watched_files(spec.options, Path(spec.data_dir))
+    watched_files = getattr(spec.reader, "watched_files", None)
+    return watched_files(spec.options, Path(spec.data_dir)) if watched_files else []
 
 
 def run(job: Job[Spec]) -> None:

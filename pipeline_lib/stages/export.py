@@ -6,7 +6,9 @@ representation, uncertainty = load(FOLDER)(images)
 
 from __future__ import annotations
 
+from pipeline_lib.backbones.spec import made_by
 from pipeline_lib.config.config import Config, Downstream
+from pipeline_lib.config.task_losses import CROSS_ENTROPY
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
 
@@ -34,13 +36,12 @@ class Spec(BaseSpec):
     @classmethod
     def of(cls, config: Config, backbone: str, variant: str) -> Spec:
         """Return the spec of a job."""
-        upstream = Downstream(dataset=config.upstream.dataset, split=config.upstream.eval_split)
         return cls(
             backbone=backbone,
             variant=variant,
             seeds=config.seeds,
             include_backbone=config.export.backbone,
-            sets=(upstream, *config.downstream),
+            sets=tuple(config.evaluation_sets),
         )
 
 
@@ -49,11 +50,17 @@ def inputs(config: Config, backbone: str, variant: str) -> Refs:
     model = {"backbone": backbone, "variant": variant}
     upstream = config.upstream
     return {
-        "backbone": Ref.to("method" if config.backbone(backbone).kind == "method" else "backbone", backbone=backbone),
+        "backbone": Ref.to(made_by(config, backbone), backbone=backbone),
         "heads": [Ref.to("head", **model, seed=seed) for seed in config.seeds],
         "upstream": Ref.to("evaluate_heads", **model, dataset=upstream.dataset, split=upstream.eval_split),
         "metrics": Ref.to("metrics"),
     }
+
+
+def plugins(config: Config, backbone: str, variant: str) -> list[str]:
+    """Return the component that says in the card what the heads learnt from."""
+    task_loss = config.task_loss_of(backbone, variant)
+    return [] if task_loss == CROSS_ENTROPY else [f"task_losses.{task_loss}"]
 
 
 def run(job: Job[Spec]) -> None:

@@ -84,8 +84,10 @@ def run_together(jobs: Sequence[Job[Spec]]) -> None:
         f"{specs[0].variant}, seed {specs[0].seed}" if len(jobs) == 1 else f"view {specs[0].view}, {len(jobs)} heads"
     )
     with contextlib.ExitStack() as stack:
-        live = [job.output.with_name(f"{job.output.name}.live.jsonl") for job in jobs]
-        append = [stack.enter_context(live_curve(path)) for path in live]
+        append = {
+            job.spec: stack.enter_context(live_curve(job.output.with_name(f"{job.output.name}.live.jsonl")))
+            for job in jobs
+        }
         stack.enter_context(naming_images(jobs[0].input("features").parent))
         progress = stack.enter_context(Progress(images, "images", f"head of {backbone}, {which}"))
         heads = train_heads(rows, specs, lambda head, record: append[head](record), progress)

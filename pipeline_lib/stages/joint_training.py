@@ -116,7 +116,6 @@ def run(job: Job[Spec]) -> None:
     with job.writing() as draft:
         (draft.path / CURVE).write_text("".join(json.dumps(record) + "\n" for record in curve), encoding="utf-8")
         draft.facts.update(
-            recipe=recipe.model_dump(mode="json"),
             train_images=len(images) - len(batches.skipped),
             eval_images=len(evaluated) - len(held_out.skipped),
             skipped=skipped_images(batches, held_out),

@@ -55,8 +55,11 @@ def run(job: Job[Spec]) -> None:
 def _prepare(options: Options, root: Path) -> None:
     """Let TFDS fetch and prepare a set below `root`.
 
-    Raises `PipelineError` where TensorFlow or files to be placed by hand are missing, TFDS has no such set, or fetching
-    or preparing it fails; what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
+    Raises
+    ------
+    PipelineError
+        TensorFlow or files to be placed by hand are missing, TFDS has no such set, or fetching or preparing it fails;
+        what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
     """
     from pipeline_lib.core.errors import PipelineError, one_of
     from pipeline_lib.datasets.base import one_line

@@ -5,23 +5,23 @@ The table `<name>` is the module of that name. It defines
 - its docstring, which is its caption in the report, in reStructuredText;
 - `LABEL` in the report, and in `PAPER` what it is there ("Table 1"), or "";
 - `Spec`, exactly the parts of the config that it shows, with a class method `of(config)`;
-- `inputs(config)`, what it is built from, by the names in `INPUTS`;
-- `table_of(job)`, which reads that and builds the table;
+- `build(spec, metrics, published)`, its numbers as a DataFrame, from metric rows;
+- `present(table, spec)`, what a reader sees of them;
 
-and, where it needs it, `wanted(config)`, whether a config has it.
+and, where it needs them, `PUBLISHED`, the file in workflow/published whose numbers stand beside ours, and
+`wanted(config)`, whether a config has it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SerializeAsAny, ValidationInfo, field_validator
 
 from pipeline_lib.config import kinds
-from pipeline_lib.core.jobs import Input, Job, Refs
+from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
-from pipeline_lib.tables.spec import shown_spec
+from pipeline_lib.tables.spec import METRICS, read_beside, shown_spec
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
@@ -50,8 +50,8 @@ class Spec(BaseSpec):
 
 def inputs(config: Config, name: str) -> Refs:
     """Return what a job reads."""
-    found: Refs = kinds.load("tables", name).inputs(config)
-    return found
+    published = getattr(kinds.load("tables", name), "PUBLISHED", None)
+    return {**METRICS, "published": Ref.to("published", name=published) if published else None}
 
 
 def plugins(config: Config, name: str) -> list[str]:
@@ -63,8 +63,8 @@ def run(job: Job[Spec]) -> None:
     """Build and write."""
     from pipeline_lib.tables.render import write
 
-    spec = job.spec
-    shows: Any = spec.shows
-    table = kinds.load("tables", spec.name).table_of(replace(job, spec=shows))
+    spec, module = job.spec, kinds.load("tables", job.spec.name)
+    table = module.build(spec.shows, *read_beside(job))
     with job.writing() as draft:
-        write(table, *(draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")))
+        paths = [draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")]
+        write(module.present(table, spec.shows), *paths)

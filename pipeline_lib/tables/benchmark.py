@@ -12,19 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pipeline_lib.config.benchmark import backbone_name
-from pipeline_lib.core.jobs import Ref
 from pipeline_lib.tables.published import MEAN_OF
 from pipeline_lib.tables.render import Table, number, number_of_seeds, signed, with_spreads, without_constant
-from pipeline_lib.tables.spec import METRICS, ViewSpec, read_beside
+from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import EvaluationSet, on_sets
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "methods of the URL benchmark", ""
+PUBLISHED = "url_benchmark"
 OWN = "own_uncertainty"  # metric rows of a method's own uncertainty
 # Metric -> (the method whose rows hold it: None = the representation's; heading).
 METRICS_SHOWN = {
@@ -70,17 +69,6 @@ class Spec(ViewSpec):
 def wanted(config: Config) -> bool:
     """Return whether a config has the table and the figure of the same name."""
     return config.benchmark is not None
-
-
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return {**METRICS, "published": Ref.to("published", name="url_benchmark")}
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    metrics, published = read_beside(job)
-    return present(build(metrics, published, job.spec.entries, job.spec.averaged))
 
 
 def _methods(config: Config) -> Iterator[Entry]:
@@ -140,9 +128,7 @@ def seed_means(metrics: pd.DataFrame, entry: Entry, averaged: Sequence[Evaluatio
     return pd.DataFrame.from_dict(found, orient="index", columns=list(METRICS_SHOWN))
 
 
-def build(
-    metrics: pd.DataFrame, published: pd.DataFrame | None, entries: Sequence[Entry], averaged: Sequence[EvaluationSet]
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per architecture and method: medians over seeds of the means over the sets, and their spreads.
 
     Columns architecture, method, dataset, seeds, and <metric>, <metric>_spread (NaN of one seed);
@@ -153,10 +139,10 @@ def build(
     """
     import pandas as pd
 
-    names = sorted(pair.dataset for pair in averaged)
+    names = sorted(pair.dataset for pair in spec.averaged)
     rows = []
-    for entry in entries:
-        means = seed_means(metrics, entry, averaged)
+    for entry in spec.entries:
+        means = seed_means(metrics, entry, spec.averaged)
         median = means.median()
         row: dict[str, Any] = {"architecture": entry.architecture, "method": entry.method}
         row |= {"dataset": MEAN_OF.join(names), "seeds": len(means)}
@@ -165,14 +151,14 @@ def build(
             largest = max(median[metric] - means[metric].min(), means[metric].max() - median[metric])
             row[f"{metric}_spread"] = largest if len(means) > 1 else float("nan")
         if published is not None and entry.head is None:
-            row |= _published(published, entry, averaged)
+            row |= _published(published, entry, spec.averaged)
             if entry.selection and (theirs := row.get(f"published_{entry.selection}")) is not None:
                 row[f"difference_{entry.selection}"] = row[entry.selection] - theirs
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written; the best R-AUROC and R@1 of each architecture are bold."""
     import pandas as pd
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,15 +47,17 @@ def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
         it read, joined by blanks; one that is no longer there is `name=content`), `rows`, `bytes`.
     """
     found = {folder: artefacts.read(folder, verify=False) for folder in artefacts.folders(results)}
-    by_content = {manifest.content: folder for folder, manifest in found.items()}
-    by_derivation = {(manifest.derivation, manifest.content): folder for folder, manifest in found.items()}
+    made = {(manifest.derivation, manifest.content): folder for folder, manifest in found.items()}
+    # One that was made again in another way, but came out the same.
+    counts = Counter(content for _, content in made)
+    same = {content: folder for (_, content), folder in made.items() if counts[content] == 1}
 
     def sources(manifest: Manifest) -> Iterator[tuple[str, Path | None]]:
-        """Yield name and folder of each artefact that was read: another of the same bytes only if that one is gone."""
+        """Yield name and folder of each artefact that was read; of one that is gone no folder."""
         for name, records in manifest.inputs.items():
             for record in records:
-                derivation, content = record["derivation"], record["content"]
-                folder = by_derivation.get((derivation, content), by_content.get(content))
+                content = record["content"]
+                folder = made.get((record["derivation"], content), same.get(content))
                 yield f"{name}={content}" if folder is None else folder.relative_to(results).as_posix(), folder
 
     waiting, behind = [Path(root) for root in roots], set[Path]()

@@ -12,31 +12,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.tables.render import NOTHING, Table, signed, with_spreads
-from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec
-from pipeline_lib.tables.summary import KEY, METHODS, EvaluationSet, Summary, read_metrics
+from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.summary import KEY, METHODS, EvaluationSet, Summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
-
 LABEL, PAPER = "ours beside the published numbers", ""
+PUBLISHED = "pretrained_uncertainties"
 MEAN_OF = "+"  # a dataset called a+b+c is the plain mean over a, b and c
 
 
 class Spec(ViewSpec):
     """Nothing: all that was measured is shown."""
-
-
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS_AND_PUBLISHED
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    return present(build(read_metrics(job.input("metrics")), read_metrics(job.input("published"))))
 
 
 class Estimate(NamedTuple):
@@ -117,7 +105,7 @@ def published_columns(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def build(metrics: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per published median that this run has a counterpart of.
 
     metrics, published: rows as `summary.read_metrics` gives them.
@@ -126,7 +114,7 @@ def build(metrics: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
     find = Summary(metrics)
     rows = []
-    for theirs in published[published["seed"].isna()].to_dict("records"):
+    for theirs in published[published["seed"].isna()].to_dict("records") if published is not None else ():
         sets = [EvaluationSet(dataset, theirs["split"]) for dataset in theirs["dataset"].split(MEAN_OF)]
         ours = estimate(find, theirs["metric"], sets, theirs["backbone"], theirs["method"], theirs["variant"])
         if math.isnan(ours.value):
@@ -149,7 +137,7 @@ def build(metrics: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "difference", "is_within_published", "source"])
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written."""
     import pandas as pd
 

@@ -8,20 +8,19 @@ whose nearest neighbour has the same class.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads, without_constant
-from pipeline_lib.tables.spec import METRICS_AND_PUBLISHED, ViewSpec, read_beside
+from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "safe retrieval", "Table 1"
+PUBLISHED = "pretrained_uncertainties"
 # What the names of the metrics end in, per kind of threshold, and what the most uncertain images are the ones of.
 ENDINGS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
 LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour_class": "each neighbour's class"}
@@ -43,26 +42,7 @@ class Spec(ViewSpec):
         return cls.with_common(config, table_share=config.evaluation.safe_retrieval.table_share)
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS_AND_PUBLISHED
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec, (metrics, published) = job.spec, read_beside(job)
-    table = build(metrics, published, spec.upstream, spec.downstream, spec.backbones, spec.variants)
-    return present(table, spec.table_share)
-
-
-def build(
-    metrics: pd.DataFrame,
-    published: pd.DataFrame | None,
-    upstream: EvaluationSet,
-    downstream: Sequence[EvaluationSet],
-    backbones: Sequence[str],
-    variants: Sequence[str],
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone, variant, set and kind of threshold: the upstream set first, the mean last.
 
     Columns: `full` is the 1-NN error of all images, `clean_queries` the one without the most uncertain queries,
@@ -78,10 +58,10 @@ def build(
     find = Summary(metrics)
     table = pd.DataFrame(
         [
-            _row(find, shown, upstream, backbone, variant, kind)
-            for backbone in backbones
-            for variant in variants
-            for shown in [upstream, *downstream, MEAN]
+            _row(find, shown, spec.upstream, backbone, variant, kind)
+            for backbone in spec.backbones
+            for variant in spec.variants
+            for shown in [spec.upstream, *spec.downstream, MEAN]
             for kind in ENDINGS
         ]
     )
@@ -114,8 +94,8 @@ def _row(
     }
 
 
-def present(table: pd.DataFrame, table_share: float) -> Table:
-    """Return the result of `build` ready to be written. table_share: the share that was left out."""
+def present(table: pd.DataFrame, spec: Spec) -> Table:
+    """Return the result of `build` ready to be written."""
     import pandas as pd
 
     is_upstream = table["role"] == "upstream"
@@ -137,7 +117,7 @@ def present(table: pd.DataFrame, table_share: float) -> Table:
         for quantity, heading in zip(_CLEANED, ("Published + queries", "Published + database"), strict=True):
             shown[heading] = with_spreads(table, f"published_{quantity}", f"published_{quantity}_spread")
     shown, groups = without_constant(shown, "Variant", 5)  # up to "Full": what the three kinds share
-    share = f"{100 * table_share:g} %"
+    share = f"{100 * spec.table_share:g} %"
     caption = (
         f"Safe retrieval: 1-NN error of all images, without the {share} most uncertain queries, and without the "
         f"{share} most uncertain images in the database either. The most uncertain of each true class (as published; "

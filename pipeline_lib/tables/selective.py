@@ -6,18 +6,14 @@ be kept at a stated Recall@1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.spec import METRICS, ViewSpec
-from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, read_metrics, row_names
+from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pipeline_lib.config.config import Config
-    from pipeline_lib.core.jobs import Job, Refs
 
 LABEL, PAPER = "risk and coverage", ""
 _COVERAGE = "coverage_at_r1_"
@@ -31,20 +27,7 @@ class Spec(ViewSpec):
     variant: str
 
 
-def inputs(config: Config) -> Refs:
-    """Return what the table is built from."""
-    return METRICS
-
-
-def table_of(job: Job[Spec]) -> Table:
-    """Read and build."""
-    spec = job.spec
-    return present(build(read_metrics(job.input("metrics")), spec.downstream, spec.backbones, spec.variant))
-
-
-def build(
-    metrics: pd.DataFrame, downstream: Sequence[EvaluationSet], backbones: Sequence[str], variant: str
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone, set and method: Recall@1, AURC, E-AURC, coverage at each target Recall@1.
 
     Medians over seeds. The baselines of `METHODS` stand beside the heads of one variant.
@@ -56,10 +39,10 @@ def build(
     find = Summary(metrics)
     targets = sorted(metric for metric in metrics["metric"].unique() if metric.startswith(_COVERAGE))
     rows = []
-    for backbone in backbones:
-        for pair in downstream:
+    for backbone in spec.backbones:
+        for pair in spec.downstream:
             for method in METHODS:
-                of = variant if method == "head" else ""
+                of = spec.variant if method == "head" else ""
                 rows.append(
                     {
                         "backbone": backbone,
@@ -74,7 +57,7 @@ def build(
     return pd.DataFrame(rows)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written; the best method per dataset is bold."""
     import pandas as pd
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pipeline_lib.core.jobs import Job
 
 METRICS: Refs = {"metrics": Ref.to("metrics")}
-METRICS_AND_PUBLISHED: Refs = {**METRICS, "published": Ref.to("published", name="pretrained_uncertainties")}
 
 
 class ViewSpec(Spec):

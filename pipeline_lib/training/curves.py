@@ -6,7 +6,7 @@ The curve itself is `curve.jsonl` of the artefact; nothing is read back from her
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -36,7 +36,10 @@ class CurveSinks:
     job
         The training: its spec's `name` names the run, all of the spec becomes the run's config.
 
-    Raises `PipelineError` for a sink whose package is not installed.
+    Raises
+    ------
+    PipelineError
+        The package of a sink is not installed.
     """
 
     def __init__(self, names: Sequence[str], job: Job[BackboneSpec]) -> None:
@@ -55,9 +58,10 @@ class CurveSinks:
 
     def write(self, record: Mapping[str, float | None]) -> None:
         """Send a record, `epoch` and values by name; None is left out."""
-        values = {name: value for name, value in record.items() if name != "epoch" and value is not None}
+        values = {name: value for name, value in record.items() if value is not None}
+        epoch = int(values.pop("epoch"))
         for sink in self._sinks:
-            sink.write(record["epoch"], values)
+            sink.write(epoch, values)
 
 
 class _TensorBoard:
@@ -98,7 +102,7 @@ class _WeightsAndBiases:
         self._run.finish()
 
 
-_SINKS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+_SINKS: dict[str, Callable[[Path, BackboneSpec], _Sink]] = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
 
 
 def _missing(sink: str) -> PipelineError:

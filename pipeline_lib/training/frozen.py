@@ -16,9 +16,18 @@ def freeze(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     A frozen parameter gets no gradient. A module keeps its statistics (BatchNorm's, spectral normalisation's) only in
     evaluation mode, which also turns its dropout off while the rest is trained.
 
-    names: of modules or single parameters, as `named_modules` and `named_parameters` of timm's network have them, also
-    where a method bounds a layer's weight; everything below a module is part of it. Raises `PipelineError` for a name
-    that is neither, and for a module that holds nothing, such as a classifier that the method has replaced.
+    Parameters
+    ----------
+    network
+        Its parts are frozen in place.
+    names
+        Modules or single parameters, as `named_modules` and `named_parameters` of timm's network have them, also where
+        a method bounds a layer's weight; everything below a module is part of it.
+
+    Raises
+    ------
+    PipelineError
+        A name is neither, or a module holds nothing, such as a classifier that the method has replaced.
     """
     parameters = dict(network.named_parameters())
     modules = {name: module for name, module in network.named_modules() if name}
@@ -35,7 +44,7 @@ def freeze(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
             parameters[name].requires_grad_(False)
         else:
             fault = f"'{name}' holds nothing to train" if name in modules else f"the network has no part '{name}'"
-            parts = dict.fromkeys(each.partition(".")[0] for each in [*filled, *parameters])
+            parts = dict.fromkeys(name.partition(".")[0] for name in [*filled, *parameters])
             raise PipelineError(
                 f"training.frozen: {fault}; with this method the network's parts are {', '.join(parts)}, and what is "
                 f"inside them{did_you_mean(name, [*filled, *parameters])}"

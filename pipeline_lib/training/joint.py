@@ -13,7 +13,7 @@ couple the two: no clipping by a common norm, and a dropout draw that doesn't de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +100,7 @@ class JointTask(Task):
 def joint_trainer(task: JointTask, recipe: JointOptions, seed: int, images: int, name: str) -> Trainer:
     """Return the trainer of a task on so many images: AdamW, with a peak rate of its own for the head."""
     network = task.network
-    exempt = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+    exempt: Collection[str] = getattr(network, "no_weight_decay", tuple)()
     groups = [
         {**group, "lr": peak}
         for module, names, peak in (

@@ -44,8 +44,11 @@ class MethodTask(Task):
 
     `best` is the state dict of the best epoch so far, in the process that evaluates.
 
-    Raises `PipelineError` where a part to be frozen is none of the network's, where nothing is left to train, and where
-    a batch is too small for the processes that share it.
+    Raises
+    ------
+    PipelineError
+        A part to be frozen is none of the network's, nothing is left to train, or a batch is too small for the
+        processes that share it.
     """
 
     def __init__(self, model: Method, recipe: MethodTraining, normalise: Normalise) -> None:

@@ -46,7 +46,10 @@ def train(
     on_record
         Told each record, those of before a kill as well.
 
-    Raises `PipelineError` as `Trainer.train_epoch` does, and for more unreadable images than the dataset allows.
+    Raises
+    ------
+    PipelineError
+        As `Trainer.train_epoch`, and for more unreadable images than the dataset allows.
     """
     task, images, is_first = trainer.task, len(batches.images), process_number() == 0
     curve: list[Record] = []

@@ -120,7 +120,10 @@ class Trainer:
     def train_epoch(self, epoch: int, batches: Iterable[Batch], on_images: Callable[[int], None]) -> Record:
         """Train on the batches of an epoch (counted from 0) and return the task's record of it.
 
-        Raises `PipelineError` when the loss is not finite, and when no batch had enough images.
+        Raises
+        ------
+        PipelineError
+            The loss is not finite, or no batch had enough images.
         """
         total, seen = 0.0, 0
         self.task.begin_epoch()

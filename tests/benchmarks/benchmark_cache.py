@@ -13,30 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_lib.core import artefacts
-from pipeline_lib.features import store
-from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache
+from pipeline_lib.features.cache import FeatureCache
+from tests.unit.worlds import stored_view
 
 ROWS, DIM, PIECE, BLOCKS = 16_384, 768, 16_384, 8
 MINIMUM_SHARE = 0.60
 
 
-def write_view(view_dir: Path, storage: str) -> FeatureCache:
+def write_view(directory: Path, storage: str) -> FeatureCache:
     """Write a cache of random rows, 25 MB a block."""
     generator = np.random.default_rng(0)
-    blocks = []
-    for block in range(BLOCKS):
-        samples = (block * ROWS, (block + 1) * ROWS)
-        name = block_name(samples, (0, 1))
-        embedding = generator.standard_normal((1, ROWS, DIM), np.float32).astype(np.float16)
-        with artefacts.writing(view_dir / "blocks" / name, BLOCK_STAGE, {}) as draft:
-            store.write_arrays(draft.path, storage, {"embedding": embedding}, PIECE)
-        digest = artefacts.file_digest(view_dir / "blocks" / name / artefacts.MANIFEST)
-        blocks.append({"name": name, "digest": digest, "rows": ROWS, "epochs": [0, 1]})
-    with artefacts.writing(view_dir / "cache", CACHE_STAGE, {}) as draft:
-        draft.facts.update(blocks=blocks, rows=ROWS * BLOCKS, epochs=1, dim=DIM, arrays=["embedding"])
-    return FeatureCache(view_dir)
+    embedding = generator.standard_normal((1, ROWS * BLOCKS, DIM), np.float32).astype(np.float16)
+    return FeatureCache(stored_view(directory / "view", embedding, storage, block_rows=ROWS, chunk_rows=PIECE))
 
 
 def read_seconds(cache: FeatureCache) -> float:
@@ -61,10 +49,10 @@ def main() -> int:
     missed = False
     for storage in ("zarr", "hdf5"):
         with tempfile.TemporaryDirectory() as directory:
-            write_view(Path(directory), storage)
+            view_dir = write_view(Path(directory), storage).view_dir
             first, again, copy = [], [], []
             for _ in range(5):
-                cache = FeatureCache(Path(directory))
+                cache = FeatureCache(view_dir)
                 copy.append(copy_seconds(source))
                 first.append(read_seconds(cache))
                 again.append(read_seconds(cache))

@@ -37,8 +37,8 @@ def write_images(data_dir: Path, n_classes: int, per_class: int) -> None:
             wnid = f"n{number:08d}"
             (data_dir / "loose" / wnid).mkdir(parents=True)
             with tarfile.open(data_dir / "tars" / f"{wnid}.tar", "w") as opened:
-                for place in range(per_class):
-                    name = f"{wnid}_{place}.JPEG"
+                for image in range(per_class):
+                    name = f"{wnid}_{image}.JPEG"
                     content = name.encode() * 20
                     (data_dir / "loose" / wnid / name).write_bytes(content)
                     info = tarfile.TarInfo(name)
@@ -49,13 +49,12 @@ def write_images(data_dir: Path, n_classes: int, per_class: int) -> None:
 
 def make_index(data_dir: Path, name: str) -> None:
     """Index one form of the images; print the number of images, the seconds and the peak memory in MB as JSON."""
-    from pipeline_lib.config import kinds
-    from pipeline_lib.datasets.images import ImageDataset, write_dataset
+    from pipeline_lib.datasets.images import ImageDataset
+    from tests.jobs import run
 
     start = time.perf_counter()
-    checked = kinds.options_class("datasets", OPTIONS[name]["kind"]).model_validate(OPTIONS[name])
-    directory = data_dir / f"artefact {name}"
-    write_dataset({"name": name, "options": checked.model_dump(mode="json"), "data_dir": str(data_dir)}, directory)
+    spec = {"name": name, "options": OPTIONS[name], "data_dir": str(data_dir)}
+    directory = run("dataset", spec, data_dir / f"artefact {name}")
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     print(json.dumps([ImageDataset(directory, "test").manifest.facts["samples"], seconds, peak]))

@@ -21,9 +21,10 @@ import torch
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
-from pipeline_lib.backbones.artefact import open_backbone, write_backbone
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
-from pipeline_lib.features.extract import extract_block
+from pipeline_lib.backbones.artefact import open_backbone
+from pipeline_lib.core.jobs import Settings
+from pipeline_lib.datasets.images import ImageDataset
+from tests.jobs import run
 from tests.unit.worlds import block_spec
 
 MODEL, EPOCHS, BATCH = "vit_tiny_patch16_224", 10, 64
@@ -69,10 +70,11 @@ def main() -> int:
         if arguments.photos is None:
             write_photos(photos, arguments.images)
         options: dict[str, Any] = {"kind": "archive", "path": str(photos.resolve())}
-        write_dataset({"name": "photos", "options": options, "data_dir": name}, directory / "photos")
+        run("dataset", {"name": "photos", "options": options, "data_dir": name}, directory / "photos")
         save_file(timm.create_model(MODEL).state_dict(), directory / "weights.safetensors")
         options = {"kind": "timm", "model": MODEL, "checkpoint": str(directory / "weights.safetensors")}
-        write_backbone({"name": "vit", "options": options}, None, directory / "vit")
+        run("backbone", {"name": "vit", "options": options}, directory / "vit")
+        made_from = {"dataset": directory / "photos", "backbone": directory / "vit"}
         threads = torch.get_num_threads()
         count = min(arguments.images, len(ImageDataset(directory / "photos", "test")))
         for precision in ("float32", "bfloat16"):
@@ -84,9 +86,7 @@ def main() -> int:
             for attempt in range(3):
                 before = forward_seconds(directory / "vit", precision, views // BATCH)
                 start = time.perf_counter()
-                extract_block(
-                    spec, directory / "photos", directory / "vit", directory / f"block{attempt}", arguments.workers
-                )
+                run("features", spec, directory / f"block{attempt}", Settings(workers=arguments.workers), **made_from)
                 extraction = time.perf_counter() - start
                 after = forward_seconds(directory / "vit", precision, views // BATCH)
                 bare = (before + after) / 2 * views / (views // BATCH * BATCH)

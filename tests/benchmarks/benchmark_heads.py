@@ -18,8 +18,10 @@ import numpy as np
 import torch
 
 from pipeline_lib.config.training import Training
-from pipeline_lib.heads.curve import EpisodeRecord
+from pipeline_lib.heads.checkpoint import Record
+from pipeline_lib.heads.spec import HeadSpec
 from pipeline_lib.heads.train import train_heads
+from tests.unit.heads_world import head_spec
 
 DIM, HIDDEN, BATCH = 768, 512, 2048
 ROWS = 32 * BATCH
@@ -112,8 +114,10 @@ def measure(
     measured = Measured([], [])
     start = time.perf_counter()
 
-    def on_episode(record: EpisodeRecord) -> None:
+    def on_episode(head: HeadSpec, record: Record) -> None:
         nonlocal start
+        if head.seed != seeds[-1]:  # of all heads, one after the other, when an episode of theirs ends
+            return
         end = time.perf_counter()
         measured.trainer.append(len(seeds) * BURST / (end - start))
         for _ in range(BURST // BATCH):
@@ -121,7 +125,7 @@ def measure(
         start = time.perf_counter()
         measured.products.append(BURST / (start - end))
 
-    train_heads(rows, training, seeds, on_episode)
+    train_heads(rows, [head_spec(seed, training) for seed in seeds], on_episode)
     return Measured(*(speeds[BURSTS_LEFT_OUT:] for speeds in measured))
 
 

@@ -1,7 +1,7 @@
 """How long Snakemake takes to plan: a dry run of 5,000 jobs, and a run of the default that has nothing to do.
 
-Both worlds look as after a run, without its work: datasets are listed, and where nothing is to be done, empty files
-stand for the results (`snakemake --touch`). What is bounded is the time of one core, which is that of the clock on a
+Both worlds look as after a run, without its work: datasets are listed, and where nothing is to be done, artefacts
+without content stand for the results. What is bounded is the time of one core, which is that of the clock on a
 machine with nothing else to do; both are printed.
 """
 
@@ -18,9 +18,11 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.config import specs
 from pipeline_lib.config.load import parse_config
-from pipeline_lib.datasets.images import write_dataset
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.stages import dataset
+from pipeline_lib.stages.graph import Graph
+from pipeline_lib.stages.targets import targets
 from tests.workflow.conftest import ROOT, Workflow
 
 DRY_RUN_SECONDS, NO_OP_SECONDS, JOBS = 15.0, 4.0, 5_000
@@ -62,22 +64,26 @@ def many_sets_world() -> dict[str, Any]:
     return config
 
 
+def graph_of(workflow: Workflow, config: dict[str, Any]) -> Graph:
+    """Return what is stale in a working copy."""
+    return Graph(parse_config(config), workflow.directory / "results", ROOT / "workflow/published")
+
+
 def list_datasets(workflow: Workflow, config: dict[str, Any]) -> None:
-    """Write the list of every dataset, and vouch for it, so that Snakemake plans the features too."""
-    parsed = parse_config(config)
+    """List every dataset, so that Snakemake plans the features too."""
     for name in config["datasets"]:
-        write_dataset(specs.dataset_spec(parsed, name), workflow.directory / "results/datasets" / name)
-    workflow.snakemake("--touch", *(f"results/datasets/{name}/manifest.json" for name in config["datasets"]))
+        dataset.run(graph_of(workflow, config).job(Ref.to("dataset", dataset=name)))
 
 
-def pretend_to_run(workflow: Workflow) -> None:
-    """Write an empty file for every output, and Snakemake's record of each job."""
-    outputs = re.findall(r"^    output: (.*)$", workflow.snakemake("-n").stdout, re.MULTILINE)
-    for path in (workflow.directory / name for line in outputs for name in line.split(", ")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text("{}")
-    workflow.snakemake("--touch", "--forceall")
+def pretend_to_run(workflow: Workflow, config: dict[str, Any]) -> None:
+    """Write artefacts without content that say that they are what the config asks for."""
+    graph = graph_of(workflow, config)
+    for ref in graph.behind(targets(graph.config)):
+        if ref.stage != "dataset":
+            job = graph.job(ref)
+            with job.writing() as draft:
+                for target in job.targets:
+                    (draft.path / target.name).touch()
 
 
 def seconds(workflow: Workflow, *arguments: str) -> tuple[float, float, str]:
@@ -112,7 +118,7 @@ def main() -> int:
         large = _world(Path(directory, "large"), large_world())
         many_sets = _world(Path(directory, "many_sets"), many_sets_world())
         default = _world(Path(directory, "default"), default_world())
-        pretend_to_run(default)
+        pretend_to_run(default, default_world())
         jobs = {id(workflow): _jobs(workflow) for workflow in (large, many_sets)}
         dry_run, quiet = ("-n",), ("-n", "--quiet", "rules")
         for name, workflow, arguments, bound in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,19 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 
 from pipeline_lib.backbones import method as method_kind
 from pipeline_lib.backbones.artefact import write_weights
+from pipeline_lib.backbones.spec import BackboneSpec
 from pipeline_lib.config.training import Training
 from pipeline_lib.core import artefacts
+from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads import numpy_head
+from pipeline_lib.heads.checkpoint import TrainedHead, write_head
 from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.heads.spec import HeadSpec
 from tests import jobs
 from tests.unit import worlds
 
@@ -73,42 +73,20 @@ def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dty
     else:
         method_backbone(root, architecture, kind)
     images = ImageDataset(root / "latin", "test")
-    view = cached_features(root, len(images), dtype)
-    cache = FeatureCache(view)
+    block = {"split": "test", "view": {"kind": "eval"}, "dtype": dtype, "with_task_loss": False}
+    cache = worlds.extract_view(root, root / "eval", **block, samples=[0, len(images)], epochs=[0, 1])
     embedding = cache.read_all("embedding")
-    heads = {seed: UncertaintyHead(cache.dim, HIDDEN, seed).to_numpy() for seed in SEEDS}
-    for seed, weights in heads.items():
-        write_head(root / f"seed{seed}", seed, weights)
-    uncertainty = {seed: numpy_head.score(weights, embedding) for seed, weights in heads.items()}
+    uncertainty = {}
+    for seed in SEEDS:
+        weights = UncertaintyHead(cache.dim, HIDDEN, seed).to_numpy()
+        learnt_on = {"dataset": "latin", "split": "train", "view": "train", "training": Training(hidden=HIDDEN)}
+        spec = HeadSpec(backbone="mine", variant="default", seed=seed, **learnt_on)
+        head = TrainedHead(seed, weights, ({"episode": 0, "loss": 0.1},))  # never trained
+        write_head(Job("head", spec, {}, root / f"seed{seed}"), head)
+        uncertainty[seed] = numpy_head.score(weights, embedding)
     write_scores(root / "scores", images.sample_id, uncertainty)
     pd.DataFrame(metric_rows()).to_csv(root / "metrics.csv", index=False)
     return World(root, cache.dim, images, embedding, uncertainty)
-
-
-def cached_features(root: Path, count: int, dtype: str) -> Path:
-    """Extract the test images in one block; returns the folder of the view."""
-    block = worlds.block_spec(split="test", view={"kind": "eval"}, dtype=dtype) | {"with_task_loss": False}
-    view, made_from = root / "eval", {"dataset": root / "latin", "backbone": root / "mine"}
-    record = {name: value for name, value in block.items() if name not in ("samples", "epochs")}
-    one_block = {"samples": [0, count], "epochs": [0, 1]}
-    jobs.run("features", block | one_block, view / "blocks" / block_name((0, count), (0, 1)), **made_from)
-    cut = {"epochs": 1, "block_samples": count, "block_epochs": 1}
-    jobs.run("cache", {"block": record, **cut}, view / "cache", dataset=root / "latin", view=view)
-    return view
-
-
-def write_head(directory: Path, seed: int, weights: dict[str, np.ndarray]) -> None:
-    """Write the artefact of a head that was never trained."""
-    training = Training(hidden=HIDDEN).model_dump(mode="json") | {"task_loss": "cross_entropy"}
-    learnt_on = {"dataset": "latin", "split": "train", "view": "train"}
-    spec = {"backbone": "mine", "variant": "default", "seed": seed, **learnt_on, "training": training}
-    dim = weights["layers.0.weight"].shape[1]
-    architecture = {"dim": dim, "hidden": list(HIDDEN)}
-    with artefacts.writing(directory, "head", spec) as draft:
-        save_numpy(weights, draft.path / "head.safetensors")
-        description = {"architecture": architecture, "seed": seed, "training": training}
-        (draft.path / "head.json").write_text(json.dumps(description, sort_keys=True))
-        (draft.path / "curve.jsonl").write_text('{"episode": 0, "loss": 0.1}\n')
 
 
 def write_scores(directory: Path, sample_id: np.ndarray, uncertainty: dict[int, np.ndarray]) -> None:
@@ -134,8 +112,8 @@ def method_backbone(root: Path, architecture: str, method: str) -> None:
     section = {"kind": "method", "architecture": architecture, "image_size": 32, "method": {"kind": method}}
     options = method_kind.Options.model_validate(section)
     encoder = method_kind.build(options, 62)
-    spec = {"name": "mine", "options": options.model_dump(mode="json")}
-    write_weights(spec, encoder, method_kind.data_config(options, encoder), [], {}, root / "mine")
+    job = Job("method", BackboneSpec(name="mine", options=options), {}, root / "mine")
+    write_weights(job, encoder, method_kind.data_config(options, encoder))
 
 
 def metric_rows() -> list[dict[str, Any]]:

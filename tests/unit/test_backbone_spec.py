@@ -57,7 +57,7 @@ def test_a_backbone_is_made_by_the_stage_of_its_kind_from_its_own_files_and_code
     assert [backbone.inputs(CONFIG, name)["upstream"] for name in ("hub", "small")] == [None, latin]
     assert method.inputs(CONFIG, "gp") == {"dataset": latin}
     assert backbone.plugins(CONFIG, "hub") == ["backbones.timm"]
-    assert backbone.plugins(CONFIG, "small") == ["backbones.trained", "datasets.glyphs"]
+    assert backbone.plugins(CONFIG, "small") == ["backbones.trained", "training.classifier", "datasets.glyphs"]
     assert method.plugins(CONFIG, "gp") == ["backbones.method", "methods.sngp", "datasets.glyphs"]
     assert components(CONFIG.backbone("gp")) == ["backbones.method", "methods.sngp"]
     assert method.sources(method.Spec.of(CONFIG, "gp")) == [Path("start.pt")]

@@ -30,7 +30,7 @@ from pipeline_lib.datasets import card as cards
 from pipeline_lib.datasets import card_page, pixels
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.pixels import Splits, open_splits
-from pipeline_lib.plots import contact_sheet
+from pipeline_lib.figures import contact_sheet
 from pipeline_lib.stages import dataset
 from tests.jobs import run
 from tests.unit.dataset_worlds import encoded, make_folder, png, truncated_jpeg

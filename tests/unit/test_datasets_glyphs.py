@@ -14,6 +14,8 @@ from pipeline_lib.datasets import glyphs
 from pipeline_lib.datasets.glyph_renderer import FACES, font_folder
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.scripts import CHARACTERS
+from pipeline_lib.datasets.spec import DatasetSpec
+from pipeline_lib.stages import dataset
 from tests.unit.dataset_worlds import content_digest, open_split, write_artefact
 
 
@@ -144,4 +146,4 @@ def test_impossible_options_are_refused(wrong):
 
 
 def test_nothing_on_disk_is_watched(tmp_path):
-    assert glyphs.watched_files(glyphs.Options(kind="glyphs"), tmp_path) == []
+    assert dataset.sources(DatasetSpec(name="x", options=glyphs.Options(kind="glyphs"), data_dir=str(tmp_path))) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -13,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
@@ -25,20 +21,17 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 from torch.nn import functional
 
-from pipeline_lib.__main__ import main
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone, HookedEncoder
 from pipeline_lib.config.features import Augmentation
 from pipeline_lib.config.joint_training import JointOptions
-from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.jobs import Job, Settings
+from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import AugmentedView, EvaluationView
 from pipeline_lib.evaluation import while_training
 from pipeline_lib.evaluation.while_training import evaluate
-from pipeline_lib.figures import joint_training, style
 from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.training.images import Batch, ImageBatches
@@ -46,6 +39,8 @@ from pipeline_lib.training.joint import JointTask, joint_trainer
 from pipeline_lib.training.schedule import Schedule, start_of_warmup
 from pipeline_lib.training.trainer import Trainer
 from tests import jobs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE: dict[str, Any] = {
     "epochs": 2,
@@ -438,80 +433,9 @@ def test_epochs_and_seeds_have_their_own_order_and_augmentations(world: Path) ->
     assert not torch.equal(a.pixels[a.position.argsort()], b.pixels[b.position.argsort()])
 
 
-SEEDS = (1, 2, 3)
-
-
-def make_curves(seeds: tuple[int, ...] = SEEDS, epochs: int = 4) -> dict[tuple[bool, int], pd.DataFrame]:
-    random = np.random.default_rng(0)
-    metrics = ("top1", "auroc_classification", "auroc_correct")
-    return {
-        (mode, seed): pd.DataFrame({"epoch": range(epochs + 1)} | {name: random.random(epochs + 1) for name in metrics})
-        for mode in (True, False)
-        for seed in seeds
-    }
-
-
-def draw(curves: dict[tuple[bool, int], pd.DataFrame], backbone: str = "resnet", dataset: str = "latin") -> Figure:
-    return joint_training.draw(curves, backbone, dataset, 1240, "squared_error", 1.0, 6.75, 3.6)
-
-
-def test_lines_are_medians_and_bands_reach_the_extremes() -> None:
-    curves = make_curves()
-    figure = draw(curves)
-    for place, (mode, quantity) in enumerate([(False, "top1"), (True, "top1"), (False, "auroc_correct")]):
-        axes = figure.axes[place]
-        line = next(each for each in axes.lines if each.get_gid() == quantity)
-        values = np.stack([curves[mode, seed][quantity] for seed in SEEDS])
-        assert list(line.get_ydata()) == pytest.approx(list(np.median(values, axis=0)))
-        band = axes.collections[-1].get_paths()[0].vertices
-        for epoch in range(5):
-            heights = band[band[:, 0] == epoch, 1]
-            assert (heights.min(), heights.max()) == pytest.approx((values[:, epoch].min(), values[:, epoch].max()))
-    assert [axes.get_title()[:3] for axes in figure.axes[:2]] == ["(a)", "(b)"]
-    assert "without" in figure.axes[0].get_title()
-
-
-@pytest.mark.parametrize(
-    ("seeds", "epochs", "name"), [((1,), 1, "a"), ((1, 2, 3, 4, 5), 32, "a_name_of_a_thing_that_is_very_long_indeed")]
-)
-def test_the_figure_is_readable_and_says_what_it_shows(seeds: tuple[int, ...], epochs: int, name: str) -> None:
-    figure = draw(make_curves(seeds, epochs), name, name)
-    figure.draw_without_rendering()
-    text = "\n".join(each.get_text() for each in figure.findobj(Text)).replace("\n", " ")
-    assert f"{len(seeds)} seed" in text and "1,240 held-out images" in text and style.shorten(name) in text
-    assert all(each.get_fontsize() >= 7 for each in figure.findobj(Text))
-    _, subtitle = (each.get_window_extent() for each in figure.texts)
-    (legend,) = (each.get_window_extent() for each in figure.legends)
-    boxes = [axes.get_tightbbox() for axes in figure.axes]
-    for box in [subtitle, legend, *boxes]:
-        assert figure.bbox.x0 - 2 <= box.x0 and box.x1 <= figure.bbox.x1 + 2
-        assert figure.bbox.y0 - 2 <= box.y0 and box.y1 <= figure.bbox.y1 + 2
-    for k, box in enumerate(boxes):
-        assert box.y1 <= subtitle.y0 + 1 and not box.overlaps(legend)
-        assert not any(box.overlaps(other) for other in boxes[:k])
-
-
-def test_the_figure_reads_the_artefacts_and_comes_out_the_same(world: Path, tmp_path: Path) -> None:
-    for mode, folder in joint_training.MODES.items():
-        output = tmp_path / folder
-        spec = make_spec(mode, epochs=1, loss="order", loss_weight=0.5)
-        command = ["--spec", json.dumps(spec), "--dataset", world / "latin", "--backbone", world / "mine"]
-        assert main(["joint_training", *map(str, command), "--output", str(output)]) == 0
-        assert artefacts.read(output).stage == "joint_training"
-    shown = joint_training.Spec(backbone="mine", dataset="latin", seeds=(1,), loss="order", loss_weight=0.5)
-    folders = tuple(tmp_path / folder for folder in joint_training.MODES.values())
-    job = Job("figure", shown, {"joint_training": folders}, tmp_path / "out")
-    figures, files = [joint_training.figure_of(job, 6.75, 3.6) for _ in range(2)], [io.BytesIO(), io.BytesIO()]
-    for figure, file in zip(figures, files, strict=True):
-        figure.savefig(file, dpi=50)
-    assert files[0].getvalue() == files[1].getvalue()
-    text = "\n".join(each.get_text() for each in figures[0].findobj(Text)).replace("\n", " ")
-    assert "40 held-out images" in text and "order loss, λ = 0.5" in text
-
-
-def test_figure_and_command_line_need_no_torch_until_they_train() -> None:
+def test_command_line_needs_no_torch_until_it_trains() -> None:
     code = (
-        "import sys; import pipeline_lib.figures.joint_training, pipeline_lib.stages.joint_training;"
+        "import sys; import pipeline_lib.stages.joint_training;"
         "print(*{'torch', 'timm', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}

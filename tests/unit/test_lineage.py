@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.core.spec import Spec
 from pipeline_lib.tables.lineage import artefacts_behind
+from tests.jobs import run
+
+
+class Named(Spec):
+    """A spec that makes an artefact another one."""
+
+    name: str
+
+
+def make(folder: Path, *read: Path, name: str = "") -> None:
+    """Write an artefact without any file, made from others."""
+    with Job(folder.parent.name, Named(name=name), {"read": read}, folder).writing() as draft:
+        draft.facts["stage"] = folder.parent.name
 
 
 def world(results: Path) -> None:
     """Write a dataset and a head that was made from it; both are the same in every world."""
-    with artefacts.writing(results / "datasets/latin", "dataset", {}):
-        pass
-    dataset = artefacts.read(results / "datasets/latin", "dataset")
-    with artefacts.writing(results / "heads/vit", "head", {}) as draft:
-        draft.add_input("dataset", dataset)
+    make(results / "datasets/latin")
+    make(results / "heads/vit", results / "datasets/latin")
     (results / ".running.lock").touch()
 
 
@@ -37,3 +51,34 @@ def test_a_backbone_may_have_the_name_of_a_folder_of_the_results(tmp_path: Path)
     (tmp_path / ".running.lock").touch()
     found = artefacts_behind(tmp_path, [tmp_path / "backbones/records"])
     assert found["artefact"].tolist() == ["backbones/records"]
+
+
+def test_of_equal_artefacts_the_one_that_was_read_is_named_and_one_that_is_gone_by_its_content(tmp_path: Path) -> None:
+    for name in "abc":
+        make(tmp_path / "datasets" / name, name=name)
+    for name in "abc":
+        make(tmp_path / "heads" / name, tmp_path / "datasets" / name)
+    found = artefacts_behind(tmp_path, [tmp_path / "heads" / name for name in "abc"])
+    made_from = {"heads/a": "datasets/a", "heads/b": "datasets/b", "heads/c": "datasets/c"}
+    assert dict(zip(found["artefact"], found["made_from"], strict=True)) == made_from | dict.fromkeys(
+        made_from.values(), ""
+    )
+    content = artefacts.read(tmp_path / "datasets/a").content
+    (tmp_path / "datasets/a" / MANIFEST).unlink()
+    assert artefacts_behind(tmp_path, [tmp_path / "heads/a"])["made_from"].tolist() == [f"read={content}"]
+
+
+def test_one_that_was_made_again_and_came_out_the_same_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "datasets/a", name="before")
+    make(tmp_path / "heads/a", tmp_path / "datasets/a")
+    make(tmp_path / "datasets/a", name="after")
+    found = artefacts_behind(tmp_path, [tmp_path / "heads/a"])
+    assert found["made_from"].tolist() == ["", "datasets/a"]
+
+
+def test_the_stage_writes_both_lists(tmp_path: Path) -> None:
+    world(tmp_path)
+    run("provenance", {}, tmp_path / "records/provenance", evaluations=[tmp_path / "heads/vit"])
+    made = tmp_path / "records/provenance"
+    assert pd.read_csv(made / "artefacts.csv")["artefact"].tolist() == ["datasets/latin", "heads/vit"]
+    assert {"python", "torch", "matplotlib"} <= set(pd.read_csv(made / "software.csv")["software"])

@@ -167,8 +167,8 @@ def test_layers_are_hooked_by_name_and_the_network_stays_as_it_was(name, options
         network(torch.randn(3, 3, 32, 32))
     handle.remove()
     # A batch norm's output, which the ReLU behind it overwrites.
-    torch.testing.assert_close(outputs[1], pool(seen["output"], ""), rtol=1e-5, atol=1e-6)
-    uncertainty = HookedUncertainty(widths, (8, 4), start_value=0.01)(outputs)
+    torch.testing.assert_close(outputs[layers[1]], pool(seen["output"], ""), rtol=1e-5, atol=1e-6)
+    uncertainty = HookedUncertainty(widths, (8, 4), start_value=0.01)([outputs[layer] for layer in layers])
     assert uncertainty.shape == (3,)
     uncertainty.sum().backward()
     assert next(network.parameters()).grad.abs().sum() > 0

@@ -11,14 +11,16 @@ import pytest
 import yaml
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.config.config import Config
 from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.features.spec import BlockSpec
-from pipeline_lib.planning.jobs import block_bytes, extractions
+from pipeline_lib.planning.extractions import Extraction, block_bytes, extractions
 from pipeline_lib.planning.plan import Times, job_times, make_plan
 from pipeline_lib.planning.published_sizes import published_size
 from pipeline_lib.planning.split_sizes import split_sizes
+from pipeline_lib.stages.plan import processes
 from tests.jobs import run
 from tests.unit.worlds import backbone, custom_options, glyphs
 
@@ -50,6 +52,12 @@ def world(tmp_path: Path, **features: Any) -> dict[str, Any]:
     }
 
 
+def extracted(config: Config) -> list[Extraction]:
+    """Return the extractions that a config needs."""
+    caches = [ref for process in processes(config) for ref in process if ref.stage == "cache"]
+    return extractions(config, caches, split_sizes(config, {}))
+
+
 @pytest.mark.parametrize("storage", ["zarr", "hdf5"])
 def test_the_planned_bytes_are_those_of_written_blocks(tmp_path: Path, storage: str) -> None:
     content = world(tmp_path, format=storage)
@@ -57,8 +65,8 @@ def test_the_planned_bytes_are_those_of_written_blocks(tmp_path: Path, storage: 
     config = parse_config(content)
     latin = glyphs(tmp_path, per_class={"train": 16, "test": 1})
     mine = backbone(tmp_path, architecture="test_efficientnet", classifier="classifier")
-    found = [each for each in extractions(config, split_sizes(config, {})) if each.views == ("mixup",)]
-    assert [each.samples for each in found] == [(700, 292)]
+    found = [extraction for extraction in extracted(config) if extraction.views == ("mixup",)]
+    assert [extraction.samples for extraction in found] == [(700, 292)]
     planned = block_bytes(config, found[0], dim=256, extras={"mixup": 2})
 
     for start, stop in ((0, 700), (700, 992)):
@@ -90,7 +98,8 @@ def test_backbones_of_the_same_shape_are_measured_once(tmp_path: Path) -> None:
     content = world(tmp_path)
     trained = {"kind": "trained", "architecture": "test_resnet", "image_size": 32}
     content["backbones"] = {f"resnet{seed}": {**trained, "seed": seed} for seed in (1, 2)}
-    speeds = make_plan(parse_config(content), {}, seconds=0.1).speeds
+    config = parse_config(content)
+    speeds = make_plan(config, processes(config), {}, seconds=0.1).speeds
     assert speeds["resnet1"] is speeds["resnet2"]
 
 
@@ -188,18 +197,14 @@ def test_published_sizes_follow_the_splits_of_the_config() -> None:
 def test_the_papers_world_is_cut_into_whole_chunks_and_jobs_of_minutes() -> None:
     """Seven epochs of ImageNet-21k for four backbones: 134 jobs each, of which only the last ends within a chunk."""
     config = load_config(CONFIGS / "paper.yaml")
-    train = [
-        each
-        for each in extractions(config, split_sizes(config, {}))
-        if (each.dataset, each.views) == ("imagenet21k", ("train",))
-    ]
-    assert [each.backbone for each in train] == list(config.backbones)
-    for each in train:
-        assert each.jobs == 134
-        assert sum(each.samples) == each.images
-        assert all(samples % config.features.chunk_rows == 0 for samples in each.samples[:-1])
-        bare = each.images * 7 * (768 * 2 + 12)
-        assert block_bytes(config, each, 768, {"train": 0}) < 1.01 * bare
+    train = [found for found in extracted(config) if (found.dataset, found.views) == ("imagenet21k", ("train",))]
+    assert [extraction.backbone for extraction in train] == list(config.backbones)
+    for extraction in train:
+        assert extraction.jobs == 134
+        assert sum(extraction.samples) == extraction.images
+        assert all(samples % config.features.chunk_rows == 0 for samples in extraction.samples[:-1])
+        bare = extraction.images * 7 * (768 * 2 + 12)
+        assert block_bytes(config, extraction, 768, {"train": 0}) < 1.01 * bare
 
 
 def test_a_split_that_a_dataset_lacks_is_refused(tmp_path: Path) -> None:

@@ -409,7 +409,7 @@ def test_equal_exports_are_equal_files(small: World, checkpoint: Path) -> None:
 
 
 def test_a_head_of_another_backbone_is_not_exported(small: World) -> None:
-    with pytest.raises(ArtefactError, match='\'name\' is "mine", but "other" was asked for'):
+    with pytest.raises(ArtefactError, match="is the backbone 'mine', but 'other' was asked for"):
         small.export("wrong", backbone="other")
     with pytest.raises(ArtefactError, match='\'variant\' is "default", but "small" was asked for'):
         small.export("wrong", variant="small")

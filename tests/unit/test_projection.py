@@ -27,7 +27,8 @@ from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation import projection
 from pipeline_lib.evaluation.projection import chosen_classes, project, reduced, tsne_coordinates
 from pipeline_lib.evaluation.spec import ProjectionSpec
-from pipeline_lib.plots.projection_page import json_for_script, thumbnail, write_page
+from pipeline_lib.figures import projection_page
+from pipeline_lib.figures.projection_page import json_for_script, thumbnail
 from tests.jobs import run as make
 
 CLASSES = ["b", "a", "empty", "c"]
@@ -180,14 +181,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     coordinates.insert(0, "sample_id", np.arange(n)[::-1])
     coordinates.insert(1, "label", np.arange(n) % 3)
     coordinates.insert(2, "class_name", [EVIL[each] for each in coordinates["label"]])
-    scores = pd.DataFrame({"sample_id": np.arange(n), "uncertainty_seed1": np.arange(n) / n})
-    scores["uncertainty_seed2"] = scores["uncertainty_seed1"] + 1
+    uncertainty = pd.Series(np.arange(n) / n + 0.5, index=np.arange(n))
     correct = pd.Series(np.arange(n) % 4 > 0, index=np.arange(n))
     images = SimpleNamespace(
         sample_id=np.arange(n), image=lambda position: Image.new("RGB", (100, 50), (position, position, position))
     )
     path = tmp_path_factory.mktemp("page") / "page.html"
-    write_page(coordinates, scores, correct, images, {"title": EVIL[0], "subtitle": EVIL[2]}, path)
+    description = {"title": EVIL[0], "subtitle": EVIL[2]}
+    path.write_text(projection_page.page(coordinates, uncertainty, correct, images, description), encoding="utf-8")
     return path
 
 

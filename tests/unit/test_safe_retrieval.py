@@ -13,18 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation import safe_retrieval
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
-from pipeline_lib.plots import safe_retrieval_curves, safe_retrieval_surface
 from pipeline_lib.retrieval.restricted import nearest_kept
 from pipeline_lib.stages.arguments import read_spec
-from pipeline_lib.tables import render
-from pipeline_lib.tables import safe_retrieval as table
 from pipeline_lib.tables.summary import EvaluationSet
 from tests.jobs import run
 
@@ -276,147 +271,6 @@ def test_faults_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ArtefactError, match="another order"):
         world.run("faulty")
     assert not (world.root / "faulty").exists()
-
-
-def make_metrics() -> pd.DataFrame:
-    rows = []
-    for each in [*DOWNSTREAM, UPSTREAM]:
-        for seed, queries, both in [(1, 0.30, 0.20), (2, 0.32, 0.24), (3, 0.31, 0.21)]:
-            values = {"error_1nn_full": 0.4}
-            for place, ending in enumerate(safe_retrieval.KINDS.values()):
-                values[f"error_1nn_clean_queries{ending}"] = queries + 0.01 * place
-                values[f"error_1nn_clean_database{ending}"] = both + 0.01 * place
-            rows += [["vit", "head", "default", seed, *each, metric, value, 90] for metric, value in values.items()]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64", "n": "Int64"})
-
-
-def make_published() -> pd.DataFrame:
-    rows = [
-        ["vit", "head", "default", None, "known", "test", "error_1nn_full", 0.45, 0.0],
-        ["vit", "head", "default", None, "known", "test", "error_1nn_clean_queries", 0.35, 0.002],
-        ["vit", "head", "default", None, "known", "test", "error_1nn_clean_database", 0.25, 0.003],
-        ["vit", "head", "other", None, "unseen", "test", "error_1nn_clean_queries", 0.99, 0.002],
-    ]
-    return pd.DataFrame(rows, columns=[*(c for c in COLUMNS if c != "n"), "spread"]).astype({"seed": "Int64"})
-
-
-def test_table_names_the_metrics_as_the_evaluation_does() -> None:
-    assert table.ENDINGS == safe_retrieval.KINDS
-    assert table.LABELS.keys() == safe_retrieval.KINDS.keys()
-
-
-def test_table_has_medians_spreads_and_the_published_numbers_of_the_same_kind() -> None:
-    built = table.build(make_metrics(), make_published(), UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
-    assert built["kind"].tolist() == [*safe_retrieval.KINDS] * 3
-    row = built[(built["dataset"] == "known") & (built["kind"] == "per_class")].iloc[0]
-    assert row[["full", "clean_queries", "clean_database"]].tolist() == pytest.approx([0.4, 0.31, 0.21])
-    assert row[["clean_queries_spread", "clean_database_spread"]].tolist() == pytest.approx([0.01, 0.03])
-    assert row["reduction"] == pytest.approx(1 - 0.21 / 0.4)
-    assert row[["published_full", "published_clean_queries", "published_clean_database"]].tolist() == [0.45, 0.35, 0.25]
-    others = built[(built["dataset"] != "known") | (built["kind"] != "per_class")]
-    assert others[["published_full", "published_clean_queries"]].isna().all(axis=None)
-    shown = table.present(built, 0.1)
-    text = render.to_markdown(shown)
-    assert "0.210 ± 0.030" in text and "−48 %" in text and "0.250 ± 0.003" in text and "10 %" in text
-    assert render.to_tex(shown).count(r"\midrule") == 3
-
-
-def test_table_without_a_published_counterpart_has_no_such_columns() -> None:
-    built = table.build(make_metrics(), None, UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
-    assert not [column for column in built if column.startswith("published")]
-    empty = table.build(make_metrics().iloc[:0], None, UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
-    assert empty["full"].isna().all()
-    assert "–" in render.to_markdown(table.present(empty, 0.1))
-
-
-LONG = [EvaluationSet(f"dataset_with_a_very_long_name_{number:02d}", "test") for number in range(6)]
-FEW, MANY = [UPSTREAM, *DOWNSTREAM], [UPSTREAM, *LONG]
-
-
-def make_curves(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> dict[EvaluationSet, pd.DataFrame]:
-    shares = np.arange(11) / 20
-    rows = [
-        {
-            "seed": seed,
-            "kind": kind,
-            "share": share,
-            "clean_queries": 0.4 - 0.3 * share + 0.01 * seed * share,
-            "clean_database": 0.4 + 0.05 * share * place,
-            "clean_both": 0.4 - 0.5 * share + 0.02 * place * share,
-            "n_queries": 700 - int(700 * share),
-        }
-        for seed in seeds
-        for place, kind in enumerate(safe_retrieval.KINDS)
-        for share in shares
-    ]
-    return {each: pd.DataFrame(rows) for each in sets}
-
-
-def make_surfaces(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> dict[EvaluationSet, pd.DataFrame]:
-    shares = np.arange(11) / 20
-    rows = [
-        {"seed": seed, "query_share": q, "database_share": d, "error": 0.4 - 0.4 * q + 0.1 * d * seed, "n": 700}
-        for seed in seeds
-        for q in shares
-        for d in shares
-    ]
-    return {each: pd.DataFrame(rows) for each in sets}
-
-
-def draw_curves(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> Figure:
-    height = 3.4 if len(sets) < 5 else 7.5
-    return safe_retrieval_curves.draw(make_curves(sets, seeds), UPSTREAM, "vit", "default", 6.75, height)
-
-
-def draw_surface(sets: list[EvaluationSet], seeds: tuple[int, ...]) -> Figure:
-    height = 3.4 if len(sets) < 5 else 7.5
-    return safe_retrieval_surface.draw(make_surfaces(sets, seeds), UPSTREAM, "vit", "default", 6.75, height)
-
-
-def test_curves_are_medians_over_seeds() -> None:
-    panel = draw_curves(FEW, (1, 2, 4)).axes[0]
-    lines = {line.get_gid(): line for line in panel.lines if line.get_gid()}
-    assert len(lines) == 9
-    shares = np.arange(11) / 20
-    np.testing.assert_allclose(lines["clean_queries/global"].get_xdata(), 100 * shares)
-    np.testing.assert_allclose(lines["clean_queries/global"].get_ydata(), 0.4 - 0.3 * shares + 0.02 * shares)
-    np.testing.assert_allclose(lines["clean_both/per_neighbour_class"].get_ydata(), 0.4 - 0.5 * shares + 0.04 * shares)
-
-
-def test_surface_shows_the_median_relative_to_the_full_error() -> None:
-    figure = draw_surface(FEW, (1, 2, 4))
-    shown = np.asarray(figure.axes[0].images[0].get_array())  # [query share, database share]
-    assert shown[0, 0] == pytest.approx(1.0)
-    assert shown[10, 0] == pytest.approx((0.4 - 0.2) / 0.4)
-    assert shown[0, 10] == pytest.approx((0.4 + 0.05 * 2) / 0.4)
-
-
-@pytest.mark.parametrize("draw", [draw_curves, draw_surface])
-def test_titles_say_dataset_images_and_seeds(draw) -> None:
-    text = "\n".join(each.get_text() for each in draw(FEW, (1, 2, 3)).findobj(Text)).replace("\n", " ")
-    assert all(each in text for each in ("3 seeds", "vit", "known", "unseen", "700"))
-
-
-@pytest.mark.parametrize("draw", [draw_curves, draw_surface])
-@pytest.mark.parametrize(("sets", "seeds"), [([UPSTREAM], (1,)), (MANY, (1, 2, 3))])
-def test_everything_is_inside_the_figure_and_large_enough(draw, sets, seeds) -> None:
-    figure = draw(sets, seeds)
-    figure.draw_without_rendering()
-    assert all(text.get_fontsize() >= 7 for text in figure.findobj(Text))
-    _, subtitle = figure.texts[:2]
-    below = subtitle.get_window_extent().y0
-    axes = [each.get_tightbbox() for each in figure.axes if each.get_visible()]
-    for box in [*axes, *(each.get_window_extent() for each in figure.legends)]:
-        assert figure.bbox.x0 - 2 <= box.x0 and box.x1 <= figure.bbox.x1 + 2
-        assert figure.bbox.y0 - 2 <= box.y0 and box.y1 <= below + 1
-    # Panels of a grid may not run into each other.
-    for place, box in enumerate(axes):
-        assert not any(box.shrunk(0.97, 0.97).overlaps(other.shrunk(0.97, 0.97)) for other in axes[:place])
-
-
-def test_a_set_without_any_error_still_has_a_surface() -> None:
-    surfaces = {UPSTREAM: make_surfaces([UPSTREAM], (1,))[UPSTREAM].assign(error=0.0)}
-    safe_retrieval_surface.draw(surfaces, UPSTREAM, "vit", "default", 6.75, 3.4).draw_without_rendering()
 
 
 def test_no_torch_is_loaded() -> None:

@@ -258,7 +258,7 @@ def test_a_read_only_results_folder_is_said_before_any_job_and_can_still_be_read
     shutil.rmtree(workflow.directory / HEAD)
     script = """
         mount --bind -o ro results results || exit 77
-        "$@" -- results/heads/vit/default/seed1/manifest.json >nothing.log 2>&1 || echo "a run with nothing to do failed"
+        "$@" -- results/heads/vit/default/seed1/manifest.json >nothing.log 2>&1 || echo "nothing to do, but it failed"
         "$@" -- results/heads/resnet/default/seed1/manifest.json"""
     result = in_namespace(script, *workflow.command(), cwd=workflow.directory)
     assert result.returncode == 1

@@ -74,7 +74,7 @@ def test_results_and_their_folder_may_be_renamed(world: Workflow) -> None:
 
 
 def test_an_artefact_of_another_run_is_noticed_and_made_again(world: Workflow) -> None:
-    """A head of another learning rate, whole in itself, is put in the place of this one; then that of another backbone."""
+    """A head of another learning rate, whole in itself, takes this one's place; then one of another backbone."""
     folder = world.directory / HEAD
     ours = artefacts.read(folder, "head")
     spec = {**ours.spec, "training": {**ours.spec["training"], "learning_rate": 0.5}}
