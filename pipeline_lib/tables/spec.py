@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
-from pipeline_lib.config.sets import Downstream
+    from pipeline_lib.config.sets import Downstream
     from pipeline_lib.core.jobs import Job
 
 METRICS: Refs = {"metrics": Ref.to("metrics")}
