@@ -41,6 +41,18 @@ class ViewSpec(Spec):
         return cls(**{name: _COMMON[name](config) for name in cls.model_fields if name not in own}, **own)
 
 
+class SetsSpec(ViewSpec):
+    """Of what shows every set."""
+
+    upstream: EvaluationSet
+    downstream: tuple[EvaluationSet, ...]
+
+    @property
+    def sets(self) -> tuple[EvaluationSet, ...]:
+        """The upstream set, then the downstream ones."""
+        return (self.upstream, *self.downstream)
+
+
 def refs(stage: str, evaluation_sets: Iterable[EvaluationSet], **wildcards: object) -> list[Ref]:
     """Return the artefacts of a stage for several sets."""
     return [Ref.to(stage, dataset=dataset, split=split, **wildcards) for dataset, split in evaluation_sets]
