@@ -16,7 +16,8 @@ from pipeline_lib.tables.summary import EvaluationSet, read_metrics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline_lib.config.config import Config, Downstream
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.config.sets import Downstream
     from pipeline_lib.core.jobs import Job
 
 METRICS: Refs = {"metrics": Ref.to("metrics")}

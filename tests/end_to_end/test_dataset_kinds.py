@@ -1,7 +1,7 @@
 """Every kind of dataset, in its genuine layout, from the source's bytes to the evaluation of the baselines.
 
-The stages run one after another in this process, with the specs that the workflow would pass. What they made is
-compared with what a fixture knows of its images (class, content and votes), never with the index alone.
+The stages run one after another in this process, as the workflow would run them. What they made is compared with what
+a fixture knows of its images (class, content and votes), never with the index alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,20 +24,22 @@ from scipy.stats import entropy, spearmanr
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from pipeline_lib.__main__ import main
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
-from pipeline_lib.config import kinds, specs
+from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
-from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import MANIFEST, canonical_json
+from pipeline_lib.config.load import parse_config
+from pipeline_lib.config.views import view_spec
+from pipeline_lib.core.artefacts import MANIFEST
+from pipeline_lib.core.jobs import Ref, Settings
 from pipeline_lib.datasets import blend, glyphs, imagenet
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.scripts import CHARACTERS
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.evaluation.metric_rows import read_metric_rows
-from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache
+from pipeline_lib.stages import features
+from pipeline_lib.stages.graph import Graph, load_stage
 from tests.unit import worlds
 from tests.unit.dataset_worlds import encoded, make_folder, make_tar, make_zip
 from tests.unit.test_datasets_class_halves import BIRDS, CUB, SIZES, make_birds
@@ -50,6 +52,7 @@ from tests.unit.test_datasets_tfds import prepare_set
 from tests.unit.test_datasets_votes import annotators, make_votes
 from tests.unit.test_datasets_webdataset import write_shard
 
+ROOT = Path(__file__).parents[2]
 VIEWS = ("eval", "centre_crop")
 CHECKED_EMBEDDINGS = 40
 SHARE_OF_COLOUR = 0.1  # so little that some images have a neighbour of another class
@@ -320,22 +323,32 @@ READ_BY_WORKERS = ("archive-zip", "archive-tar", "tfds", "imagenet21k-tar-of-tar
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A case with the artefacts that the stages made of it below `root`, and its sources in the split's order."""
+    """A case with what the stages made of it, and its sources in the split's order."""
 
     case: Case
-    config: Config
-    root: Path
+    graph: Graph
+    name: str
     images: ImageDataset
     sources: list[Source]
 
+    @property
+    def of_split(self) -> dict[str, str]:
+        """The wildcards that name what is made of the split."""
+        return {"backbone": "mine", "dataset": self.name, "split": self.case.split}
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of the baselines' evaluation."""
+        return self.graph.folder(Ref.to("baselines", **self.of_split))
+
     def cache(self, view: str) -> FeatureCache:
-        return FeatureCache(self.root / "features" / view)
+        return FeatureCache(self.graph.folder(Ref.to("cache", view=view, **self.of_split)).parent)
 
     def scores(self) -> pd.DataFrame:
-        return pd.read_parquet(self.root / "baselines" / "scores.parquet")
+        return pd.read_parquet(self.evaluation / "scores.parquet")
 
     def value(self, metric: str, method: str) -> tuple[float, int]:
-        rows = read_metric_rows(self.root / "baselines" / "metrics.csv")
+        rows = read_metric_rows(self.evaluation / "metrics.csv")
         (row,) = rows[(rows["metric"] == metric) & (rows["method"] == method)].itertuples()
         return row.value, row.n
 
@@ -345,46 +358,30 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self._root, self._evaluated = root, {}
-        self._backbone = worlds.backbone(root)
-        self.model: Backbone = open_backbone(self._backbone)
-        self._evaluate("latin", self._config(root, {}), root, "test", None)
+        self._backbone = worlds.custom_options(root)
+        graph = self._evaluate("latin", "test", self._config(root, {}))
+        self.model: Backbone = open_backbone(graph.folder(Ref.to("backbone", backbone="mine")))
 
     def evaluate(self, name: str) -> Evaluated:
         """Return a case, evaluated once."""
         if name not in self._evaluated:
-            root = self._root / name
-            (root / "data").mkdir(parents=True)
-            case = CASES[name](root / "data")
-            config = self._config(root, {"set": case.options})
-            self._evaluate("set", config, root, case.split, self._root)
-            images = ImageDataset(root / "dataset", case.split)
-            self._evaluated[name] = Evaluated(case, config, root, images, case.sources(images))
+            data = self._root / name / "data"
+            data.mkdir(parents=True)
+            case = CASES[name](data)
+            graph = self._evaluate(name, case.split, self._config(data, {name: case.options}))
+            images = ImageDataset(graph.folder(Ref.to("dataset", dataset=name)), case.split)
+            self._evaluated[name] = Evaluated(case, graph, name, images, case.sources(images))
         return self._evaluated[name]
 
-    def extract(self, dataset: str, config: Config, root: Path, split: str, views_dir: Path, workers: int) -> None:
-        """Extract the views of a split in one block each, and record them."""
-        samples = [0, artefacts.read(root / "dataset", "dataset").facts["splits"][split]]
-        blocks: dict[Path, dict[str, Any]] = {}
-        for view in VIEWS:
-            spec = specs.features_spec(config, "mine", dataset, split, view) | {"samples": samples, "epochs": [0, 1]}
-            blocks[views_dir / view / "blocks" / block_name(samples, (0, 1))] = spec
-        common = ("--dataset", root / "dataset")
-        texts = map(canonical_json, blocks.values())
-        self._run("features", "--backbone", self._backbone, "--workers", workers, *common, "--output", *blocks,
-                  "--spec", *texts)  # fmt: skip
-        for view in VIEWS:
-            spec = specs.cache_spec(config, "mine", dataset, split, view)
-            self._run("cache", "--view", views_dir / view, *common, "--spec", canonical_json(spec))
-
-    def _config(self, root: Path, datasets: dict[str, dict[str, Any]]) -> Config:
+    def _config(self, data_dir: Path, datasets: dict[str, dict[str, Any]]) -> Config:
         latin = {"kind": "glyphs", "image_size": 24, "per_class": {"train": 1, "test": 2}, "difficulty": [0.0, 0.2]}
-        return Config.model_validate(
+        return parse_config(
             {
-                "data_dir": str(root / "data"),
+                "data_dir": str(data_dir),
                 "upstream": {"dataset": "latin"},
                 "downstream": [{"dataset": "latin", "split": "train"}],
                 "datasets": {"latin": latin, **datasets},
-                "backbones": {"mine": artefacts.read(self._backbone, "backbone").spec["options"]},
+                "backbones": {"mine": self._backbone},
                 "variants": {"default": {}},
                 "seeds": [1],
                 "features": {"device": "cpu", "batch_size": 32, "block_samples": 2000},
@@ -392,23 +389,17 @@ class World:
             }
         )
 
-    def _evaluate(self, dataset: str, config: Config, root: Path, split: str, upstream: Path | None) -> None:
-        """Run all stages from the index to the baselines."""
-        spec = specs.dataset_spec(config, dataset)
-        self._run("dataset", "--spec", canonical_json(spec), "--output", root / "dataset")
-        self.extract(dataset, config, root, split, root / "features", workers=0)
-        spec = specs.neighbours_spec(config, "mine", dataset, split)
-        mixed = () if upstream is None else ("--upstream-features", upstream / "features/eval")
-        self._run("neighbours", "--spec", canonical_json(spec), "--features", root / "features/eval", *mixed,
-                  "--output", root / "neighbours")  # fmt: skip
-        spec = specs.evaluation_spec(config, "mine", dataset, split, None)
-        compared = () if upstream is None else ("--upstream", upstream / "baselines")
-        self._run("baselines", "--spec", canonical_json(spec), "--dataset", root / "dataset", "--features",
-                  root / "features", "--neighbours", root / "neighbours", *compared, "--output",
-                  root / "baselines")  # fmt: skip
+    def _evaluate(self, dataset: str, split: str, config: Config) -> Graph:
+        """Run all stages from the index to the baselines, as far as nobody else did."""
+        self._make(Ref.to("dataset", dataset=dataset), config)
+        return self._make(Ref.to("baselines", backbone="mine", dataset=dataset, split=split), config)
 
-    def _run(self, *arguments: object) -> None:
-        assert main([str(argument) for argument in arguments]) == 0, arguments[0]
+    def _make(self, target: Ref, config: Config) -> Graph:
+        graph = Graph(config, self._root / "results", ROOT / "workflow/published")
+        missing = [ref for ref in graph.behind([target]) if not (graph.folder(ref) / MANIFEST).exists()]
+        for ref in missing:
+            load_stage(ref.stage).run(graph.job(ref))
+        return graph
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +437,7 @@ def test_each_representation_is_that_of_the_sources_own_bytes(world: World, name
     found, model = world.evaluate(name), world.model
     chosen = np.unique(np.linspace(0, len(found.sources) - 1, CHECKED_EMBEDDINGS).astype(int))
     for kind in VIEWS:
-        view = make_view(specs.view_spec(found.config, kind), model.data_config)
+        view = make_view(view_spec(found.graph.config.features, kind), model.data_config)
         drawn = [view(found.sources[n].picture(), int(found.images.sample_id[n]), 0) for n in chosen]
         with torch.inference_mode():
             expected = model.from_pixels(torch.stack([pixels for pixels, _ in drawn]))[0].numpy()
@@ -505,7 +496,7 @@ def test_metrics_of_votes_are_those_of_the_images_with_votes(world: World, name:
 @pytest.mark.parametrize("name", [name for name in CASES if name not in WITH_VOTES])
 def test_sets_without_votes_have_no_metrics_of_votes(world: World, name: str) -> None:
     found = world.evaluate(name)
-    metrics = set(read_metric_rows(found.root / "baselines" / "metrics.csv")["metric"])
+    metrics = set(read_metric_rows(found.evaluation / "metrics.csv")["metric"])
     assert {"auroc_correct", "auroc_ood", "auroc_correct_mixed", "rcorr_crop_unc"} <= metrics
     assert not metrics & {"rcorr_entropy", "auroc_not_dirac"}
     assert "vote_entropy" not in found.scores()
@@ -516,12 +507,15 @@ def test_two_worker_processes_write_the_same_bytes_as_none(world: World, name: s
     """They are forked from a process that has read the source already."""
     found = world.evaluate(name)
     found.images.image(0)
-    world.extract("set", found.config, found.root, found.case.split, tmp_path, workers=2)
-    for view in VIEWS:
-        for record in ("cache", "blocks/*"):
-            (one,) = (found.root / "features" / view).glob(f"{record}/{MANIFEST}")
-            (other,) = (tmp_path / view).glob(f"{record}/{MANIFEST}")
-            assert other.read_bytes() == one.read_bytes()  # with the checksum of every file
+    graph = found.graph
+    blocks = [ref for view in VIEWS for ref in graph.sources(Ref.to("cache", view=view, **found.of_split))]
+    blocks = [ref for ref in blocks if ref.stage == "features"]
+    jobs = [graph.job(ref, tmp_path / dict(ref.wildcards)["view"]) for ref in blocks]
+    features.run_together([replace(job, settings=Settings(workers=2)) for job in jobs])
+    assert len(jobs) == len(VIEWS)
+    for ref, job in zip(blocks, jobs, strict=True):
+        # With the checksum of every file.
+        assert (job.output / MANIFEST).read_bytes() == (graph.folder(ref) / MANIFEST).read_bytes()
 
 
 def test_every_kind_of_dataset_is_here(world: World) -> None:

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.config.evaluation import Evaluation
-from pipeline_lib.config.training import Training
 from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
@@ -24,8 +23,9 @@ from pipeline_lib.evaluation.deteriorations import deterioration_metrics, evalua
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import write_evaluation
 from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
-from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.numpy_head import score
+from tests.unit.heads_world import stored
 
 DIM, N, SEEDS = 5, 40, [2, 1]
 # Severities out of order: an epoch is found by its draw, not by counting.
@@ -75,8 +75,7 @@ class World:
                 "layers.1.bias": rng.normal(size=1).astype(np.float32),
             }
             head = TrainedHead(seed, self.weights[seed], ({"episode": 1},))
-            spec = {"backbone": "small", "variant": "paper", "seed": seed}
-            write_head(root / f"seed{seed}", spec, head, Training())
+            stored(root / f"seed{seed}", head, backbone="small", variant="paper")
         columns = {"sample_id": self.sample_id}
         columns |= {f"uncertainty_seed{seed}": score(self.weights[seed], self.clean) for seed in SEEDS}
         row = dict.fromkeys(COLUMNS, 1)
