@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
@@ -21,28 +21,10 @@ from pipeline_lib.config.figures import Figures
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.section import KindSection, Name, Section, Seeds
+from pipeline_lib.config.sets import Downstream, DownstreamEntry, Upstream
 from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.core.errors import did_you_mean, one_of
-
-
-class Upstream(Section):
-    """The dataset whose labels the backbones know; heads learn on it."""
-
-    dataset: Name = Field(description="Name of a dataset below `datasets`.")
-    train_split: Name = Field("train", description="Split that heads (and `trained` backbones) learn from.")
-    eval_split: Name = Field("test", description="Held-out split for upstream metrics.")
-
-
-class Downstream(Section):
-    """A dataset to be tested zero-shot. A plain name stands for its test split."""
-
-    dataset: Name = Field(description="Name of a dataset below `datasets`.")
-    split: Name = Field("test", description="The split to test on.")
-
-
-def _from_name(value: Any) -> Any:
-    return {"dataset": value} if isinstance(value, str) else value
 
 
 def _unlike_shell(value: str) -> str:
@@ -53,7 +35,6 @@ def _unlike_shell(value: str) -> str:
 
 # Rules and their shell commands are made of it.
 ResultsDir = Annotated[str, Field(min_length=1), AfterValidator(_unlike_shell)]
-DownstreamEntry = Annotated[Downstream, BeforeValidator(_from_name, json_schema_input_type=Name | Downstream)]
 
 
 class Config(Section):

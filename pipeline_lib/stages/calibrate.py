@@ -6,11 +6,15 @@ others tell how good both are: scores.csv, reliability.csv, and its figure relia
 
 from __future__ import annotations
 
-from pipeline_lib.config.config import Config
+from typing import TYPE_CHECKING
+
 from pipeline_lib.config.evaluation import Calibration
 from pipeline_lib.config.figures import Look
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import SetSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("baselines", "the baselines' evaluation of the set, which says whose neighbour is wrong"),

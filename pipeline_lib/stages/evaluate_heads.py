@@ -6,11 +6,14 @@ Ablations are not evaluated on the upstream set, so what needs it (OOD detection
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
-from pipeline_lib.config.config import Config
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import HeadsSpec as Spec
 from pipeline_lib.metrics.found import components
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("features", "the eval view's cache of the split"),

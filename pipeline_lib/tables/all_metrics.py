@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.metrics.found import components, headed
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
 
 if TYPE_CHECKING:
@@ -29,11 +29,9 @@ _FIRST = (
 )
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
 
@@ -59,7 +57,7 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     table = table.merge(of_representation, on=on, how="left", validate="many_to_one")
     order = {"backbone": list(spec.backbones), "method": list(METHODS), "variant": ["", *spec.variants]}
     ranks = [table[column].map({name: rank for rank, name in enumerate(names)}) for column, names in order.items()]
-    sets = {shown: rank for rank, shown in enumerate([spec.upstream, *spec.downstream, MEAN])}
+    sets = {shown: rank for rank, shown in enumerate([*spec.sets, MEAN])}
     table["_set"] = [sets.get(EvaluationSet(*pair)) for pair in table[["dataset", "split"]].to_numpy()]
     table = table.assign(**{f"_{column}": rank for column, rank in zip(order, ranks, strict=True)})
     by = [*(f"_{column}" for column in order), "_set"]

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads, without_constant
-from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour
 _CLEANED = ("clean_queries", "clean_database")
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown; `table_share` is the share that is left out."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
     table_share: float
@@ -61,7 +59,7 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
             _row(find, shown, spec.upstream, backbone, variant, kind)
             for backbone in spec.backbones
             for variant in spec.variants
-            for shown in [spec.upstream, *spec.downstream, MEAN]
+            for shown in [*spec.sets, MEAN]
             for kind in ENDINGS
         ]
     )

@@ -24,7 +24,7 @@ from pipeline_lib.tables.render import (
     with_spreads,
     without_constant,
 )
-from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ PUBLISHED = "pretrained_uncertainties"
 HEADINGS = {name: label[0].upper() + label[1:] for name, label in METHODS.items()}
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
 
@@ -63,7 +61,7 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
             _row(find, shown, spec.upstream, backbone, variant)
             for backbone in spec.backbones
             for variant in spec.variants
-            for shown in [spec.upstream, *spec.downstream, MEAN]
+            for shown in [*spec.sets, MEAN]
         ]
     )
     table[["n", "seeds"]] = table[["n", "seeds"]].astype("Int64")
