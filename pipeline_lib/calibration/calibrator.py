@@ -79,7 +79,7 @@ class Calibrator:
             unseen["constant"][others] = wrong[rows].mean()
             for name, fit in _FITS.items():
                 unseen[name][others] = _MAPS[name](fit(uncertainty[rows], wrong[rows]), uncertainty[others])
-        scores = {name: calibration_scores(each, wrong, bins) for name, each in unseen.items()}
+        scores = {name: calibration_scores(probability, wrong, bins) for name, probability in unseen.items()}
         best = min(_FITS, key=lambda name: scores[name].log_loss)
         chosen = kind or best
         return cls(chosen, _FITS[chosen](uncertainty, wrong), len(wrong), int(wrong.sum()), scores)
@@ -103,7 +103,7 @@ class Calibrator:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT or content["kind"] not in _MAPS:
                 raise ValueError
-            scores = {name: CalibrationScores(**each) for name, each in content.pop("cross_validated").items()}
+            scores = {name: CalibrationScores(**values) for name, values in content.pop("cross_validated").items()}
             calibrator = cls(**content, cross_validated=scores)
             calibrator.predict(np.zeros(1))
         except (ValueError, KeyError, TypeError, AttributeError):

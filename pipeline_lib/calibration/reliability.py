@@ -51,15 +51,15 @@ def reliability_bins(
     """
     ordered = np.sort(probability)
     edges = np.unique(ordered[np.arange(1, bins) * len(ordered) // bins])
-    _, place, images = np.unique(
+    _, bin_of_image, images = np.unique(
         np.searchsorted(edges, probability, side="right"), return_inverse=True, return_counts=True
     )
-    errors = np.bincount(place, weights=wrong)
+    errors = np.bincount(bin_of_image, weights=wrong)
     tail = (1 - confidence) / 2
     # At no or nothing but errors the interval ends at 0 or 1, where the distribution is none.
     low = np.where(errors == 0, 0.0, beta.ppf(tail, np.maximum(errors, 1), images - errors + 1))
     high = np.where(errors == images, 1.0, beta.ppf(1 - tail, errors + 1, np.maximum(images - errors, 1)))
-    return ReliabilityBins(np.bincount(place, weights=probability) / images, errors / images, low, high, images)
+    return ReliabilityBins(np.bincount(bin_of_image, weights=probability) / images, errors / images, low, high, images)
 
 
 def calibration_scores(probability: np.ndarray, wrong: np.ndarray, bins: int = 10) -> CalibrationScores:

@@ -88,7 +88,7 @@ def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCach
         len(shares),
     )
     grids = {
-        key: error_grid(level, np.stack([neighbour_is_correct(label, each) for each in found]), len(shares))
+        key: error_grid(level, np.stack([neighbour_is_correct(label, of_level) for of_level in found]), len(shares))
         for (key, level), found in zip(removed_at.items(), nearest, strict=True)
     }
     with job.writing() as draft:

@@ -202,10 +202,10 @@ class SafeIndex:
         answered = np.flatnonzero(~is_rejected)
         own_rows = np.full(len(answered), NO_ITEM)
         if own_ids is not None:
-            is_own = np.asarray(own_ids)[answered]
+            own = np.asarray(own_ids)[answered]
             by_id = np.argsort(self._ids[rows])
-            place = by_id[np.searchsorted(self._ids[rows], is_own, sorter=by_id).clip(max=len(rows) - 1)]
-            own_rows = np.where(self._ids[rows[place]] == is_own, place, NO_ITEM)
+            position = by_id[np.searchsorted(self._ids[rows], own, sorter=by_id).clip(max=len(rows) - 1)]
+            own_rows = np.where(self._ids[rows[position]] == own, position, NO_ITEM)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         similarity = np.full((len(queries), k), np.nan)
         nearest = index.search(queries[answered], k, own_rows)
