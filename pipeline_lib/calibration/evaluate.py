@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.calibration.calibrator import Calibrator
-from pipeline_lib.calibration.reliability import ReliabilityBins, calibration_scores, reliability_bins
+from pipeline_lib.calibration.reliability import ReliabilityBins, calibration_errors, reliability_bins
 from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
 from pipeline_lib.calibration.simulation import simulate
 from pipeline_lib.config.evaluation import Calibration
@@ -94,7 +94,7 @@ def _calibrate(
     ]
     constant = np.full(len(others), wrong[labelled].mean())
     for name, mapped in {"constant": constant, calibrator.kind: probability}.items():
-        on_others = asdict(calibration_scores(mapped, wrong[others], options.bins))
+        on_others = asdict(calibration_errors(mapped, wrong[others], options.bins))
         table.append({"map": name, "images": "others", "n": len(others), **on_others})
     return CalibratedHead(
         calibrator,
