@@ -24,8 +24,9 @@ from pipeline_lib.evaluation.deteriorations import deterioration_metrics, evalua
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import write_evaluation
 from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
-from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.numpy_head import score
+from tests.unit.heads_world import stored
 
 DIM, N, SEEDS = 5, 40, [2, 1]
 # Severities out of order: an epoch is found by its draw, not by counting.
@@ -75,8 +76,7 @@ class World:
                 "layers.1.bias": rng.normal(size=1).astype(np.float32),
             }
             head = TrainedHead(seed, self.weights[seed], ({"episode": 1},))
-            spec = {"backbone": "small", "variant": "paper", "seed": seed}
-            write_head(root / f"seed{seed}", spec, head, Training())
+            stored(root / f"seed{seed}", head, Training(), backbone="small", variant="paper")
         columns = {"sample_id": self.sample_id}
         columns |= {f"uncertainty_seed{seed}": score(self.weights[seed], self.clean) for seed in SEEDS}
         row = dict.fromkeys(COLUMNS, 1)
@@ -94,8 +94,8 @@ class World:
     def uncertainty(self, seed: int, kind: str, severity: int) -> np.ndarray:
         if severity == 0:
             return score(self.weights[seed], self.clean)
-        draw = next(k for k, each in enumerate(DRAWS) if (each["kind"], each["severity"]) == (kind, severity))
-        return score(self.weights[seed], self.embedding[draw])
+        epoch = [(draw["kind"], draw["severity"]) for draw in DRAWS].index((kind, severity))
+        return score(self.weights[seed], self.embedding[epoch])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_metrics_equal_a_loop_over_images(world: World) -> None:
         assert value[seed, "median_unc_clean"] == pytest.approx((clean[N // 2 - 1] + clean[N // 2]) / 2)
         for draw in DRAWS:
             kind, severity = draw["kind"], draw["severity"]
-            before, after = (world.uncertainty(seed, kind, each) for each in (severity - 1, severity))
+            before, after = (world.uncertainty(seed, kind, step) for step in (severity - 1, severity))
             rising = sum(1 for a, b in zip(before, after, strict=True) if b > a)
             assert value[seed, f"rises_{kind}_{severity}"] == pytest.approx(rising / N)
             ordered = sorted(after.tolist())
