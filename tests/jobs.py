@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.core.jobs import Ref, Settings
 from pipeline_lib.stages import command
-from pipeline_lib.stages.graph import PUBLISHED, Graph, load_stage
+from pipeline_lib.stages.graph import Graph, load_stage
 
 
 def run(
@@ -29,13 +29,15 @@ def make(graph: Graph, *refs: Ref) -> None:
 
     As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
     """
-    for ref in refs:
-        for _ in range(2):  # blocks are known once their dataset is made
-            for source in graph.sources(ref):
-                if source.stage != PUBLISHED:
-                    make(graph, source)
-        graph.judge_anew()
-        if graph.state(ref) != "fresh":
-            job = graph.job(ref)
+    graph.judge_anew()
+    for ref in graph.behind(refs):
+        state = graph.state(ref)
+        if state == "fresh":
+            continue
+        job = graph.job(ref)
+        if state == "stale" or not job.is_done():
             load_stage(job.stage).run(job)
-            graph.judge_anew()
+        if job.stage == "dataset":  # what is made of blocks is known only now
+            return make(graph, *refs)
+    graph.judge_anew()
+    return None

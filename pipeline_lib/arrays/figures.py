@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from pipeline_lib.arrays.evaluation import REJECTED, rejection_curve
 from pipeline_lib.figures import style
-from pipeline_lib.figures.densities import density
+from pipeline_lib.figures.density import density
 from pipeline_lib.metrics.selective import risk_coverage_curve
 
 WIDTH = 3.5

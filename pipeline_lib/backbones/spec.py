@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import SerializeAsAny
 
 from pipeline_lib.config import kinds
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.spec import Spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 Maker = Literal["backbone", "method"]
 BackboneOptions = Annotated[SerializeAsAny[KindSection], kinds.dispatched("backbones", "options")]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.benchmark import Benchmark
@@ -21,28 +21,10 @@ from pipeline_lib.config.figures import Figures
 from pipeline_lib.config.joint_training import JointTraining
 from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.section import KindSection, Name, Section, Seeds
+from pipeline_lib.config.sets import Downstream, DownstreamEntry, Upstream
 from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss, TaskLosses
 from pipeline_lib.config.training import SHARED_IN_A_PASS, Ablations, Training, Variant
 from pipeline_lib.core.errors import did_you_mean, one_of
-
-
-class Upstream(Section):
-    """The dataset whose labels the backbones know; heads learn on it."""
-
-    dataset: Name = Field(description="Name of a dataset below `datasets`.")
-    train_split: Name = Field("train", description="Split that heads (and `trained` backbones) learn from.")
-    eval_split: Name = Field("test", description="Held-out split for upstream metrics.")
-
-
-class Downstream(Section):
-    """A dataset to be tested zero-shot. A plain name stands for its test split."""
-
-    dataset: Name = Field(description="Name of a dataset below `datasets`.")
-    split: Name = Field("test", description="The split to test on.")
-
-
-def _from_name(value: Any) -> Any:
-    return {"dataset": value} if isinstance(value, str) else value
 
 
 def _unlike_shell(value: str) -> str:
@@ -53,7 +35,6 @@ def _unlike_shell(value: str) -> str:
 
 # Rules and their shell commands are made of it.
 ResultsDir = Annotated[str, Field(min_length=1), AfterValidator(_unlike_shell)]
-DownstreamEntry = Annotated[Downstream, BeforeValidator(_from_name, json_schema_input_type=Name | Downstream)]
 
 
 class Config(Section):
@@ -109,7 +90,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _downloads_agree(self) -> Config:
-        wanted = {}
+        wanted: dict[str, tuple[str, tuple[str, str | None]]] = {}
         for name, options in self.datasets.items():
             if options.download and options.kind == "tfds":
                 raise ValueError(f"datasets.{name}.download: kind tfds fetches its files itself; leave 'download' out")
@@ -163,9 +144,12 @@ class Config(Section):
             raise ValueError(
                 f"joint_training.backbone: '{self.joint_training.backbone}' has no classifier to train; choose another"
             )
-        ablated = self.ablations.backbones if self.ablations else ()
         learning = [("variants", name, backbone) for name in self.variants for backbone in self.backbones]
-        learning += [("ablations.variants", name, each) for each in ablated for name in self.ablations.variants]
+        if self.ablations is not None:
+            ablated = self.ablations.backbones
+            learning += [
+                ("ablations.variants", name, backbone) for backbone in ablated for name in self.ablations.variants
+            ]
         for section, name, backbone in learning:
             task_loss, view = self.task_loss_of(backbone, name), self.variant(name).view
             where = f"{section}.{name}.training.task_loss: {task_loss}"

@@ -1,9 +1,10 @@
-"""Kinds of dataset, backbone, method, task loss and head loss, figures and tables: each is a module, found by its name.
+"""Kinds of dataset, backbone, method, task loss and head loss, metrics, figures and tables: modules, found by name.
 
 A module in the folder of such things that defines a class `Options` (a config `Section` whose `kind` field is the
-module's name) is a kind; one that defines `figure_of` or `table_of` is a figure or table. Nothing needs to be
-registered: adding one is adding a file. Modules are found by listing the folder and imported only when a config uses
-them.
+module's name) is a kind; one in `pipeline_lib/figures/` that defines `figure_of` is a figure, one in
+`pipeline_lib/tables/` with a `Spec` a table, one in `pipeline_lib/metrics/` that lists `METRICS` has metrics. Nothing
+needs to be registered: adding one is adding a file. Modules are found by listing the folder and imported only when
+they are used.
 """
 
 from __future__ import annotations
@@ -23,9 +24,24 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 
-Family = Literal["datasets", "backbones", "methods", "task_losses", "heads.losses", "figures", "tables"]
+Family = Literal[
+    "datasets",
+    "backbones",
+    "methods",
+    "task_losses",
+    "heads.losses",
+    "metrics",
+    "metrics.representation",
+    "figures",
+    "tables",
+]
 # By what a module is known; the others in its folder are what these share.
-_DEFINES = {"figures": "def figure_of(", "tables": "def table_of("}
+_DEFINES = {
+    "metrics": "METRICS = (",
+    "metrics.representation": "METRICS = (",
+    "figures": "def figure_of(",
+    "tables": "class Spec(",
+}
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -54,6 +54,8 @@ def code_digest(component: str) -> str:
     digest = hashlib.sha256()
     for module in sorted(imported_modules(f"{PACKAGE}.{component}") - _SILENT):
         digest.update(f"{module}\0{_facts(module).logic}\0".encode())
+        for template in _templates(module):
+            digest.update(template.read_bytes())
     _keep()
     return digest.hexdigest()[:16]
 
@@ -79,6 +81,13 @@ def _path(module: str) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+def _templates(module: str) -> list[Path]:
+    """Return the pages that lie beside a module under its name, such as `card_page.html`."""
+    path = _path(module)
+    found = (path.with_suffix(suffix) for suffix in (".css", ".html", ".js")) if path else ()
+    return [template for template in found if template.exists()]
 
 
 @functools.cache

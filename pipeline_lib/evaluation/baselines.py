@@ -10,7 +10,7 @@ URL benchmark trained has one more, its `own_uncertainty`. What depends on no un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,20 @@ from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.alignment import positions, require_same_images
-from pipeline_lib.evaluation.metric_rows import Value, metric_rows
+from pipeline_lib.evaluation.measures import (
+    Images,
+    Uncertainty,
+    measure_representation,
+    measure_uncertainties,
+    resampled_aurocs,
+)
+from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import Mix, mix_of
 from pipeline_lib.evaluation.scores import read_scores, write_evaluation
 from pipeline_lib.evaluation.spec import BaselinesSpec, EvaluationSpec
-from pipeline_lib.evaluation.uncertainty import Images, Uncertainty, resampled_aurocs, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.metrics.bootstrap import bootstrap_recall_at_1, percentile_interval
-from pipeline_lib.metrics.classification import top_k_accuracy
 from pipeline_lib.metrics.reference import neighbour_reference
-from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
+from pipeline_lib.metrics.retrieval import neighbour_is_correct
 from pipeline_lib.retrieval.store import NeighbourTable, read_neighbours
 
 _BLOCK_ROWS = 16_384
@@ -73,10 +77,13 @@ def evaluate_baselines(job: Job[BaselinesSpec], eval_cache: FeatureCache, crop_c
         method: Uncertainty(u, crop.get(method), upstream.get(method), in_reference.get(method))
         for method, u in image.items()
     }
-    rows = metric_rows(spec, "representation", None, _representation_metrics(spec, columns, neighbours, eval_cache))
     images = images_of(spec, columns, mix)
+    of_neighbours = replace(images, lone_class_images=neighbours.manifest.facts["lone_class_images"])
+    if spec.is_upstream and "label_rank" in eval_cache.arrays:
+        of_neighbours = replace(of_neighbours, label_rank=eval_cache.read_all("label_rank"))
+    rows = metric_rows(spec, "representation", None, measure_representation(of_neighbours, spec))
     resampled = resampled_aurocs(images, list(image.values()), spec)
-    for method, metrics in uncertainty_metrics(images, uncertainties, {}, resampled, spec).items():
+    for method, metrics in measure_uncertainties(images, uncertainties, resampled, {}, spec).items():
         rows += metric_rows(spec, method, None, metrics)
     write_evaluation(job, columns, rows, dict(zip(image, resampled, strict=True)))
 
@@ -164,26 +171,3 @@ def _embedding_norm(cache: FeatureCache) -> np.ndarray:
 
 def _inverse(norm: np.ndarray) -> np.ndarray:
     return np.divide(1, norm, out=np.full(len(norm), np.inf), where=norm > 0)
-
-
-def _representation_metrics(
-    spec: BaselinesSpec,
-    columns: Mapping[str, np.ndarray],
-    neighbours: NeighbourTable,
-    eval_cache: FeatureCache,
-) -> dict[str, Value]:
-    correct, bootstrap = columns["correct"], spec.bootstrap
-    resampled = bootstrap_recall_at_1(correct, bootstrap.resamples, bootstrap.seed)
-    low, high = percentile_interval(resampled, bootstrap.confidence)
-    exact, reference = recall_at_1(correct), recall_at_1(columns["reference_correct"])
-    metrics = {
-        "r1": reference if spec.compat == "reference" else exact,
-        "reference_r1": reference,
-        "r1_ci_low": low,
-        "r1_ci_high": high,
-        "lone_class_images": neighbours.manifest.facts["lone_class_images"],
-    }
-    if spec.is_upstream and "label_rank" in eval_cache.arrays:
-        label_rank = eval_cache.read_all("label_rank")
-        metrics |= {"top1": top_k_accuracy(label_rank, 1), "top5": top_k_accuracy(label_rank, 5)}
-    return {key: Value(value, len(correct)) for key, value in metrics.items()}

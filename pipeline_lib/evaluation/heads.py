@@ -10,14 +10,15 @@ from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
+from pipeline_lib.evaluation.measures import Rival, Uncertainty, measure_uncertainties, resampled_aurocs
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_resampled, read_scores, write_evaluation
 from pipeline_lib.evaluation.scoring import score_cache
 from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
-from pipeline_lib.evaluation.uncertainty import Rival, Uncertainty, resampled_aurocs, uncertainty_metrics
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.heads.checkpoint import TrainedHead, read_head
+from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.retrieval.store import read_neighbours
 
 
@@ -55,14 +56,17 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
         if neighbours_dir is not None:
             mix = mix_of(read_neighbours(neighbours_dir, spec.same_set()), sample_id, scores)
     images, rows, rivals_resampled = images_of(spec, baselines, mix), [], read_resampled(baselines)
-    rivals = {name: Rival(u, rivals_resampled[name]) for name, u in baseline_uncertainties(baselines).items()}
+    rivals = {
+        name: Rival(auroc(u, ~images.correct, images.dataset), rivals_resampled[name])
+        for name, u in baseline_uncertainties(baselines).items()
+    }
     # Side by side: the bootstrap keeps one core busy, and scoring leaves it half of the machine.
     with ThreadPoolExecutor(1) as background:
         scoring = background.submit(score_cache, heads, crop_cache)
         resampled = resampled_aurocs(images, list(image.values()), spec)
         crop = scoring.result()
     uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
-    for seed, metrics in uncertainty_metrics(images, uncertainties, rivals, resampled, spec).items():
+    for seed, metrics in measure_uncertainties(images, uncertainties, resampled, rivals, spec).items():
         rows += metric_rows(spec, "head", seed, metrics)
     columns = {
         "sample_id": sample_id,

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.evaluation.spec import EvaluationSpec
+from pipeline_lib.metrics.metric import Value
 
 COLUMNS = ["backbone", "method", "variant", "seed", "dataset", "split", "metric", "value", "n"]
-
-
-class Value(NamedTuple):
-    """A metric's value and the number of images that it was computed from."""
-
-    value: float
-    n: int
 
 
 def metric_rows(

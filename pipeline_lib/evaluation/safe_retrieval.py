@@ -23,11 +23,12 @@ import pandas as pd
 
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import positions, require_same_images
-from pipeline_lib.evaluation.metric_rows import Value, metric_rows, write_metric_rows
+from pipeline_lib.evaluation.metric_rows import metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, read_scores
 from pipeline_lib.evaluation.spec import SafeRetrievalSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.checks import require_no_nan
+from pipeline_lib.metrics.metric import Value
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
 from pipeline_lib.retrieval.restricted import nearest_kept
 from pipeline_lib.retrieval.store import read_neighbours

@@ -16,9 +16,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import dask.config
 import numpy as np
 from dask.base import compute
@@ -30,6 +29,9 @@ from pipeline_lib.config.dask import SCHEDULER_PATTERN
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.blocks import block_ranges
 from pipeline_lib.features.cache import FeatureCache
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 CHUNK_ROWS = 16_384
@@ -134,6 +136,8 @@ def feature_array(cache: FeatureCache, array: str, epoch: int) -> da.Array:
     Raises `PipelineError` when the cache has no such array or epoch; computing it raises `ArtefactError` for a damaged
     block.
     """
+    import dask.array as da  # takes longer than all else here, which workers import too
+
     dtype = cache.read(array, epoch, 0, min(1, cache.rows)).dtype
     width = (cache.dim,) if array == "embedding" else ()
     pieces = [

@@ -8,14 +8,15 @@ uncertain merely because they are unseen. In the form of Figure 8 of the paper.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
-from pipeline_lib.figures.reading import checked
-from pipeline_lib.tables.spec import METRICS, ViewSpec, refs
+from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.spec import METRICS, SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics, typical_seed
 
 if TYPE_CHECKING:
@@ -32,11 +33,9 @@ SIZE = (6.75, 3.4)
 _RIDGE = 0.85  # height of the highest density in units of the distance between two rows
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown: the first variant on every backbone."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variant: str
 
@@ -44,28 +43,20 @@ class Spec(ViewSpec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` of each set on the first backbone, then on the next."""
     spec = Spec.of(config)
-    sets = [spec.upstream, *spec.downstream]
-    scores = [
-        ref for name in spec.backbones for ref in refs("evaluate_heads", sets, backbone=name, variant=spec.variant)
-    ]
-    return {**METRICS, "scores": scores}
+    scores = [refs("evaluate_heads", spec.sets, backbone=name, variant=spec.variant) for name in spec.backbones]
+    return {**METRICS, "scores": [*itertools.chain(*scores)]}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    import pandas as pd
-
-    spec = job.spec
+    spec, folders = job.spec, iter(job.all_inputs("scores"))
     metrics = read_metrics(job.input("metrics"))
-    column = {
-        backbone: f"uncertainty_seed{typical_seed(metrics, spec.downstream, backbone, spec.variant)}"
-        for backbone in spec.backbones
-    }
-    shown = [(backbone, pair) for backbone in spec.backbones for pair in (spec.upstream, *spec.downstream)]
     scores = {}
-    for (backbone, pair), folder in zip(shown, job.all_inputs("scores"), strict=True):
-        path = checked(folder, "scores.parquet", backbone=backbone, variant=spec.variant, **pair._asdict())
-        scores[backbone, pair] = pd.read_parquet(path)[column[backbone]].to_numpy()
+    for backbone in spec.backbones:
+        column = f"uncertainty_seed{typical_seed(metrics, spec.downstream, backbone, spec.variant)}"
+        of_backbone = itertools.islice(folders, len(spec.sets))
+        for pair, table in read_sets(of_backbone, spec.sets, backbone=backbone, variant=spec.variant).items():
+            scores[backbone, pair] = table[column].to_numpy()
     return draw(metrics, scores, spec.upstream, spec.downstream, spec.backbones, spec.variant, width, height)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.config.deteriorations import KINDS
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
-from pipeline_lib.figures.reading import checked
+from pipeline_lib.figures.reading import read_sets
 from pipeline_lib.tables.spec import METRICS, ViewSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names, read_metrics, typical_seed
 
@@ -65,23 +65,18 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
     import pandas as pd
 
-    spec = job.spec
-    seed = typical_seed(read_metrics(job.input("metrics")), spec.downstream, spec.backbone, spec.variant)
-    scores, metrics = [], []
-    folders = zip(job.all_inputs("scores"), job.all_inputs("deteriorations"), strict=True)
-    for pair, (clean, deteriorated) in zip(spec.deteriorated, folders, strict=True):
-        expected = {"backbone": spec.backbone, "variant": spec.variant, **pair._asdict()}
-        of_clean = pd.read_parquet(checked(clean, "scores.parquet", **expected))
-        others = pd.read_parquet(checked(deteriorated, "scores.parquet", **expected))
-        scores.append(of_clean.merge(others, on="sample_id", validate="one_to_one"))
-        metrics.append(read_metrics(deteriorated / "metrics.csv"))
-    pooled = pd.concat(scores)
+    spec, heads = job.spec, {"backbone": job.spec.backbone, "variant": job.spec.variant}
+    seed = typical_seed(read_metrics(job.input("metrics")), spec.downstream, **heads)
+    clean, others = (
+        pd.concat(read_sets(job.all_inputs(name), spec.deteriorated, **heads), names=["dataset", "split"])
+        for name in ("scores", "deteriorations")
+    )
+    pooled = clean.merge(others, on=["dataset", "split", "sample_id"], validate="one_to_one")
     uncertainty = {CLEAN: pooled[f"uncertainty_seed{seed}"].to_numpy()}
     for kind, severity in itertools.product(KINDS, _SEVERITIES):
         uncertainty[kind, severity] = pooled[f"{kind}_{severity}_seed{seed}"].to_numpy()
-    rising = shares_rising(pd.concat(metrics))
-    seeds = len(spec.seeds)
-    return draw(uncertainty, rising, spec.deteriorated, spec.backbone, spec.variant, seeds, width, height)
+    rising = shares_rising(pd.concat([read_metrics(path / "metrics.csv") for path in job.all_inputs("deteriorations")]))
+    return draw(uncertainty, rising, spec.deteriorated, **heads, seeds=len(spec.seeds), width=width, height=height)
 
 
 def shares_rising(metrics: pd.DataFrame) -> dict[str, float]:

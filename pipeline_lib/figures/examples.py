@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import checked
-from pipeline_lib.tables.spec import ViewSpec, refs
-from pipeline_lib.tables.summary import EvaluationSet, names
+from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.spec import SetsSpec, refs
+from pipeline_lib.tables.summary import names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,11 +36,9 @@ _LINE_INCHES = 1.5 * style.TEXT_SIZE / 72
 _LARGEST_PIXELS = 256
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown: the first variant on the first backbone."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbone: str
     variant: str
     seeds: tuple[int, ...]
@@ -49,32 +47,27 @@ class Spec(ViewSpec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `datasets` and `scores` of each set, the upstream one first."""
     spec = Spec.of(config)
-    sets = [spec.upstream, *spec.downstream]
     return {
-        "datasets": [Ref.to("dataset", dataset=pair.dataset) for pair in sets],
-        "scores": refs("evaluate_heads", sets, backbone=spec.backbone, variant=spec.variant),
+        "datasets": [Ref.to("dataset", dataset=pair.dataset) for pair in spec.sets],
+        "scores": refs("evaluate_heads", spec.sets, backbone=spec.backbone, variant=spec.variant),
     }
 
 
 def plugins(config: Config) -> list[str]:
     """Return the components that decode the images."""
-    names = [config.upstream.dataset, *(entry.dataset for entry in config.downstream)]
-    return sorted({f"datasets.{config.datasets[name].kind}" for name in names})
+    return sorted({f"datasets.{config.datasets[pair.dataset].kind}" for pair in Spec.of(config).sets})
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    import pandas as pd
-
     from pipeline_lib.datasets.images import ImageDataset
 
-    spec = job.spec
-    folders = zip(job.all_inputs("datasets"), job.all_inputs("scores"), strict=True)
-    shown = []
-    for (pair, name), (dataset, scores) in zip(names([spec.upstream, *spec.downstream]).items(), folders, strict=True):
-        path = checked(scores, "scores.parquet", backbone=spec.backbone, variant=spec.variant, **pair._asdict())
-        images = ImageDataset(dataset, pair.split)
-        shown.append(extremes(pd.read_parquet(path), images, name, _IMAGES_A_SIDE))
+    spec, label = job.spec, names(job.spec.sets)
+    scores = read_sets(job.all_inputs("scores"), spec.sets, backbone=spec.backbone, variant=spec.variant)
+    shown = [
+        extremes(scores[pair], ImageDataset(folder, pair.split), label[pair], _IMAGES_A_SIDE)
+        for pair, folder in zip(spec.sets, job.all_inputs("datasets"), strict=True)
+    ]
     return draw(shown, spec.backbone, spec.variant, len(spec.seeds), width, height)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
-from pipeline_lib.figures.reading import checked
-from pipeline_lib.tables.spec import METRICS, ViewSpec, refs
+from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.spec import METRICS, SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics, typical_seed
 
 if TYPE_CHECKING:
@@ -32,11 +32,9 @@ _AMBIGUOUS = style.series(2).colour
 _DASHES: style.Look = {"linewidth": 0.8, "linestyle": (0, (2, 1.5))}
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown: the first variant on the first backbone."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbone: str
     variant: str
     seeds: tuple[int, ...]
@@ -45,29 +43,22 @@ class Spec(ViewSpec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set, the upstream one first."""
     spec = Spec.of(config)
-    sets = [spec.upstream, *spec.downstream]
     return {
         **METRICS,
-        "scores": refs("evaluate_heads", sets, backbone=spec.backbone, variant=spec.variant),
-        "baselines": refs("baselines", sets, backbone=spec.backbone),
+        "scores": refs("evaluate_heads", spec.sets, backbone=spec.backbone, variant=spec.variant),
+        "baselines": refs("baselines", spec.sets, backbone=spec.backbone),
     }
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    import pandas as pd
-
-    spec = job.spec
-    metrics = read_metrics(job.input("metrics"))
+    spec, metrics = job.spec, read_metrics(job.input("metrics"))
     column = f"uncertainty_seed{typical_seed(metrics, spec.downstream, spec.backbone, spec.variant)}"
+    heads = read_sets(job.all_inputs("scores"), spec.sets, backbone=spec.backbone, variant=spec.variant)
     shown = {}
-    folders = zip(job.all_inputs("scores"), job.all_inputs("baselines"), strict=True)
-    for pair, (scores, baselines) in zip((spec.upstream, *spec.downstream), folders, strict=True):
-        expected = {"backbone": spec.backbone, **pair._asdict()}
-        votes = pd.read_parquet(checked(baselines, "scores.parquet", **expected))
+    for pair, votes in read_sets(job.all_inputs("baselines"), spec.sets, backbone=spec.backbone).items():
         if "vote_entropy" in votes and votes["vote_entropy"].notna().any():
-            heads = pd.read_parquet(checked(scores, "scores.parquet", variant=spec.variant, **expected))
-            both = votes.merge(heads, on="sample_id", validate="one_to_one")
+            both = votes.merge(heads[pair], on="sample_id", validate="one_to_one")
             shown[pair] = (both[column].to_numpy(), both["vote_entropy"].to_numpy())
     return draw(metrics, shown, spec.backbone, spec.variant, len(spec.seeds), width, height)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import checked
+from pipeline_lib.figures.reading import read_sets
 from pipeline_lib.tables.spec import ViewSpec, refs
 from pipeline_lib.tables.summary import METHODS, EvaluationSet, names
 
@@ -61,19 +61,14 @@ def inputs(config: Config) -> Refs:
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    import pandas as pd
-
     spec = job.spec
+    heads = read_sets(job.all_inputs("scores"), spec.downstream, backbone=spec.backbone, variant=spec.variant)
     selections = {}
-    folders = zip(job.all_inputs("scores"), job.all_inputs("baselines"), strict=True)
-    for pair, (scores, baselines) in zip(spec.downstream, folders, strict=True):
-        expected = {"backbone": spec.backbone, **pair._asdict()}
-        heads = pd.read_parquet(checked(scores, "scores.parquet", variant=spec.variant, **expected))
-        others = pd.read_parquet(checked(baselines, "scores.parquet", **expected))
+    for pair, others in read_sets(job.all_inputs("baselines"), spec.downstream, backbone=spec.backbone).items():
         others["embedding_norm"] = -others["embedding_norm"]  # a small norm is uncertain
         selections[pair] = Selection(
             wrong=~others["correct"].to_numpy(),
-            head={seed: heads[f"uncertainty_seed{seed}"].to_numpy() for seed in spec.seeds},
+            head={seed: heads[pair][f"uncertainty_seed{seed}"].to_numpy() for seed in spec.seeds},
             # A backbone without a classifier has no class entropy.
             baselines={name: others[name].to_numpy() for name in METHODS if name in others},
         )

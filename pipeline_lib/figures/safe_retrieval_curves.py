@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import checked
+from pipeline_lib.figures.reading import read_sets
 from pipeline_lib.tables.safe_retrieval import LABELS
-from pipeline_lib.tables.spec import ViewSpec, refs
+from pipeline_lib.tables.spec import SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ _MARK_EVERY = 3
 STEPS = (1, 2, 5, 10)
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown: the first variant on the first backbone."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbone: str
     variant: str
 
@@ -47,24 +45,18 @@ class Spec(ViewSpec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: each set, the upstream one first."""
     spec = Spec.of(config)
-    sets = [spec.upstream, *spec.downstream]
-    return {"safe_retrieval": refs("safe_retrieval", sets, backbone=spec.backbone, variant=spec.variant)}
+    return {"safe_retrieval": refs("safe_retrieval", spec.sets, backbone=spec.backbone, variant=spec.variant)}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    spec = job.spec
-    return draw(read_tables(job, "curves.csv"), spec.upstream, spec.backbone, spec.variant, width, height)
+    return draw(read_tables(job, "curves.csv"), job.spec.upstream, job.spec.backbone, job.spec.variant, width, height)
 
 
 def read_tables(job: Job[Spec], file: str) -> dict[EvaluationSet, pd.DataFrame]:
     """Return a table of every set: `curves.csv` or `surface.csv`."""
-    import pandas as pd
-
-    spec = job.spec
-    expected = {"backbone": spec.backbone, "variant": spec.variant}
-    folders = zip((spec.upstream, *spec.downstream), job.all_inputs("safe_retrieval"), strict=True)
-    return {pair: pd.read_csv(checked(folder, file, **expected, **pair._asdict())) for pair, folder in folders}
+    spec, folders = job.spec, job.all_inputs("safe_retrieval")
+    return read_sets(folders, spec.sets, file, backbone=spec.backbone, variant=spec.variant)
 
 
 @style.styled

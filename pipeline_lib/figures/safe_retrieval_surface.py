@@ -27,8 +27,7 @@ _HIGHEST = 1.5  # of the colour scale: one set that gets much worse must not fla
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    spec = job.spec
-    return draw(read_tables(job, "surface.csv"), spec.upstream, spec.backbone, spec.variant, width, height)
+    return draw(read_tables(job, "surface.csv"), job.spec.upstream, job.spec.backbone, job.spec.variant, width, height)
 
 
 @style.styled

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
-from pipeline_lib.tables.spec import METRICS, ViewSpec
+from pipeline_lib.tables.spec import METRICS, SetsSpec
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics
 
 if TYPE_CHECKING:
@@ -31,11 +31,9 @@ _GROUP_WIDTH = 0.8
 _WIDEST_BAR_INCHES = 0.6
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown: the first variant on every backbone."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variant: str
 

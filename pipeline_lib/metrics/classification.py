@@ -1,14 +1,17 @@
-"""Accuracy of the upstream classifier."""
+"""Telling what the upstream classifier gets wrong."""
 
 from __future__ import annotations
 
-import numpy as np
+from pipeline_lib.metrics.auroc import auroc
+from pipeline_lib.metrics.metric import Metric
 
-
-def top_k_accuracy(label_rank: np.ndarray, k: int) -> float:
-    """Return the share of images whose class is among the k best-scored ones.
-
-    label_rank: int [n], the number of classes that the classifier scores above the true one, or the same and which
-    have a lower number.
-    """
-    return float(np.mean(label_rank < k))
+METRICS = (
+    Metric(
+        "auroc_classification",
+        "AUROC (classifier)",
+        "higher",
+        "Probability that a random misclassified image has a larger uncertainty than a random other image.",
+        auroc,
+        ("uncertainty", "classifier_wrong", "dataset"),
+    ),
+)

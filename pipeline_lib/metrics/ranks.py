@@ -1,9 +1,13 @@
-"""Exact average ranks."""
+"""Exact average ranks, and their correlation."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
+
+from pipeline_lib.metrics.checks import require_no_nan
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
@@ -12,3 +16,23 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     values: float [n] without NaN. Ranks are multiples of one half, so sums of them are exact.
     """
     return pd.Series(values).rank(method="average").to_numpy(np.float64)
+
+
+def spearman(first: np.ndarray, second: np.ndarray, dataset: str) -> float:
+    """Return Spearman's rank correlation: Pearson's correlation of the ranks, with average ranks for ties.
+
+    first, second: float [n]. Returns NaN with a warning naming the dataset when either is constant.
+    Raises `PipelineError` for NaN, naming the row.
+    """
+    require_no_nan(first, f"uncertainty on {dataset}")
+    require_no_nan(second, f"reference on {dataset}")
+    ranks = [average_ranks(values) for values in (first, second)]
+    # Ranks are multiples of one half around a mean that is one too: these sums are exact.
+    deviations = [values - (len(values) + 1) / 2 for values in ranks]
+    spread = [float(values @ values) for values in deviations]
+    if len(first) < 2 or min(spread) == 0:
+        warnings.warn(
+            f"{dataset}: {len(first)} images with constant values, so the correlation is undefined", stacklevel=2
+        )
+        return float("nan")
+    return float(deviations[0] @ deviations[1] / np.sqrt(spread[0] * spread[1]))

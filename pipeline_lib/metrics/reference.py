@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline_lib.metrics.auroc import auroc
+from pipeline_lib.metrics.metric import Metric
 
 _EQUAL = 1 - 1e-12  # cosine similarity from which two representations count as the same
 
@@ -39,3 +40,17 @@ def neighbour_reference(neighbour: np.ndarray, similarity: np.ndarray) -> np.nda
     follows_a_copy = (similarity >= _EQUAL) & (neighbour < index)
     # The first hit is the first copy. The second hit is the copy after it, which is the first copy's own neighbour.
     return np.where(follows_a_copy, neighbour[neighbour], neighbour)
+
+
+METRICS = (
+    Metric(
+        "reference_auroc_correct",
+        "R-AUROC (reference)",
+        "higher",
+        "R-AUROC as the reference code computes it: uncertainties outside [0, 1] pass a float32 sigmoid, and the "
+        "second of two equal images finds itself.",
+        auroc_reference,
+        ("reference_uncertainty", "reference_wrong", "dataset"),
+        is_shown=False,
+    ),
+)

@@ -8,9 +8,12 @@ the order of rows. Everything is the same for every strictly increasing map of u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline_lib.metrics.checks import require_no_nan
+from pipeline_lib.metrics.metric import Metric
 
 
 def risk_coverage_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +72,41 @@ def _errors_of_groups(uncertainty: np.ndarray, wrong: np.ndarray) -> tuple[np.nd
     ordered = uncertainty[order]
     kept = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(ordered))
     return kept, np.cumsum(np.asarray(wrong, dtype=bool)[order], dtype=np.int64)[kept - 1]
+
+
+def _coverages(uncertainty: np.ndarray, wrong: np.ndarray, target_accuracies: Sequence[float]) -> dict[str, float]:
+    return {f"coverage_at_r1_{share:g}": coverage_at_accuracy(uncertainty, wrong, share) for share in target_accuracies}
+
+
+METRICS = (
+    Metric(
+        "aurc",
+        "AURC",
+        "lower",
+        "Mean risk over all coverages; smaller is better. It depends on the error of the model too.",
+        aurc,
+        ("uncertainty", "wrong", "dataset"),
+        ".4f",
+        is_shown=False,
+    ),
+    Metric(
+        "e_aurc",
+        "E-AURC",
+        "lower",
+        "AURC minus that of an oracle that keeps all right queries first; zero is best.",
+        excess_aurc,
+        ("uncertainty", "wrong", "dataset"),
+        ".4f",
+        is_shown=False,
+    ),
+    Metric(
+        "coverage_at_r1_{share}",
+        "Coverage at R@1 {share:.0%}",
+        "higher",
+        "Largest share of queries, the least uncertain first, that keeps at least this accuracy.",
+        _coverages,
+        ("uncertainty", "wrong", "target_accuracies"),
+        ".1%",
+        is_shown=False,
+    ),
+)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.features import EVALUATION_VIEWS
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.features.blocks import block_ranges
 from pipeline_lib.planning.split_sizes import SplitSize
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 _CACHE = ("backbone", "dataset", "split", "view")
 

@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.planning.extractions import Extraction, block_bytes, extractions
 from pipeline_lib.planning.probe import Probe, Speed
 from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 # What a view adds to each draw, as float32: what it drew, or the label that it mixed in.
 _EXTRAS = {"centre_crop": 1}

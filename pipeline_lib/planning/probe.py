@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from PIL import Image, ImageFilter
 
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.config import kinds
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.config.views import view_spec
 from pipeline_lib.core.artefacts import Manifest, canonical_json
@@ -32,6 +31,9 @@ from pipeline_lib.datasets.images import STAGE, ImageDataset, write_dataset
 from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.planning.split_sizes import DRAWN_KINDS
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 _PHOTOS, _PHOTO_SIZE, _UNKNOWN_CLASSES = 16, (500, 375), 1_000
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.config import kinds
-from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.planning.published_sizes import published_size
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 # Kinds whose images are made from their options, so that they can be counted without any file.
 DRAWN_KINDS = ("blend", "digits", "glyphs")

@@ -8,13 +8,16 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipeline_lib.backbones.spec import BackboneSpec, components, is_trained_here, made_by
 from pipeline_lib.config import kinds
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.training_from_images import ClassifierTraining
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (Input("upstream", "dataset artefact to train on (kind `trained`)", required=False),)
 OUTPUT = "backbones/{backbone}"

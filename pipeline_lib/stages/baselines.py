@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config.config import Config
+from typing import TYPE_CHECKING
+
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import BaselinesSpec as Spec
+from pipeline_lib.metrics.found import components
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("dataset", "dataset artefact"),
@@ -29,6 +34,11 @@ def inputs(config: Config, backbone: str, dataset: str, split: str) -> Refs:
         if config.is_upstream_set(dataset, split)
         else Ref.to("baselines", backbone=backbone, dataset=upstream.dataset, split=upstream.eval_split),
     }
+
+
+def plugins(config: Config, **wildcards: str) -> list[str]:
+    """Return the components that are chosen by name: all metrics."""
+    return components("metrics", "metrics.representation")
 
 
 def run(job: Job[Spec]) -> None:

@@ -6,10 +6,15 @@ others tell how good both are: scores.csv, reliability.csv, and its figure relia
 
 from __future__ import annotations
 
-from pipeline_lib.config.config import Config
-from pipeline_lib.config.evaluation import Calibration, Plot
+from typing import TYPE_CHECKING
+
+from pipeline_lib.config.evaluation import Calibration
+from pipeline_lib.config.figures import Look
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import SetSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("baselines", "the baselines' evaluation of the set, which says whose neighbour is wrong"),
@@ -19,25 +24,24 @@ OUTPUT = "calibration/{backbone}/{variant}/{dataset}/{split}"
 
 
 class Spec(SetSpec):
-    """Which heads are calibrated on which set, how, and the size of the figure."""
+    """Which heads are calibrated on which set, how, and how the figure is drawn."""
 
     variant: str
     seeds: tuple[int, ...]
     calibration: Calibration
-    size: Plot
+    look: Look
 
     @classmethod
     def of(cls, config: Config, backbone: str, variant: str, dataset: str, split: str) -> Spec:
         """Return the spec of a job."""
-        section = config.evaluation
         return cls(
             backbone=backbone,
             dataset=dataset,
             split=split,
             variant=variant,
             seeds=config.seeds,
-            calibration=section.calibration,
-            size=section.plots.reliability,
+            calibration=config.evaluation.calibration,
+            look=config.figures.look("reliability"),
         )
 
 
@@ -63,8 +67,9 @@ def run(job: Job[Spec]) -> None:
     heads = calibrate_heads(uncertainties, ~baselines["correct"], spec.calibration, spec.dataset)
     bins = {seed: head.reliability for seed, head in heads.items()}
     named = f"{style.shorten(spec.backbone)}, variant {style.shorten(spec.variant)}, {spec.dataset}"
-    figure = reliability.draw(bins, named, spec.calibration.images, spec.size.width, spec.size.height)
+    with style.titles(spec.look.title):
+        figure = reliability.draw(bins, named, spec.calibration.images, spec.look.width, spec.look.height)
     with job.writing() as draft:
         write_calibration(draft.path, heads)
-        style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.size.dpi)
+        style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.look.dpi)
         draft.facts.update(software=artefacts.software_versions("scikit-learn"))

@@ -6,10 +6,14 @@ Ablations are not evaluated on the upstream set, so what needs it (OOD detection
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
-from pipeline_lib.config.config import Config
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import HeadsSpec as Spec
+from pipeline_lib.metrics.found import components
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("features", "the eval view's cache of the split"),
@@ -36,6 +40,11 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
         refs["upstream"] = Ref.to("evaluate_heads", backbone=backbone, variant=variant, **of_upstream)
         refs["neighbours"] = Ref.to("neighbours", **images)
     return refs
+
+
+def plugins(config: Config, **wildcards: str) -> list[str]:
+    """Return the components that are chosen by name: all metrics."""
+    return components("metrics")
 
 
 def wanted_ablations(config: Config) -> list[Ref]:

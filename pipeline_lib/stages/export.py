@@ -6,11 +6,16 @@ representation, uncertainty = load(FOLDER)(images)
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline_lib.backbones.spec import made_by
-from pipeline_lib.config.config import Config, Downstream
+from pipeline_lib.config.sets import Downstream
 from pipeline_lib.config.task_losses import CROSS_ENTROPY
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("backbone", "the backbone"),

@@ -5,12 +5,16 @@ After a kill it goes on with the last epoch, whose state lies in <output>.resume
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline_lib.backbones.spec import components
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.joint_training import JointOptions, JointTraining
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("dataset", "upstream dataset artefact"),

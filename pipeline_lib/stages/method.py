@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.backbones import method
 from pipeline_lib.backbones.spec import BackboneSpec, components
-from pipeline_lib.config.config import Config
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.stages.described import FOLDER, description
 
 if TYPE_CHECKING:
     import torch
 
+    from pipeline_lib.config.config import Config
     from pipeline_lib.training.curves import CurveSinks
 
 INPUTS = (Input("dataset", "upstream dataset artefact"),)

@@ -5,12 +5,16 @@ With the upstream evaluation images at hand also in a mix of equally many of bot
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
-from pipeline_lib.config.config import Config
 from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("features", "the eval view's cache of the split"),

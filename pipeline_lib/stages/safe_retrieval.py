@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline_lib.config.config import Config
+from typing import TYPE_CHECKING
+
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import SafeRetrievalSpec as Spec
+
+if TYPE_CHECKING:
+    from pipeline_lib.config.config import Config
 
 INPUTS = (
     Input("features", "the eval view's cache of the split"),

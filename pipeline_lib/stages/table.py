@@ -5,7 +5,8 @@ The table `<name>` is the module of that name. It defines
 - its docstring, which is its caption in the report, in reStructuredText;
 - `LABEL` in the report, and in `PAPER` what it is there ("Table 1"), or "";
 - `Spec`, exactly the parts of the config that it shows, with a class method `of(config)`;
-- `table_of(spec, metrics, published)`, which builds it from metric rows;
+- `build(spec, metrics, published)`, its numbers as a DataFrame, from metric rows;
+- `present(table, spec)`, what a reader sees of them;
 
 and, where it needs them, `PUBLISHED`, the file in workflow/published whose numbers stand beside ours, and
 `wanted(config)`, whether a config has it.
@@ -62,7 +63,8 @@ def run(job: Job[Spec]) -> None:
     """Build and write."""
     from pipeline_lib.tables.render import write
 
-    spec = job.spec
-    table = kinds.load("tables", spec.name).table_of(spec.shows, *read_beside(job))
+    spec, module = job.spec, kinds.load("tables", job.spec.name)
+    table = module.build(spec.shows, *read_beside(job))
     with job.writing() as draft:
-        write(table, *(draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")))
+        paths = [draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")]
+        write(module.present(table, spec.shows), *paths)

@@ -6,7 +6,6 @@ and datasets, its number stands beside ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.published import MEAN_OF, Estimate, beside, estimate, published_columns
@@ -46,19 +45,7 @@ def wanted(config: Config) -> bool:
     return config.ablations is not None
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, published, spec.averaged, spec.backbones, spec.baseline, spec.variants))
-
-
-def build(
-    metrics: pd.DataFrame,
-    published: pd.DataFrame | None,
-    averaged: Sequence[EvaluationSet],
-    backbones: Sequence[str],
-    baseline: str,
-    variants: Sequence[str],
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone and variant, the baseline first: R-AUROC averaged over some sets.
 
     Columns: `auroc_correct` is the median over seeds of the mean over the sets, `spread` the larger distance to the
@@ -70,15 +57,15 @@ def build(
     import pandas as pd
 
     find = Summary(metrics)
-    heads = on_sets(metrics[(metrics["metric"] == _METRIC) & (metrics["method"] == "head")], averaged)
-    dataset = MEAN_OF.join(pair.dataset for pair in averaged)
+    heads = on_sets(metrics[(metrics["metric"] == _METRIC) & (metrics["method"] == "head")], spec.averaged)
+    dataset = MEAN_OF.join(pair.dataset for pair in spec.averaged)
     rows, estimates = [], []
-    for backbone in backbones:
+    for backbone in spec.backbones:
         of_backbone = heads[heads["backbone"] == backbone]
-        for variant in (baseline, *variants):
+        for variant in (spec.baseline, *spec.variants):
             means = of_backbone[of_backbone["variant"] == variant].groupby("seed")["value"].mean()
             median = means.median()
-            around = estimate(find, _METRIC, averaged, backbone, "head", variant)
+            around = estimate(find, _METRIC, spec.averaged, backbone, "head", variant)
             spread = max(median - means.min(), means.max() - median)
             ours = Estimate(median, spread, median - (around.value - around.low), median + (around.high - around.value))
             estimates.append(ours)
@@ -87,7 +74,7 @@ def build(
                     "backbone": backbone,
                     "variant": variant,
                     "dataset": dataset,
-                    "split": averaged[0].split,
+                    "split": spec.averaged[0].split,
                     "seeds": len(means),
                     "auroc_correct": ours.value,
                     "spread": ours.spread,
@@ -101,13 +88,13 @@ def build(
     )
     # The published means are over the same three sets in some order.
     if published is not None:
-        names = sorted(pair.dataset for pair in averaged)
+        names = sorted(pair.dataset for pair in spec.averaged)
         same = published["dataset"].map(lambda name: sorted(name.split(MEAN_OF)) == names)
         published = published.assign(dataset=published["dataset"].mask(same, dataset))
     return beside(table, estimates, published, _METRIC)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written; what beats the baseline by more than both spreads is bold."""
     import pandas as pd
 

@@ -7,11 +7,10 @@ means that both are equally uncertain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.render import Table, number
-from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
 
 if TYPE_CHECKING:
@@ -35,27 +34,14 @@ HEADINGS = {
 }
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, spec.upstream, spec.downstream, spec.backbones, spec.variants))
-
-
-def build(
-    metrics: pd.DataFrame,
-    upstream: EvaluationSet,
-    downstream: Sequence[EvaluationSet],
-    backbones: Sequence[str],
-    variants: Sequence[str],
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone, method, variant and set, one column per metric: medians over seeds.
 
     What depends on the representation alone (Recall@1, the classifier's accuracy) is repeated for each method. The
@@ -64,14 +50,14 @@ def build(
     metrics: rows as `summary.read_metrics` gives them.
     """
     summary = summarise(metrics)["median"].reset_index()
-    of_backbones = summary[summary["backbone"].isin(backbones) & summary["variant"].isin(["", *variants])]
+    of_backbones = summary[summary["backbone"].isin(spec.backbones) & summary["variant"].isin(["", *spec.variants])]
     on = ["backbone", "dataset", "split"]
     table = _wide(of_backbones[of_backbones["method"].isin(METHODS)], _KEYS)
     of_representation = _wide(of_backbones[of_backbones["method"] == "representation"], on)
     table = table.merge(of_representation, on=on, how="left", validate="many_to_one")
-    order = {"backbone": list(backbones), "method": list(METHODS), "variant": ["", *variants]}
+    order = {"backbone": list(spec.backbones), "method": list(METHODS), "variant": ["", *spec.variants]}
     ranks = [table[column].map({name: rank for rank, name in enumerate(names)}) for column, names in order.items()]
-    sets = {shown: rank for rank, shown in enumerate([upstream, *downstream, MEAN])}
+    sets = {shown: rank for rank, shown in enumerate([*spec.sets, MEAN])}
     table["_set"] = [sets.get(EvaluationSet(*pair)) for pair in table[["dataset", "split"]].to_numpy()]
     table = table.assign(**{f"_{column}": rank for column, rank in zip(order, ranks, strict=True)})
     by = [*(f"_{column}" for column in order), "_set"]
@@ -84,7 +70,7 @@ def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return summary.pivot(index=keys, columns="metric", values="median").reset_index().rename_axis(columns=None)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written, with the columns of `HEADINGS` that it has."""
     import pandas as pd
 

@@ -71,11 +71,6 @@ def wanted(config: Config) -> bool:
     return config.benchmark is not None
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, published, spec.entries, spec.averaged))
-
-
 def _methods(config: Config) -> Iterator[Entry]:
     assert config.benchmark is not None, "a config without the benchmark doesn't want its table"
     for name, architecture in config.benchmark.architectures.items():
@@ -133,9 +128,7 @@ def seed_means(metrics: pd.DataFrame, entry: Entry, averaged: Sequence[Evaluatio
     return pd.DataFrame.from_dict(found, orient="index", columns=list(METRICS_SHOWN))
 
 
-def build(
-    metrics: pd.DataFrame, published: pd.DataFrame | None, entries: Sequence[Entry], averaged: Sequence[EvaluationSet]
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per architecture and method: medians over seeds of the means over the sets, and their spreads.
 
     Columns architecture, method, dataset, seeds, and <metric>, <metric>_spread (NaN of one seed);
@@ -146,10 +139,10 @@ def build(
     """
     import pandas as pd
 
-    names = sorted(pair.dataset for pair in averaged)
+    names = sorted(pair.dataset for pair in spec.averaged)
     rows = []
-    for entry in entries:
-        means = seed_means(metrics, entry, averaged)
+    for entry in spec.entries:
+        means = seed_means(metrics, entry, spec.averaged)
         median = means.median()
         row: dict[str, Any] = {"architecture": entry.architecture, "method": entry.method}
         row |= {"dataset": MEAN_OF.join(names), "seeds": len(means)}
@@ -158,14 +151,14 @@ def build(
             largest = max(median[metric] - means[metric].min(), means[metric].max() - median[metric])
             row[f"{metric}_spread"] = largest if len(means) > 1 else float("nan")
         if published is not None and entry.head is None:
-            row |= _published(published, entry, averaged)
+            row |= _published(published, entry, spec.averaged)
             if entry.selection and (theirs := row.get(f"published_{entry.selection}")) is not None:
                 row[f"difference_{entry.selection}"] = row[entry.selection] - theirs
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written; the best R-AUROC and R@1 of each architecture are bold."""
     import pandas as pd
 

@@ -5,7 +5,6 @@ Each row computes a metric both ways on this run's representations and uncertain
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline_lib.tables.render import Table, number, signed
@@ -57,14 +56,7 @@ class Spec(ViewSpec):
     variant: str
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, spec.downstream, spec.backbones, spec.variant))
-
-
-def build(
-    metrics: pd.DataFrame, downstream: Sequence[EvaluationSet], backbones: Sequence[str], variant: str
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per switch, backbone and set: the value as defined, as in the reference, and the difference.
 
     Medians over seeds of the heads of one variant. metrics: rows as `summary.read_metrics` gives them.
@@ -74,9 +66,9 @@ def build(
     find = Summary(metrics)
     rows = []
     for name, switch in SWITCHES.items():
-        method, of = ("representation", "") if name == "neighbour" else ("head", variant)
-        for backbone in backbones:
-            for pair in downstream:
+        method, of = ("representation", "") if name == "neighbour" else ("head", spec.variant)
+        for backbone in spec.backbones:
+            for pair in spec.downstream:
                 ours, theirs = (find(metric, pair, backbone, method, of) for metric in switch[:2])
                 rows.append(
                     {
@@ -93,7 +85,7 @@ def build(
     return pd.DataFrame(rows)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written."""
     import pandas as pd
 

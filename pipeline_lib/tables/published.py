@@ -27,11 +27,6 @@ class Spec(ViewSpec):
     """Nothing: all that was measured is shown."""
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, published))
-
-
 class Estimate(NamedTuple):
     """A median over seeds with the spread over seeds and the ends of its bootstrap interval over images."""
 
@@ -110,7 +105,7 @@ def published_columns(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def build(metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per published median that this run has a counterpart of.
 
     metrics, published: rows as `summary.read_metrics` gives them.
@@ -142,7 +137,7 @@ def build(metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame
     return pd.DataFrame(rows, columns=[*columns, "difference", "is_within_published", "source"])
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written."""
     import pandas as pd
 

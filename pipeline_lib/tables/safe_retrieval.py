@@ -8,11 +8,10 @@ whose nearest neighbour has the same class.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads, without_constant
-from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
@@ -28,11 +27,9 @@ LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour
 _CLEANED = ("clean_queries", "clean_database")
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown; `table_share` is the share that is left out."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
     table_share: float
@@ -43,20 +40,7 @@ class Spec(ViewSpec):
         return cls.with_common(config, table_share=config.evaluation.safe_retrieval.table_share)
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    table = build(metrics, published, spec.upstream, spec.downstream, spec.backbones, spec.variants)
-    return present(table, spec.table_share)
-
-
-def build(
-    metrics: pd.DataFrame,
-    published: pd.DataFrame | None,
-    upstream: EvaluationSet,
-    downstream: Sequence[EvaluationSet],
-    backbones: Sequence[str],
-    variants: Sequence[str],
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone, variant, set and kind of threshold: the upstream set first, the mean last.
 
     Columns: `full` is the 1-NN error of all images, `clean_queries` the one without the most uncertain queries,
@@ -72,10 +56,10 @@ def build(
     find = Summary(metrics)
     table = pd.DataFrame(
         [
-            _row(find, shown, upstream, backbone, variant, kind)
-            for backbone in backbones
-            for variant in variants
-            for shown in [upstream, *downstream, MEAN]
+            _row(find, shown, spec.upstream, backbone, variant, kind)
+            for backbone in spec.backbones
+            for variant in spec.variants
+            for shown in [*spec.sets, MEAN]
             for kind in ENDINGS
         ]
     )
@@ -108,8 +92,8 @@ def _row(
     }
 
 
-def present(table: pd.DataFrame, table_share: float) -> Table:
-    """Return the result of `build` ready to be written. table_share: the share that was left out."""
+def present(table: pd.DataFrame, spec: Spec) -> Table:
+    """Return the result of `build` ready to be written."""
     import pandas as pd
 
     is_upstream = table["role"] == "upstream"
@@ -131,7 +115,7 @@ def present(table: pd.DataFrame, table_share: float) -> Table:
         for quantity, heading in zip(_CLEANED, ("Published + queries", "Published + database"), strict=True):
             shown[heading] = with_spreads(table, f"published_{quantity}", f"published_{quantity}_spread")
     shown, groups = without_constant(shown, "Variant", 5)  # up to "Full": what the three kinds share
-    share = f"{100 * table_share:g} %"
+    share = f"{100 * spec.table_share:g} %"
     caption = (
         f"Safe retrieval: 1-NN error of all images, without the {share} most uncertain queries, and without the "
         f"{share} most uncertain images in the database either. The most uncertain of each true class (as published; "

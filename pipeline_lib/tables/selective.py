@@ -6,7 +6,6 @@ be kept at a stated Recall@1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.render import Table, number
@@ -28,14 +27,7 @@ class Spec(ViewSpec):
     variant: str
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, spec.downstream, spec.backbones, spec.variant))
-
-
-def build(
-    metrics: pd.DataFrame, downstream: Sequence[EvaluationSet], backbones: Sequence[str], variant: str
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone, set and method: Recall@1, AURC, E-AURC, coverage at each target Recall@1.
 
     Medians over seeds. The baselines of `METHODS` stand beside the heads of one variant.
@@ -47,10 +39,10 @@ def build(
     find = Summary(metrics)
     targets = sorted(metric for metric in metrics["metric"].unique() if metric.startswith(_COVERAGE))
     rows = []
-    for backbone in backbones:
-        for pair in downstream:
+    for backbone in spec.backbones:
+        for pair in spec.downstream:
             for method in METHODS:
-                of = variant if method == "head" else ""
+                of = spec.variant if method == "head" else ""
                 rows.append(
                     {
                         "backbone": backbone,
@@ -65,7 +57,7 @@ def build(
     return pd.DataFrame(rows)
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written; the best method per dataset is bold."""
     import pandas as pd
 

@@ -16,7 +16,8 @@ from pipeline_lib.tables.summary import EvaluationSet, read_metrics
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline_lib.config.config import Config, Downstream
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.config.sets import Downstream
     from pipeline_lib.core.jobs import Job
 
 METRICS: Refs = {"metrics": Ref.to("metrics")}
@@ -38,6 +39,18 @@ class ViewSpec(Spec):
     def with_common(cls, config: Config, **own: Any) -> Self:
         """Return the spec, of which the caller gives the fields that it has for itself."""
         return cls(**{name: _COMMON[name](config) for name in cls.model_fields if name not in own}, **own)
+
+
+class SetsSpec(ViewSpec):
+    """Of what shows every set."""
+
+    upstream: EvaluationSet
+    downstream: tuple[EvaluationSet, ...]
+
+    @property
+    def sets(self) -> tuple[EvaluationSet, ...]:
+        """The upstream set, then the downstream ones."""
+        return (self.upstream, *self.downstream)
 
 
 def refs(stage: str, evaluation_sets: Iterable[EvaluationSet], **wildcards: object) -> list[Ref]:

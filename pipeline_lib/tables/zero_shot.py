@@ -10,7 +10,7 @@ the same backbone, variant and dataset.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline_lib.tables.published import Estimate, beside, published_columns
@@ -24,7 +24,7 @@ from pipeline_lib.tables.render import (
     with_spreads,
     without_constant,
 )
-from pipeline_lib.tables.spec import ViewSpec
+from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, Summary, role, row_names
 
 if TYPE_CHECKING:
@@ -35,28 +35,14 @@ PUBLISHED = "pretrained_uncertainties"
 HEADINGS = {name: label[0].upper() + label[1:] for name, label in METHODS.items()}
 
 
-class Spec(ViewSpec):
+class Spec(SetsSpec):
     """What is shown."""
 
-    upstream: EvaluationSet
-    downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
 
 
-def table_of(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
-    """Build and present."""
-    return present(build(metrics, published, spec.upstream, spec.downstream, spec.backbones, spec.variants))
-
-
-def build(
-    metrics: pd.DataFrame,
-    published: pd.DataFrame | None,
-    upstream: EvaluationSet,
-    downstream: Sequence[EvaluationSet],
-    backbones: Sequence[str],
-    variants: Sequence[str],
-) -> pd.DataFrame:
+def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
     """Return one row per backbone, variant and set: the upstream one first, the downstream mean last.
 
     Columns: `head` is the median R-AUROC over seeds, `head_spread` the larger distance to the minimum or maximum,
@@ -72,10 +58,10 @@ def build(
     find = Summary(metrics)
     table = pd.DataFrame(
         [
-            _row(find, shown, upstream, backbone, variant)
-            for backbone in backbones
-            for variant in variants
-            for shown in [upstream, *downstream, MEAN]
+            _row(find, shown, spec.upstream, backbone, variant)
+            for backbone in spec.backbones
+            for variant in spec.variants
+            for shown in [*spec.sets, MEAN]
         ]
     )
     table[["n", "seeds"]] = table[["n", "seeds"]].astype("Int64")
@@ -111,7 +97,7 @@ def _row(
     }
 
 
-def present(table: pd.DataFrame) -> Table:
+def present(table: pd.DataFrame, spec: Spec) -> Table:
     """Return the result of `build` ready to be written; the best method of each row is bold."""
     import pandas as pd
 

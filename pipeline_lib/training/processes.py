@@ -23,6 +23,8 @@ from torch.distributed.nn.functional import all_reduce
 
 from pipeline_lib.core.errors import PipelineError
 
+# The module that each process runs.
+COMMAND = "pipeline_lib"
 # The others wait while the first one evaluates.
 _LONGEST_WAIT = datetime.timedelta(hours=12)
 
@@ -41,7 +43,7 @@ def run_in_processes(arguments: Sequence[str], processes: int) -> None:
         One of them failed; it has printed what went wrong itself.
     """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    finished = subprocess.run([*launcher, "-m", "pipeline_lib", *arguments], check=False)
+    finished = subprocess.run([*launcher, "-m", COMMAND, *arguments], check=False)
     if finished.returncode != 0:
         raise PipelineError(
             f"{processes} processes trained together and one of them failed; the line above that begins with "

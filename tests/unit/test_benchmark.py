@@ -16,6 +16,7 @@ from pipeline_lib.figures import benchmark as benchmark_figure
 from pipeline_lib.stages import table
 from pipeline_lib.tables import benchmark
 from pipeline_lib.tables.benchmark import OWN, Entry
+from pipeline_lib.tables.render import Table
 from pipeline_lib.tables.summary import EvaluationSet, read_metrics
 
 WORKFLOW = Path(__file__).parents[2] / "workflow"
@@ -30,9 +31,9 @@ def shipped(file: str) -> Config:
 
 def rows(backbone: str, method: str, metric: str, values: list[float], variant: str = "", seed: int | None = None):
     return [
-        {"backbone": backbone, "method": method, "variant": variant, "seed": seed, "dataset": each.dataset,
-         "split": each.split, "metric": metric, "value": value, "n": 10}
-        for each, value in zip(SETS, values, strict=False)
+        {"backbone": backbone, "method": method, "variant": variant, "seed": seed, "dataset": pair.dataset,
+         "split": pair.split, "metric": metric, "value": value, "n": 10}
+        for pair, value in zip(SETS, values, strict=False)
     ]  # fmt: skip
 
 
@@ -65,8 +66,16 @@ ENTRIES = [
 ]
 
 
+def built(metrics, entries=ENTRIES, averaged=SETS, published: pd.DataFrame | None = PUBLISHED) -> pd.DataFrame:
+    return benchmark.build(benchmark.Spec(entries=entries, averaged=averaged), metrics, published)
+
+
+def presented(table: pd.DataFrame) -> Table:
+    return benchmark.present(table, benchmark.Spec(entries=(), averaged=()))
+
+
 def test_values_are_medians_over_seeds_of_means_over_sets(metrics: pd.DataFrame) -> None:
-    table = benchmark.build(metrics, PUBLISHED, ENTRIES, SETS)
+    table = built(metrics)
     ce, head = table.to_dict("records")
     assert ce["auroc_correct"] == pytest.approx(0.6)
     assert ce["auroc_correct_spread"] == pytest.approx(0.09)
@@ -78,21 +87,21 @@ def test_values_are_medians_over_seeds_of_means_over_sets(metrics: pd.DataFrame)
 
 
 def test_published_numbers_stand_beside_the_same_architecture_method_and_sets(metrics: pd.DataFrame) -> None:
-    ce, head = benchmark.build(metrics, PUBLISHED, ENTRIES, SETS[::-1]).to_dict("records")
+    ce, head = built(metrics, averaged=SETS[::-1]).to_dict("records")
     assert (ce["published_auroc_correct"], ce["published_r1"]) == (0.504, 0.476)
     assert pd.isna(head["published_auroc_correct"])
-    fewer = benchmark.build(metrics, PUBLISHED, ENTRIES, SETS[:2])
+    fewer = built(metrics, averaged=SETS[:2])
     assert "published_auroc_correct" not in fewer
     validation = [shown._replace(split="validation") for shown in SETS]
-    elsewhere = benchmark.build(metrics.assign(split="validation"), PUBLISHED, ENTRIES, validation)
+    elsewhere = built(metrics.assign(split="validation"), averaged=validation)
     assert elsewhere["auroc_correct"][0] == pytest.approx(0.6)
     assert "published_auroc_correct" not in elsewhere, "the published split is another"
     unheard_of = [ENTRIES[0]._replace(architecture="mine")]
-    assert "published_auroc_correct" not in benchmark.build(metrics, PUBLISHED, unheard_of, SETS)
+    assert "published_auroc_correct" not in built(metrics, unheard_of)
 
 
 def test_the_page_shows_what_there_is_and_marks_the_best(metrics: pd.DataFrame) -> None:
-    shown = benchmark.present(benchmark.build(metrics, PUBLISHED, ENTRIES, SETS))
+    shown = presented(built(metrics))
     assert "OOD AUROC" not in shown.shown, "no set has it"
     assert shown.shown["R-AUROC"].tolist() == ["0.600 ± 0.090", "0.750 ± 0.050"]
     assert shown.shown["R-AUROC, difference"].tolist() == ["+0.096", "–"]
@@ -102,7 +111,7 @@ def test_the_page_shows_what_there_is_and_marks_the_best(metrics: pd.DataFrame) 
 
 def test_one_seed_has_no_spread(metrics: pd.DataFrame) -> None:
     one = ENTRIES[0]._replace(backbones={1: "resnet50_imagenet1k_ce_seed1"})
-    shown = benchmark.present(benchmark.build(metrics, None, [one], SETS))
+    shown = presented(built(metrics, [one], published=None))
     assert shown.shown["R-AUROC"].tolist() == ["0.600"]
 
 
@@ -119,7 +128,7 @@ def test_the_figure_has_a_point_per_seed(metrics: pd.DataFrame) -> None:
 def test_a_difference_compares_models_that_were_chosen_by_the_same_metric(
     metrics: pd.DataFrame, selection: str
 ) -> None:
-    shown = benchmark.present(benchmark.build(metrics, PUBLISHED, [ENTRIES[0]._replace(selection=selection)], SETS))
+    shown = presented(built(metrics, [ENTRIES[0]._replace(selection=selection)]))
     assert shown.shown[["R-AUROC, published", "R@1, published"]].to_numpy().tolist() == [["0.504", "0.476"]]
     differences = {"auroc_correct": {"R-AUROC": "+0.096"}, "r1": {"R@1": "−0.076"}, "last": {}}[selection]
     found = {name: shown.shown[name].item() for name in shown.shown if name.endswith("difference")}
@@ -143,9 +152,9 @@ def test_the_pretrained_head_stands_beside_the_methods_of_its_architecture(
 
 def test_of_the_shipped_benchmark_only_the_best_of_an_architecture_is_bold(metrics: pd.DataFrame) -> None:
     entries = benchmark.Spec.of(shipped("url_benchmark")).entries
-    table = benchmark.build(metrics, PUBLISHED, entries, SETS)
-    assert table.loc[benchmark.present(table).bold["R-AUROC"], "method"].tolist() == ["head_default"]
-    assert table.loc[benchmark.present(table).bold["R@1"], "method"].tolist() == ["ce"]
+    table = built(metrics, entries)
+    assert table.loc[presented(table).bold["R-AUROC"], "method"].tolist() == ["head_default"]
+    assert table.loc[presented(table).bold["R@1"], "method"].tolist() == ["ce"]
 
 
 def test_heads_on_several_backbones_of_an_architecture_are_told_apart() -> None:
@@ -169,4 +178,4 @@ def test_a_config_with_methods_has_the_table_and_the_figure() -> None:
         assert "benchmark" in kinds.wanted(family, config)
     spec = table.Spec.of(config, "benchmark")
     assert table.Spec.model_validate(spec.plain()) == spec
-    assert benchmark.inputs(config)["published"] == Ref.to("published", name="url_benchmark")
+    assert table.inputs(config, "benchmark")["published"] == Ref.to("published", name="url_benchmark")

@@ -257,7 +257,7 @@ def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **chan
     rows = metric_rows(about, "head", None, {"r1": Value(0.5, 1)})
     for stage, columns in (("baselines", {"correct": ~wrong}), ("evaluate_heads", of_heads)):
         write_evaluation(Job(stage, about, {}, folder / stage), {"sample_id": sample_id, **columns}, rows)
-    spec |= {"seeds": list(u), "size": {"width": 4.5, "height": 3.8, "dpi": 80}}
+    spec |= {"seeds": list(u), "look": {"width": 4.5, "height": 3.8, "dpi": 80, "title": True}}
     spec["calibration"] = {"images": 300, "seed": 1, "bins": 8, "draws": 50} | changes
     folders = [f"--baselines={folder / 'baselines'}", f"--scores={folder / 'evaluate_heads'}"]
     return cli.main(["calibrate", "--spec", canonical_json(spec), *folders, "--output", str(folder / "out")])

@@ -117,6 +117,12 @@ def test_imports_for_type_checking_are_no_logic(package: Path) -> None:
     assert code.imported_modules("pipeline_lib.c") == {"pipeline_lib.c"}
 
 
+def test_a_page_beside_its_module_counts(package: Path) -> None:
+    before = digest("c")
+    (package / "c.html").write_text("<p>")
+    assert digest("c") != before
+
+
 TEXTS = """
 def check(x, path, progress):
     remedy = f"delete {path} and run again"

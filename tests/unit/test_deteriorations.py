@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.config.evaluation import Evaluation
-from pipeline_lib.config.training import Training
 from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
@@ -76,7 +75,7 @@ class World:
                 "layers.1.bias": rng.normal(size=1).astype(np.float32),
             }
             head = TrainedHead(seed, self.weights[seed], ({"episode": 1},))
-            stored(root / f"seed{seed}", head, Training(), backbone="small", variant="paper")
+            stored(root / f"seed{seed}", head, backbone="small", variant="paper")
         columns = {"sample_id": self.sample_id}
         columns |= {f"uncertainty_seed{seed}": score(self.weights[seed], self.clean) for seed in SEEDS}
         row = dict.fromkeys(COLUMNS, 1)
@@ -94,8 +93,8 @@ class World:
     def uncertainty(self, seed: int, kind: str, severity: int) -> np.ndarray:
         if severity == 0:
             return score(self.weights[seed], self.clean)
-        epoch = [(draw["kind"], draw["severity"]) for draw in DRAWS].index((kind, severity))
-        return score(self.weights[seed], self.embedding[epoch])
+        draw = next(k for k, each in enumerate(DRAWS) if (each["kind"], each["severity"]) == (kind, severity))
+        return score(self.weights[seed], self.embedding[draw])
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,7 @@ def test_metrics_equal_a_loop_over_images(world: World) -> None:
         assert value[seed, "median_unc_clean"] == pytest.approx((clean[N // 2 - 1] + clean[N // 2]) / 2)
         for draw in DRAWS:
             kind, severity = draw["kind"], draw["severity"]
-            before, after = (world.uncertainty(seed, kind, step) for step in (severity - 1, severity))
+            before, after = (world.uncertainty(seed, kind, each) for each in (severity - 1, severity))
             rising = sum(1 for a, b in zip(before, after, strict=True) if b > a)
             assert value[seed, f"rises_{kind}_{severity}"] == pytest.approx(rising / N)
             ordered = sorted(after.tolist())

@@ -18,7 +18,6 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.config.load import load_config
-from pipeline_lib.config.training import Training
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Job
@@ -30,7 +29,7 @@ from pipeline_lib.evaluation.heads import evaluate_heads
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import read_scores
 from pipeline_lib.evaluation.spec import BaselinesSpec, HeadsSpec
-from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.numpy_head import score
 from pipeline_lib.metrics.bootstrap import resample_counts
 from pipeline_lib.metrics.selective import aurc
@@ -40,6 +39,7 @@ from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
 from pipeline_lib.stages import evaluate_heads as evaluate_heads_stage
 from pipeline_lib.stages import neighbours
 from tests.jobs import run
+from tests.unit.heads_world import stored
 
 ROOT = Path(__file__).parents[2]
 DIM = 6
@@ -170,9 +170,8 @@ class World:
         self.heads = [root / f"head{seed}" for seed in SEEDS]
         for seed in SEEDS:
             self.weights[seed] = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-            spec = {"backbone": "small", "variant": "paper", "seed": seed}
             head = TrainedHead(seed, self.weights[seed], ({"loss": 0.0},))
-            write_head(root / f"head{seed}", spec, head, Training(hidden=(8,)))
+            stored(root / f"head{seed}", head, backbone="small", variant="paper")
         self.evaluations = []
         for each in self.sets:
             upstream = None if each is self.upstream else self.upstream

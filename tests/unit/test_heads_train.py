@@ -216,6 +216,7 @@ print(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_tex
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_rows(tmp_path):
     trainings = {}
     for rows in (20_000, 200_000):

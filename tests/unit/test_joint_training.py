@@ -40,6 +40,8 @@ from pipeline_lib.training.schedule import Schedule, start_of_warmup
 from pipeline_lib.training.trainer import Trainer
 from tests import jobs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 16,

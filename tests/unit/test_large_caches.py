@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from pipeline_lib.__main__ import main
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Settings
-from pipeline_lib.features import dask_cache, store
+from pipeline_lib.features import audit as audit_module
+from pipeline_lib.features import dask_cache, statistics, store
 from pipeline_lib.features.audit import audit
 from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache
 from pipeline_lib.features.dask_cache import computing, feature_array
 from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, sums_of
+from pipeline_lib.heads import score_features as score_features_module
 from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.score_features import score_features
 from tests.jobs import run
@@ -206,20 +209,33 @@ def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monk
     embedding = np.random.default_rng(0).normal(size=(EPOCHS, ROWS, 256)).astype(np.float16)
     view = stored_view(tmp_path / "view", embedding, block_rows=600, chunk_rows=400)
     path = head(tmp_path / "head", dim=256)
-    found: dict[str, list[Any]] = {}
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster)  # what None stands for
-    for name, scheduler in {
-        "threads": "threads",
-        "processes": "processes",
-        "cluster": cluster,
-        "variable": None,
-    }.items():
+
+    def computed(name: str, scheduler: str | None) -> tuple[dict[str, bytes], ...]:
         write_statistics(view, tmp_path / name / "statistics", scheduler)
         score_features(view, path, tmp_path / name / "scores", scheduler)
-        checked = audit(view, values=True, scheduler=scheduler)
-        found[name] = [files_of(tmp_path / name / "statistics"), files_of(tmp_path / name / "scores"), checked]
-    assert all(files == found["threads"] for files in found.values())
-    assert set(found["threads"][2].values()) == {None}
+        assert set(audit(view, values=True, scheduler=scheduler).values()) == {None}
+        return files_of(tmp_path / name / "statistics"), files_of(tmp_path / name / "scores")
+
+    expected = computed("threads", "threads")
+    assert computed("cluster", cluster) == computed("variable", None) == expected
+    with computing("processes") as running:
+        # The same processes for all: starting them is what takes long.
+        for module in (statistics, score_features_module, audit_module):
+            monkeypatch.setattr(module, "computing", lambda scheduler: nullcontext(running))
+        assert computed("processes", "processes") == expected
+
+
+def test_how_a_cache_is_cut_and_stored_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_cache, "CHUNK_ROWS", 400)
+    embedding = np.random.default_rng(0).normal(size=(EPOCHS, ROWS, 256)).astype(np.float16)
+    path, found = head(tmp_path / "head", dim=256), []
+    for name, cut in {"one": {}, "other": {"storage": "hdf5", "block_rows": 170, "chunk_rows": 33}}.items():
+        view = stored_view(tmp_path / name / "view", embedding, **cut)
+        write_statistics(view, tmp_path / name / "statistics")
+        score_features(view, path, tmp_path / name / "scores", "threads")
+        found.append([files_of(tmp_path / name / "statistics"), files_of(tmp_path / name / "scores")])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -331,12 +347,12 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.
     How much more depends on which of the two threads' blocks happen to be in memory together: up to 10 MB were seen.
     """
     monkeypatch.setenv("DASK_NUM_WORKERS", "2")
-    path = head(tmp_path / "head", dim=128)
+    path = head(tmp_path / "head", dim=256)
     peaks = {}
-    for rows in (50_000, 300_000):
-        embedding = np.random.default_rng(0).standard_normal((1, rows, 128), np.float32).astype(np.float16)
-        view_dir = stored_view(tmp_path / f"view{rows}", embedding, block_rows=25_000, chunk_rows=4096)
+    for rows in (25_000, 150_000):
+        embedding = np.random.default_rng(0).standard_normal((1, rows, 256), np.float32).astype(np.float16)
+        view_dir = stored_view(tmp_path / f"view{rows}", embedding, block_rows=12_500, chunk_rows=4096)
         command = [sys.executable, "-c", PEAK, str(view_dir), str(path), str(tmp_path / f"out{rows}")]
         peaks[rows] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    grown = (300_000 - 50_000) * 128 * 2 // 1000  # kB of float16
-    assert peaks[300_000] - peaks[50_000] < grown / 4
+    grown = (150_000 - 25_000) * 256 * 2 // 1000  # kB of float16
+    assert peaks[150_000] - peaks[25_000] < grown / 4

@@ -17,6 +17,8 @@ from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import curve, kill_at, make_spec
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:

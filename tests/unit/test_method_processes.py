@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,10 @@ from pipeline_lib.datasets.plain_views import EvaluationView
 from pipeline_lib.training import method, processes
 from pipeline_lib.training.images import ImageBatches
 from tests import jobs
-from tests.unit import worlds
+from tests.unit import train_together, worlds
 from tests.unit.test_method_training import batches, make_spec, trainer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL_STEPS = {"optimizer": "sgd", "learning_rate": 0.1, "warmup_epochs": 0, "selection": "last"}
 
@@ -47,31 +47,30 @@ def assert_equal_up_to_rounding(one: Path, other: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_two_processes_train_as_one(images: Path, tmp_path: Path) -> None:
-    """Contrastive with two crops and samples; with inner layers; with statistics, and after a kill."""
+@pytest.mark.slow
+def test_two_processes_train_as_one(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contrastive with two crops and samples; with inner layers; with statistics, and after a kill.
+
+    And what the stage started them for: accumulated batches and averaged weights.
+    """
     specs = {
         "mcinfonce": spec_of("mcinfonce"),
         "loss_prediction": spec_of("loss_prediction", {"layers": ["blocks.0", "norm"], "hidden": [16, 16]}),
         "whole": (whole := spec_of("sngp", {"features": 64}, epochs=2)),
         "resumed": whole,
     }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["tests.unit.train_together", str(images), str(tmp_path / "two"), json.dumps(specs)]
-    subprocess.run(command, check=True, timeout=600)
-    for name in list(specs)[:-1]:
+    first = {"images": str(images), "output": str(tmp_path / "two"), "specs": specs}
+    monkeypatch.setenv(train_together.VARIABLE, json.dumps(first))
+    monkeypatch.setattr(processes, "COMMAND", "tests.unit.train_together")
+    specs["asked_for"] = spec_of("infonce", accumulation_steps=2, ema_decay=0.5)
+    arguments = ["--spec", json.dumps(specs["asked_for"]), "--dataset", str(images), "--processes", "2"]
+    assert main(["method", *arguments, "--output", str(tmp_path / "two/asked_for")]) == 0
+    assert json.loads((tmp_path / "two/asked_for/manifest.json").read_text())["facts"]["processes"] == 2
+    for name in specs.keys() - {"resumed"}:
         jobs.run("method", specs[name], tmp_path / "one" / name, dataset=images)
         assert_equal_up_to_rounding(tmp_path / "one" / name, tmp_path / "two" / name)
     for file in ("weights.safetensors", "curve.jsonl", "manifest.json"):
         assert (tmp_path / "two/whole" / file).read_bytes() == (tmp_path / "two/resumed" / file).read_bytes()
-
-
-def test_the_stage_starts_as_many_processes_as_asked_for(images: Path, tmp_path: Path) -> None:
-    spec = spec_of("infonce", accumulation_steps=2, ema_decay=0.5)
-    arguments = ["method", "--spec", json.dumps(spec), "--dataset", str(images), "--output"]
-    assert main([*arguments, str(tmp_path / "one"), "--processes", "1"]) == 0
-    assert main([*arguments, str(tmp_path / "two"), "--processes", "2"]) == 0
-    assert json.loads((tmp_path / "two/manifest.json").read_text())["facts"]["processes"] == 2
-    assert_equal_up_to_rounding(tmp_path / "one", tmp_path / "two")
 
 
 def test_more_processes_than_gpus_are_refused_instead_of_waiting_for_each_other(

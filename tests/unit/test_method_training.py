@@ -30,6 +30,8 @@ from pipeline_lib.training.trainer import Trainer
 from tests import jobs
 from tests.unit import worlds
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = {"epochs": 2, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.003, "warmup_epochs": 0.5}
 # Small uncertainty modules, where a method has one: what is tested here doesn't depend on their size.
 SMALL = {"mcinfonce": {"hidden": [16]}, "elk": {"hidden": [16]}, "nivmf": {"hidden": [16]}, "hib": {"hidden": [16]}}
@@ -93,11 +95,12 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(while_training, "evaluate", interrupted)
 
 
-@pytest.mark.parametrize("kind", ["mcinfonce", "sngp"])
+@pytest.mark.parametrize(("kind", "architecture"), [("mcinfonce", "test_resnet"), ("sngp", "test_vit")])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, architecture: str
 ) -> None:
-    spec = make_spec(kind, epochs=2, ema_decay=0.9, accumulation_steps=2, optimizer="lamb", selection="last")
+    changes = {"ema_decay": 0.9, "accumulation_steps": 2, "optimizer": "lamb", "selection": "last"}
+    spec = make_spec(kind, architecture, epochs=2, **changes)
     whole = train(images, tmp_path / "whole", spec)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill_at(patch, 2)

@@ -19,6 +19,8 @@ from tests import jobs
 from tests.unit import worlds
 from tests.unit.test_method_training import make_spec
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Architecture -> width of the representation; in the first ones a layer after pooling makes it wider.
 WIDTHS = {
     "mobilenetv3_small_050": 1024,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from pipeline_lib.config.evaluation import Bootstrap
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.bootstrap import (
@@ -142,11 +143,11 @@ def test_undefined_resamples_are_left_out_of_the_interval() -> None:
 def test_auroc_ood_mixes_equally_many_images_of_both_sets() -> None:
     rng = np.random.default_rng(0)
     upstream, downstream = rng.normal(size=5000), rng.normal(size=400) + 1
-    value = auroc_ood(upstream, downstream, 0, "toy")
-    assert value == auroc_ood(upstream, downstream, 0, "toy")
-    assert value == pytest.approx(0.76, abs=0.05)
+    value = auroc_ood(upstream, downstream, Bootstrap(), "toy")
+    assert value == auroc_ood(upstream, downstream, Bootstrap(), "toy")
+    assert value == (pytest.approx(0.76, abs=0.05), 800)
     # All of the smaller set is there: an upstream set that is always lower is told apart completely.
-    assert auroc_ood(upstream, np.full(3, 100.0), 0, "toy") == 1.0
+    assert auroc_ood(upstream, np.full(3, 100.0), Bootstrap(), "toy") == (1.0, 6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert auroc_ood(downstream, downstream, 0, "toy") == 0.5
+        assert auroc_ood(downstream, downstream, Bootstrap(), "toy") == (0.5, 800)

@@ -1,4 +1,4 @@
-"""Recall, accuracy, correlations and summaries against loops, SciPy and NumPy."""
+"""Recall, accuracy, correlations and distributions against loops, SciPy and NumPy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.metrics.classification import top_k_accuracy
-from pipeline_lib.metrics.correlation import (
-    auroc_not_dirac,
-    crop_correlation,
-    spearman,
-    vote_entropy_correlation,
-)
-from pipeline_lib.metrics.ranks import average_ranks
+from pipeline_lib.metrics.crops import crop_correlation, crop_has_bigger_uncertainty
+from pipeline_lib.metrics.distribution import METRICS as DISTRIBUTION
+from pipeline_lib.metrics.ranks import average_ranks, spearman
+from pipeline_lib.metrics.representation.top_k import top_k_accuracy
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
-from pipeline_lib.metrics.summary import crop_has_bigger_uncertainty, uncertainty_summary
+from pipeline_lib.metrics.votes import auroc_not_dirac, vote_entropy_correlation
 from pipeline_lib.retrieval.store import lone_class_images
+
+
+def distribution(uncertainty: np.ndarray) -> dict[str, float]:
+    known = {"uncertainty": uncertainty, "dataset": "toy"}
+    values = [metric.values(known, len(uncertainty)) for metric in DISTRIBUTION]
+    return {name: value.value for found in values for name, value in found.items()}
 
 
 @given(labels=st.lists(st.integers(0, 5), min_size=2, max_size=30), data=st.data())
@@ -70,9 +72,9 @@ def test_images_on_which_voters_differ_are_told_from_those_on_which_they_agree()
     entropy = np.where(rng.random(200) < 0.4, 0.0, rng.random(200))
     expected = roc_auc_score(entropy[30:] > 0, uncertainty[30:])
     entropy[:30] = np.nan
-    assert auroc_not_dirac(uncertainty, entropy, "toy") == pytest.approx(expected, abs=1e-12)
+    assert auroc_not_dirac(uncertainty, entropy, "toy") == (pytest.approx(expected, abs=1e-12), 170)
     with pytest.warns(UserWarning, match="blend/test"):
-        assert np.isnan(auroc_not_dirac(uncertainty, np.zeros(200), "blend/test"))
+        assert np.isnan(auroc_not_dirac(uncertainty, np.zeros(200), "blend/test").value)
 
 
 def test_images_without_votes_are_left_out() -> None:
@@ -81,7 +83,8 @@ def test_images_without_votes_are_left_out() -> None:
     without = rng.random(100) < 0.3
     expected = spearmanr(uncertainty[~without], entropy[~without]).statistic
     entropy[without] = np.nan
-    assert vote_entropy_correlation(uncertainty, entropy, "toy") == pytest.approx(expected, abs=1e-12)
+    expected_value = pytest.approx(expected, abs=1e-12)
+    assert vote_entropy_correlation(uncertainty, entropy, "toy") == (expected_value, int((~without).sum()))
 
 
 def test_crop_correlation_is_one_when_smaller_crops_are_more_uncertain() -> None:
@@ -94,7 +97,7 @@ def test_correlation_with_a_constant_is_nan_with_a_warning_that_names_the_datase
     with pytest.warns(UserWarning, match="blend/test"):
         assert np.isnan(spearman(np.arange(5.0), np.ones(5), "blend/test"))
     with pytest.warns(UserWarning, match="blend/test"):
-        assert np.isnan(vote_entropy_correlation(np.arange(5.0), np.full(5, np.nan), "blend/test"))
+        assert np.isnan(vote_entropy_correlation(np.arange(5.0), np.full(5, np.nan), "blend/test").value)
 
 
 def test_nan_uncertainty_is_an_error_everywhere() -> None:
@@ -102,17 +105,16 @@ def test_nan_uncertainty_is_an_error_everywhere() -> None:
     with pytest.raises(PipelineError, match="row 2"):
         spearman(uncertainty, np.arange(3.0), "toy")
     with pytest.raises(PipelineError, match="row 2"):
-        uncertainty_summary(uncertainty, "toy")
+        distribution(uncertainty)
 
 
 def test_only_a_strictly_larger_uncertainty_of_the_crop_counts() -> None:
     assert crop_has_bigger_uncertainty(np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.0, 2.0, 0.5, 1.5])) == 0.5
 
 
-def test_summary_equals_sorted_values() -> None:
+def test_distribution_equals_sorted_values() -> None:
     uncertainty = np.random.default_rng(0).permutation(101).astype(np.float32)
-    summary = uncertainty_summary(uncertainty, "toy")
-    assert summary == {
+    assert distribution(uncertainty) == {
         "min_unc": 0,
         "avg_unc": 50,
         "max_unc": 100,

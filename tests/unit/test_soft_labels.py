@@ -170,7 +170,7 @@ def test_mixed_images_mix_the_labels_that_both_were_drawn_with(world: Path, tmp_
     changed = 0
     for epoch in range(EPOCHS):
         for position in range(0, IMAGES, 3):
-            _, (partner, weight) = place(images.image(position), int(images.sample_id[position]), epoch)
+            _, (partner, weight) = numbered(images.image(position), int(images.sample_id[position]), epoch)
             assert partner // 1000 == epoch
             own, other = (images.drawn_label(PLAIN["seed"], epoch, image) for image in (position, int(partner) % 1000))
             assert found["partner_label"][epoch, position] == other

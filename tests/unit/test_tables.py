@@ -22,6 +22,7 @@ PUBLISHED = Path(__file__).parents[2] / "workflow" / "published"
 UPSTREAM = EvaluationSet("latin", "test")
 GREEK = EvaluationSet("greek", "test")
 DIGITS = EvaluationSet("digits", "test")
+SPEC = zero_shot.Spec(upstream=UPSTREAM, downstream=(GREEK, DIGITS), backbones=("vit",), variants=("default",))
 HEAD = {"latin": [0.81, 0.80, 0.85], "greek": [0.70, 0.66, 0.71], "digits": [0.55, 0.50, 0.51]}
 ENTROPY = {"latin": 0.79, "greek": 0.72, "digits": 0.49}
 RECALL = {"latin": 0.9, "greek": 0.6, "digits": 0.3}
@@ -57,7 +58,7 @@ def metrics(tmp_path: Path) -> pd.DataFrame:
 
 
 def built(metrics: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
-    return zero_shot.build(metrics, published, UPSTREAM, [GREEK, DIGITS], ["vit"], ["default"])
+    return zero_shot.build(SPEC, metrics, published)
 
 
 def test_zero_shot_rows_are_upstream_then_downstream_then_their_mean(metrics: pd.DataFrame) -> None:
@@ -67,7 +68,7 @@ def test_zero_shot_rows_are_upstream_then_downstream_then_their_mean(metrics: pd
 
 
 def test_a_backbone_without_a_classifier_has_a_dash_for_its_entropy(metrics: pd.DataFrame) -> None:
-    shown = zero_shot.present(built(metrics[metrics["method"] != "class_entropy"])).shown
+    shown = zero_shot.present(built(metrics[metrics["method"] != "class_entropy"]), SPEC).shown
     assert set(shown["Class entropy"]) == set(shown["Head − entropy"]) == {render.NOTHING}
     assert render.NOTHING not in set(shown[zero_shot.HEADINGS["head"]])
 
@@ -88,7 +89,7 @@ def test_zero_shot_values_are_medians_with_the_larger_distance_to_an_end(metrics
 
 
 def test_only_the_best_method_of_a_row_is_bold(metrics: pd.DataFrame) -> None:
-    table = zero_shot.present(built(metrics))
+    table = zero_shot.present(built(metrics), SPEC)
     bold = [[column for column in table.bold.columns if table.bold.loc[row, column]] for row in range(len(table.shown))]
     assert bold == [["Head"], ["Class entropy"], ["Head"], ["Head"]]
 
@@ -105,7 +106,7 @@ def test_published_columns_stand_where_names_match(tmp_path: Path, metrics: pd.D
     assert table.loc["greek", "published"] == 0.65
     assert table.loc["greek", "difference"] == pytest.approx(0.70 - 0.65)
     assert table["published"].notna().sum() == 1
-    shown = zero_shot.present(table.reset_index()).shown.set_index("Dataset")
+    shown = zero_shot.present(table.reset_index(), SPEC).shown.set_index("Dataset")
     assert shown.loc["greek", "Published"] == "0.650 ± 0.010"
     assert shown.loc["digits", "Difference"] == render.NOTHING
 
@@ -116,7 +117,8 @@ def test_without_a_match_there_are_no_published_columns(metrics: pd.DataFrame) -
 
 
 def test_all_metrics_repeats_the_representation_beside_each_method(metrics: pd.DataFrame) -> None:
-    table = all_metrics.build(metrics, UPSTREAM, [GREEK, DIGITS], ["vit"], ["default"])
+    spec = all_metrics.Spec(**SPEC.plain())
+    table = all_metrics.build(spec, metrics, None)
     assert list(zip(table["method"], table["dataset"], strict=True)) == [
         ("head", "latin"),
         ("head", "greek"),
@@ -128,7 +130,7 @@ def test_all_metrics_repeats_the_representation_beside_each_method(metrics: pd.D
     ]
     assert list(table["r1"].dropna()) == [0.9, 0.6, 0.3] * 2
     assert table["auroc_correct"][1] == 0.70
-    shown = all_metrics.present(table).shown
+    shown = all_metrics.present(table, spec).shown
     assert list(shown["R-AUROC"][:3]) == ["0.810", "0.700", "0.510"]
     assert list(shown["Dataset"][:4]) == ["latin", "greek", "digits", "mean of downstream"]
 
@@ -146,7 +148,7 @@ def test_a_dataset_may_be_called_null(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_nan_and_shown_as_a_dash(metrics: pd.DataFrame) -> None:
     assert math.isnan(Summary(metrics)("auroc_correct", MEAN, "vit", "class_entropy"))
-    assert "–" in zero_shot.present(built(metrics)).shown["Embedding norm"].unique()
+    assert "–" in zero_shot.present(built(metrics), SPEC).shown["Embedding norm"].unique()
 
 
 def test_missing_column_is_named(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_missing_column_is_named(tmp_path: Path) -> None:
 
 
 def test_written_files_hold_the_same_numbers(tmp_path: Path, metrics: pd.DataFrame) -> None:
-    table = zero_shot.present(built(metrics))
+    table = zero_shot.present(built(metrics), SPEC)
     paths = [tmp_path / f"zero_shot.{suffix}" for suffix in ("csv", "md", "tex")]
     render.write(table, *paths)
     assert pd.read_csv(paths[0])["head"].tolist() == pytest.approx(table.values["head"].tolist(), rel=1e-5)

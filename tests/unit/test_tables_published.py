@@ -21,12 +21,17 @@ from pipeline_lib.tables.summary import EvaluationSet, Summary, read_metrics
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "published" / "pretrained_uncertainties.csv"
 CUB, CARS, SOP = SETS = [EvaluationSet(name, "test") for name in ("cub", "cars", "sop")]
 SEEDS = (1, 2, 3)
+NOTHING = published.Spec()
 # R-AUROC per variant, set and seed: the best seed differs between sets.
 VALUES = {
     "default": {"cub": (0.62, 0.63, 0.64), "cars": (0.60, 0.58, 0.59), "sop": (0.61, 0.61, 0.60)},
     "adam": {"cub": (0.72, 0.73, 0.74), "cars": (0.70, 0.68, 0.69), "sop": (0.71, 0.71, 0.70)},
     "zero_start": dict.fromkeys(("cub", "cars", "sop"), (0.5, 0.5, 0.5)),
 }
+
+
+def of_ablations(averaged: list[EvaluationSet], variants: list[str]) -> ablations.Spec:
+    return ablations.Spec(averaged=averaged, backbones=("vit_base",), baseline="default", variants=variants)
 
 
 @pytest.fixture
@@ -76,7 +81,7 @@ def test_within_is_the_published_spread_widened_by_our_interval(
 
 def test_every_published_number_with_a_counterpart_is_listed_and_no_other(metrics: pd.DataFrame) -> None:
     theirs = read_metrics(PUBLISHED)
-    table = published.build(metrics, theirs)
+    table = published.build(NOTHING, metrics, theirs)
     assert set(table["backbone"]) == {"vit_base"}
     found = table.set_index(["method", "variant", "dataset", "metric"])
     assert found.loc[("head", "default", "cub+cars+sop", "auroc_correct"), "published"] == 0.608
@@ -87,13 +92,14 @@ def test_every_published_number_with_a_counterpart_is_listed_and_no_other(metric
     assert bool(found.loc[("head", "zero_start", "cub+cars+sop", "auroc_correct"), "is_within_published"])
     assert not bool(found.loc[("head", "adam", "cub+cars+sop", "auroc_correct"), "is_within_published"])
     assert "caltech101" not in set(table["dataset"])
-    shown = published.present(table)
+    shown = published.present(table, NOTHING)
     assert len(shown.shown) == len(table) > 5
     assert "| yes" in to_markdown(shown)
 
 
 def test_without_a_match_the_table_says_so(metrics: pd.DataFrame) -> None:
-    table = published.present(published.build(metrics.assign(backbone="mine"), read_metrics(PUBLISHED)))
+    table = published.build(NOTHING, metrics.assign(backbone="mine"), read_metrics(PUBLISHED))
+    table = published.present(table, NOTHING)
     assert table.shown.empty
     assert "No published number matches" in to_markdown(table)
     assert r"\begin{tabular}" in to_tex(table)
@@ -101,36 +107,39 @@ def test_without_a_match_the_table_says_so(metrics: pd.DataFrame) -> None:
 
 def test_ablations_average_each_seed_over_the_sets_and_stand_beside_the_paper(metrics: pd.DataFrame) -> None:
     theirs = read_metrics(PUBLISHED)
-    table = ablations.build(metrics, theirs, [SOP, CUB, CARS], ["vit_base"], "default", ["adam", "zero_start"])
+    spec = of_ablations([SOP, CUB, CARS], ["adam", "zero_start"])
+    table = ablations.build(spec, metrics, theirs)
     means = np.array([VALUES["default"][name] for name in ("cub", "cars", "sop")]).mean(axis=0)
     assert table.loc[0, "auroc_correct"] == pytest.approx(np.median(means))
     assert table.loc[0, "spread"] == pytest.approx(max(np.median(means) - means.min(), means.max() - np.median(means)))
     assert table.loc[1, "change"] == pytest.approx(0.1)
     assert list(table["published"]) == [0.608, 0.609, 0.500]
     assert list(table["is_within_published"]) == [True, False, True]
-    shown = ablations.present(table)
+    shown = ablations.present(table, spec)
     assert list(shown.shown["Variant"]) == ["default", "adam", "zero start"]
     assert list(shown.bold["R-AUROC"]) == [False, True, False]
     assert shown.shown["Change"][2].startswith("−0.1")
 
 
 def test_ablations_on_other_sets_have_no_published_numbers(metrics: pd.DataFrame) -> None:
-    table = ablations.build(metrics, read_metrics(PUBLISHED), [CUB, CARS], ["vit_base"], "default", ["adam"])
+    table = ablations.build(of_ablations([CUB, CARS], ["adam"]), metrics, read_metrics(PUBLISHED))
     assert "published" not in table
     assert table.loc[0, "dataset"] == "cub+cars"
 
 
 def test_selective_table_marks_the_lower_risk(metrics: pd.DataFrame) -> None:
-    table = selective.build(metrics, [CUB], ["vit_base"], "default")
+    spec = selective.Spec(downstream=(CUB,), backbones=("vit_base",), variant="default")
+    table = selective.build(spec, metrics, None)
     assert list(table["aurc"].dropna()) == pytest.approx([0.37, 0.3])
-    shown = selective.present(table)
+    shown = selective.present(table, spec)
     assert list(shown.bold["AURC"])[:2] == [False, True]
     assert shown.shown["Coverage at R@1 90 %"][0] == "0.315"
 
 
 def test_compat_table_shows_what_a_switch_changes(metrics: pd.DataFrame) -> None:
-    table = compat.build(metrics, SETS, ["vit_base"], "default")
+    spec = compat.Spec(downstream=SETS, backbones=("vit_base",), variant="default")
+    table = compat.build(spec, metrics, None)
     auroc = table[table["switch"] == "auroc"]
     assert list(auroc["difference"]) == pytest.approx([-0.01] * 3)
-    shown = compat.present(table)
+    shown = compat.present(table, spec)
     assert list(shown.shown["Difference"][shown.bold["Difference"]]) == ["−0.010"] * 3

@@ -11,7 +11,8 @@ from pipeline_lib.tables import render
 from pipeline_lib.tables import safe_retrieval as table
 from pipeline_lib.tables.summary import EvaluationSet
 
-UPSTREAM, DOWNSTREAM = EvaluationSet("known", "test"), [EvaluationSet("unseen", "test")]
+UPSTREAM, DOWNSTREAM = EvaluationSet("known", "test"), (EvaluationSet("unseen", "test"),)
+SPEC = table.Spec(upstream=UPSTREAM, downstream=DOWNSTREAM, backbones=("vit",), variants=("default",), table_share=0.1)
 
 
 def make_metrics() -> pd.DataFrame:
@@ -42,7 +43,7 @@ def test_table_names_the_metrics_as_the_evaluation_does() -> None:
 
 
 def test_table_has_medians_spreads_and_the_published_numbers_of_the_same_kind() -> None:
-    built = table.build(make_metrics(), make_published(), UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
+    built = table.build(SPEC, make_metrics(), make_published())
     assert built["kind"].tolist() == [*safe_retrieval.KINDS] * 3
     row = built[(built["dataset"] == "known") & (built["kind"] == "per_class")].iloc[0]
     assert row[["full", "clean_queries", "clean_database"]].tolist() == pytest.approx([0.4, 0.31, 0.21])
@@ -51,15 +52,15 @@ def test_table_has_medians_spreads_and_the_published_numbers_of_the_same_kind() 
     assert row[["published_full", "published_clean_queries", "published_clean_database"]].tolist() == [0.45, 0.35, 0.25]
     others = built[(built["dataset"] != "known") | (built["kind"] != "per_class")]
     assert others[["published_full", "published_clean_queries"]].isna().all(axis=None)
-    shown = table.present(built, 0.1)
+    shown = table.present(built, SPEC)
     text = render.to_markdown(shown)
     assert "0.210 ± 0.030" in text and "−48 %" in text and "0.250 ± 0.003" in text and "10 %" in text
     assert render.to_tex(shown).count(r"\midrule") == 3
 
 
 def test_table_without_a_published_counterpart_has_no_such_columns() -> None:
-    built = table.build(make_metrics(), None, UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
+    built = table.build(SPEC, make_metrics(), None)
     assert not [column for column in built if column.startswith("published")]
-    empty = table.build(make_metrics().iloc[:0], None, UPSTREAM, DOWNSTREAM, ["vit"], ["default"])
+    empty = table.build(SPEC, make_metrics().iloc[:0], None)
     assert empty["full"].isna().all()
-    assert "–" in render.to_markdown(table.present(empty, 0.1))
+    assert "–" in render.to_markdown(table.present(empty, SPEC))

@@ -1,8 +1,13 @@
-"""What each of two processes runs in `test_method_processes`: `-m tests.unit.train_together IMAGES OUTPUT SPECS`."""
+"""What `test_method_processes` runs in each of two processes, in the place of `-m pipeline_lib`.
+
+Starting them takes longest. So before they run the command that they were started for, they train other methods, which
+the environment names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +15,12 @@ from unittest import mock
 
 import torch
 
+from pipeline_lib.__main__ import main
 from pipeline_lib.training.processes import process_group, wait_for_all
 from pipeline_lib.training.trainer import Record, Trainer
 from tests import jobs
+
+VARIABLE = "TRAINED_TOGETHER"
 
 
 def interrupted(self: Trainer, epoch: int, *arguments: Any) -> Record:
@@ -25,9 +33,10 @@ def interrupted(self: Trainer, epoch: int, *arguments: Any) -> Record:
 train_epoch = Trainer.train_epoch
 
 if __name__ == "__main__":
-    images, output = map(Path, sys.argv[1:3])
+    asked = json.loads(os.environ[VARIABLE])
+    images, output = Path(asked["images"]), Path(asked["output"])
     with process_group(torch.device("cpu")):
-        for name, spec in json.loads(sys.argv[3]).items():
+        for name, spec in asked["specs"].items():
             if name.startswith("resumed"):
                 try:
                     with mock.patch.object(Trainer, "train_epoch", interrupted):
@@ -36,3 +45,4 @@ if __name__ == "__main__":
                     wait_for_all()
                     assert (output / f"{name}.resume").exists()
             jobs.run("method", spec, output / name, dataset=images)
+    sys.exit(main(sys.argv[1:]))

@@ -37,7 +37,7 @@ def test_every_rule_has_a_log_and_a_benchmark(tmp_path: Path) -> None:
     listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert listed.returncode == 0, listed.stderr
     rules = json.loads(listed.stdout.splitlines()[-1])
-    assert {"dataset", "features", "head", "method", "download", "metrics", "plot_zero_shot"} <= rules.keys()
+    assert {"dataset", "features", "head", "method", "download", "metrics", "figure_zero_shot"} <= rules.keys()
     assert len(rules) > 40
     without = [
         name for name, (logs, benchmark) in rules.items() if name not in TARGETS and not (logs == 1 and benchmark)
@@ -49,7 +49,7 @@ def test_a_run_ends_with_a_summary_of_its_own_jobs_and_a_dry_run_does_not(tiny: 
     workflow = tiny.copy(tmp_path / "copy")
     written = workflow.directory / "results/logs/summary.txt"
     written.unlink(missing_ok=True)
-    again = ("--forcerun", "plot_zero_shot", "--", "results/plots/zero_shot.png")
+    again = ("--forcerun", "figure_zero_shot", "--", "results/plots/zero_shot.png")
     plan = workflow.snakemake("-n", *again)
     assert " of work in " not in plan.stdout + plan.stderr
     assert not written.exists()

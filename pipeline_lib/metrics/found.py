@@ -1,0 +1,29 @@
+"""The metrics that there are: every module of this folder, and of `representation` below it, that lists `METRICS`.
+
+One more is one more file. Those of the folder say how good an uncertainty is, those of `representation` how good a
+representation is, whatever the uncertainty.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+from pipeline_lib.config import kinds
+from pipeline_lib.metrics.metric import Metric
+
+Family = Literal["metrics", "metrics.representation"]
+# The order of their rows; modules that are not named follow by name.
+_FIRST = ("reference", "selective", "classification", "votes", "crops", "ood", "distribution", "r_auroc")
+
+
+@functools.cache
+def found_metrics(family: Family) -> tuple[Metric, ...]:
+    """Return the metrics of an uncertainty (`metrics`), or those of a representation, in the order of their rows."""
+    names = sorted(kinds.kinds(family), key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    return tuple(metric for name in names for metric in kinds.load(family, name).METRICS)
+
+
+def components(*families: Family) -> list[str]:
+    """Return the components whose code computes them."""
+    return [f"{family}.{name}" for family in families for name in kinds.kinds(family)]
