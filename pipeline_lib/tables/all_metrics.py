@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline_lib.metrics.found import components, found_metrics
 from pipeline_lib.tables.render import Table, number
 from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
@@ -16,22 +17,14 @@ from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.metrics.metric import Metric
+
 LABEL, PAPER = "all metrics", ""
 _KEYS = ["backbone", "method", "variant", "dataset", "split"]
-# What a reader sees, in this order; the CSV has every metric.
-HEADINGS = {
-    "r1": "R@1",
-    "top1": "Top-1",
-    "top5": "Top-5",
-    "auroc_correct": "R-AUROC",
-    "auroc_correct_mixed": "R-AUROC (mixed)",
-    "auroc_classification": "AUROC (classifier)",
-    "auroc_ood": "AUROC (OOD)",
-    "rcorr_entropy": "Corr. (votes)",
-    "auroc_not_dirac": "AUROC (ambiguous)",
-    "croppedHasBiggerUnc": "Crop raises u",
-    "rcorr_crop_unc": "Corr. (crop)",
-}
+# The order in which a reader sees them; others that are to be shown follow.
+_FIRST = ("r1", "top1", "top5", "auroc_correct", "auroc_correct_mixed", "auroc_classification", "auroc_ood")
+_EXPLAINED = (*_FIRST, "rcorr_entropy", "auroc_not_dirac", "croppedHasBiggerUnc", "rcorr_crop_unc")
 
 
 class Spec(SetsSpec):
@@ -39,6 +32,18 @@ class Spec(SetsSpec):
 
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
+
+
+def plugins(config: Config) -> list[str]:
+    """Return the components that say which metrics there are."""
+    return components("metrics.representation", "metrics")
+
+
+def shown_metrics() -> dict[str, Metric]:
+    """Return the metrics that a reader sees, by name; the CSV has every metric."""
+    metrics = [*found_metrics("metrics.representation"), *found_metrics("metrics")]
+    metrics.sort(key=lambda metric: _FIRST.index(metric.name) if metric.name in _FIRST else len(_FIRST))
+    return {metric.name: metric for metric in metrics if metric.is_shown}
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
@@ -62,7 +67,7 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     table = table.assign(**{f"_{column}": rank for column, rank in zip(order, ranks, strict=True)})
     by = [*(f"_{column}" for column in order), "_set"]
     table = table.dropna(subset="_set").sort_values(by, ignore_index=True).drop(columns=by)
-    shown_first = [*_KEYS, *(metric for metric in HEADINGS if metric in table.columns)]
+    shown_first = [*_KEYS, *(name for name in shown_metrics() if name in table)]
     return table[[*shown_first, *(column for column in table.columns if column not in shown_first)]]
 
 
@@ -71,7 +76,7 @@ def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def present(table: pd.DataFrame, spec: Spec) -> Table:
-    """Return the result of `build` ready to be written, with the columns of `HEADINGS` that it has."""
+    """Return the result of `build` ready to be written, with the columns of `shown_metrics` that it has."""
     import pandas as pd
 
     method = table["method"].map(METHODS)
@@ -82,9 +87,9 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "Dataset": row_names(table),
         }
     )
-    for metric, heading in HEADINGS.items():
-        if metric in table.columns:
-            shown[heading] = table[metric].map(number)
+    found = {name: metric for name, metric in shown_metrics().items() if name in table}
+    for name, metric in found.items():
+        shown[metric.label] = table[name].map(number)
     caption = (
         "Medians over seeds. R@1: share of images whose nearest neighbour has the same label. R-AUROC: AUROC of the "
         "uncertainty u for a wrong nearest neighbour; (mixed): among as many upstream images. AUROC (classifier): for "
@@ -93,4 +98,6 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         "raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman correlation of -u with "
         "the share of the side that a crop keeps."
     )
+    others = [metric for name, metric in found.items() if name not in _EXPLAINED]
+    caption = " ".join([caption, *(f"{metric.label}: {metric.description}" for metric in others)])
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=2)
