@@ -132,7 +132,8 @@ def check(name: str, config: Path) -> None:
 def write(
     output: Path, *datasets: Path, upstream: Path | None = None, upstream_card: Path | None = None, **spec: int
 ) -> Path:
-    """Write a card as the stage does."""
+    """Write a card as the stage does, with one image of each split unless the spec has another `count`."""
+    spec = {"count": 1, **spec}
     return run("dataset_card", spec, output, dataset=datasets, upstream=upstream, upstream_card=upstream_card)
 
 
