@@ -7,7 +7,7 @@ representation is, whatever the uncertainty.
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Literal, get_args
 
 from pipeline_lib.config import kinds
 from pipeline_lib.metrics.metric import Metric
@@ -24,6 +24,21 @@ def found_metrics(family: Family) -> tuple[Metric, ...]:
     return tuple(metric for name in names for metric in kinds.load(family, name).METRICS)
 
 
+def headed(name: str) -> tuple[Metric, str] | None:
+    """Return the metric of a row of metrics.csv, and how it is headed; None for a row of no such metric."""
+    for family in get_args(Family):
+        for metric in found_metrics(family):
+            if (heading := metric.label_of(name)) is not None:
+                return metric, heading
+    return None
+
+
+def label(name: str) -> str:
+    """Return how a metric is headed: by its own name where it is none of these."""
+    found = headed(name)
+    return name if found is None else found[1]
+
+
 def components(*families: Family) -> list[str]:
-    """Return the components whose code computes them."""
-    return [f"{family}.{name}" for family in families for name in kinds.kinds(family)]
+    """Return the components whose code computes them; of all families by default."""
+    return [f"{family}.{name}" for family in families or get_args(Family) for name in kinds.kinds(family)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline_lib.metrics.found import components, found_metrics
+from pipeline_lib.metrics.found import components, headed
 from pipeline_lib.tables.render import Table, number
 from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 LABEL, PAPER = "all metrics", ""
 _KEYS = ["backbone", "method", "variant", "dataset", "split"]
-# The order in which a reader sees them; others that are to be shown follow.
-_FIRST = ("r1", "top1", "top5", "auroc_correct", "auroc_correct_mixed", "auroc_classification", "auroc_ood")
-_EXPLAINED = (*_FIRST, "rcorr_entropy", "auroc_not_dirac", "croppedHasBiggerUnc", "rcorr_crop_unc")
+# What a reader sees first, in this order; the CSV has every metric.
+_FIRST = (
+    *("r1", "top1", "top5", "auroc_correct", "auroc_correct_mixed", "auroc_classification", "auroc_ood"),
+    *("rcorr_entropy", "auroc_not_dirac", "croppedHasBiggerUnc", "rcorr_crop_unc"),
+)
 
 
 class Spec(SetsSpec):
@@ -35,15 +37,8 @@ class Spec(SetsSpec):
 
 
 def plugins(config: Config) -> list[str]:
-    """Return the components that say which metrics there are."""
-    return components("metrics.representation", "metrics")
-
-
-def shown_metrics() -> dict[str, Metric]:
-    """Return the metrics that a reader sees, by name; the CSV has every metric."""
-    metrics = [*found_metrics("metrics.representation"), *found_metrics("metrics")]
-    metrics.sort(key=lambda metric: _FIRST.index(metric.name) if metric.name in _FIRST else len(_FIRST))
-    return {metric.name: metric for metric in metrics if metric.is_shown}
+    """Return the components that are chosen by name: all metrics."""
+    return components()
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
@@ -67,8 +62,14 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     table = table.assign(**{f"_{column}": rank for column, rank in zip(order, ranks, strict=True)})
     by = [*(f"_{column}" for column in order), "_set"]
     table = table.dropna(subset="_set").sort_values(by, ignore_index=True).drop(columns=by)
-    shown_first = [*_KEYS, *(name for name in shown_metrics() if name in table)]
+    shown_first = [*_KEYS, *_shown(table)]
     return table[[*shown_first, *(column for column in table.columns if column not in shown_first)]]
+
+
+def _shown(table: pd.DataFrame) -> dict[str, tuple[Metric, str]]:
+    """Return the metrics that are shown to readers, and how they are headed, by column."""
+    metrics = {column: found for column in table.columns if (found := headed(column)) and found[0].is_shown}
+    return {column: metrics[column] for column in dict.fromkeys([*_FIRST, *metrics]) if column in metrics}
 
 
 def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def present(table: pd.DataFrame, spec: Spec) -> Table:
-    """Return the result of `build` ready to be written, with the columns of `shown_metrics` that it has."""
+    """Return the result of `build` ready to be written, with the metrics that are shown to readers."""
     import pandas as pd
 
     method = table["method"].map(METHODS)
@@ -87,9 +88,9 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "Dataset": row_names(table),
         }
     )
-    found = {name: metric for name, metric in shown_metrics().items() if name in table}
-    for name, metric in found.items():
-        shown[metric.label] = table[name].map(number)
+    metrics = _shown(table)
+    for column, (_, heading) in metrics.items():
+        shown[heading] = table[column].map(number)
     caption = (
         "Medians over seeds. R@1: share of images whose nearest neighbour has the same label. R-AUROC: AUROC of the "
         "uncertainty u for a wrong nearest neighbour; (mixed): among as many upstream images. AUROC (classifier): for "
@@ -97,7 +98,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         "correlation of u with the entropy of human votes. AUROC (ambiguous): for images whose votes disagree. Crop "
         "raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman correlation of -u with "
         "the share of the side that a crop keeps."
+        + "".join(
+            f" {heading}: {metric.description}" for column, (metric, heading) in metrics.items() if column not in _FIRST
+        )
     )
-    others = [metric for name, metric in found.items() if name not in _EXPLAINED]
-    caption = " ".join([caption, *(f"{metric.label}: {metric.description}" for metric in others)])
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=2)

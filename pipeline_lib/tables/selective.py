@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline_lib.metrics.found import components, found_metrics
-from pipeline_lib.metrics.metric import find_metric
+from pipeline_lib.metrics.found import components, label
 from pipeline_lib.tables.render import Table, number
 from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, row_names
@@ -32,7 +31,7 @@ class Spec(ViewSpec):
 
 
 def plugins(config: Config) -> list[str]:
-    """Return the components that say how metrics are called and which direction is better."""
+    """Return the components that are chosen by name: the metrics."""
     return components("metrics")
 
 
@@ -80,13 +79,14 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     )
     bold = pd.DataFrame(index=shown.index)
     for name in ["aurc", "e_aurc", *(column for column in table.columns if column.startswith(_COVERAGE))]:
-        metric, heading = find_metric(found_metrics("metrics"), name) or (None, name)
+        heading = label(name)
         shown[heading] = table[name].map(number)
         rounded = table[name].round(3)
-        is_lower_better = metric is not None and metric.better == "lower"
         of_dataset = rounded.groupby([table["backbone"], table["dataset"], table["split"]])
-        best = of_dataset.transform("min") if is_lower_better else of_dataset.transform("max")
-        bold[heading] = rounded.eq(best) & (is_lower_better | (rounded > 0))
+        if name.startswith(_COVERAGE):
+            bold[heading] = rounded.eq(of_dataset.transform("max")) & (rounded > 0)
+        else:
+            bold[heading] = rounded.eq(of_dataset.transform("min"))
     caption = (
         "Answer only for images whose uncertainty is low. AURC: mean 1-NN error over all shares of images kept, the "
         "most certain first (lower is better). E-AURC: the same less that of a perfect order. Coverage: the largest "
