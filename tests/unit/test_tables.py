@@ -140,10 +140,8 @@ def test_a_metric_that_a_file_adds_is_shown_and_explained(
     metrics: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     added = Metric("sharpness", "Sharp", "higher", "How sharp it is.")
-    found = all_metrics.found_metrics
-    monkeypatch.setattr(
-        all_metrics, "found_metrics", lambda family: (*found(family), *([added] * (family == "metrics")))
-    )
+    headed = all_metrics.headed
+    monkeypatch.setattr(all_metrics, "headed", lambda name: (added, "Sharp") if name == added.name else headed(name))
     sharp = metrics.iloc[:1].assign(metric="sharpness", value=0.25)
     spec = all_metrics.Spec(**SPEC.plain())
     table = all_metrics.present(all_metrics.build(spec, pd.concat([metrics, sharp]), None), spec)
