@@ -32,6 +32,7 @@ Family = Literal[
     "heads.losses",
     "metrics",
     "metrics.representation",
+    "metrics.analyses",
     "figures",
     "tables",
 ]
@@ -39,6 +40,7 @@ Family = Literal[
 _DEFINES = {
     "metrics": "METRICS = (",
     "metrics.representation": "METRICS = (",
+    "metrics.analyses": "METRICS = (",
     "figures": "def figure_of(",
     "tables": "class Spec(",
 }
