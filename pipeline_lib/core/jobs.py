@@ -90,6 +90,7 @@ class Job(Generic[SpecT]):
     output: the folder of the artefact to write.
     targets: where its files go that have a place of their own (`FILES`).
     code: the version of each component of the code that makes it (see `core.versions`).
+    planned: whether a run chose the output, so that whatever an earlier job left there is ours.
     """
 
     stage: str
@@ -99,6 +100,7 @@ class Job(Generic[SpecT]):
     targets: tuple[Path, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = Settings()
+    planned: bool = False
 
     def input(self, name: str) -> Path:
         """Return the folder of the one artefact of this name; raises `ArtefactError` when there is none."""
@@ -128,6 +130,7 @@ class Job(Generic[SpecT]):
             code=self.code,
             derivation=self._derivation(inputs),
             targets=self.targets,
+            replace=self.planned,
         ) as draft:
             yield draft
 

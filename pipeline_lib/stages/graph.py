@@ -149,7 +149,8 @@ class Graph:
         files = self.outputs(ref) if hasattr(node.stage, "FILES") else ()
         if elsewhere is not None:
             files = tuple(elsewhere / file.name for file in files)
-        return Job(ref.stage, node.spec, inputs, elsewhere or self.folder(ref), files, node.code)
+        output = elsewhere or self.folder(ref)
+        return Job(ref.stage, node.spec, inputs, output, files, node.code, planned=elsewhere is None)
 
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[tuple[Any, ...], list[Ref]]]:
         """Yield artefacts that are not fresh and can be made by one process, at least two, with what they share."""
