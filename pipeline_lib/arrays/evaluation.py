@@ -1,66 +1,139 @@
-"""All that is measured about the uncertainties of one embedding model, as nested values and as tidy rows."""
+"""All that is measured about the uncertainties of one embedding model, by what evaluates a set of the pipeline.
+
+What can be computed from the arrays is decided by the metrics: one more metric is one more number here.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline_lib.arrays.inputs import Inputs
-from pipeline_lib.evaluation.metric_rows import Value, metric_rows
-from pipeline_lib.evaluation.spec import EvaluationSpec
+from pipeline_lib.config.evaluation import Evaluation
+from pipeline_lib.evaluation.measures import (
+    Images,
+    Rival,
+    Uncertainty,
+    measure_representation,
+    measure_uncertainties,
+    resampled_aurocs,
+)
+from pipeline_lib.evaluation.metric_rows import metric_rows
+from pipeline_lib.evaluation.spec import EvaluationSpec, MetricOptions
 from pipeline_lib.metrics.auroc import auroc
-from pipeline_lib.metrics.bootstrap import bootstrap_auroc, bootstrap_recall_at_1, percentile_interval
-from pipeline_lib.metrics.correlation import auroc_not_dirac, vote_entropy_correlation
-from pipeline_lib.metrics.retrieval import recall_at_1
-from pipeline_lib.metrics.selective import aurc, coverage_at_accuracy, excess_aurc, risk_coverage_curve
-from pipeline_lib.metrics.summary import uncertainty_summary
+from pipeline_lib.metrics.distribution import METRICS as DISTRIBUTION
+from pipeline_lib.metrics.metric import Value
+from pipeline_lib.metrics.selective import risk_coverage_curve
 
-RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
-ACCURACIES = (0.9, 0.95)
+OPTIONS = MetricOptions(**MetricOptions.values(Evaluation()))
 REJECTED = tuple(percent / 100 for percent in range(0, 51, 5))
+DIFFERENCE = "auroc_correct_minus_"
 _FEW = 30
 
 
-def evaluate(inputs: Inputs, name: str) -> dict[str, Any]:
-    """Return the nested metrics: what cannot be computed (an AUROC of right images only) is None.
+@dataclass(frozen=True)
+class Report:
+    """What was measured; a value that is undefined (an AUROC of right images only) is NaN.
 
-    Keys: `name`, `images`, `bootstrap`, `representation`, `uncertainties` (by name), `differences` (one entry per pair
-    of uncertainties: R-AUROC of `first` minus that of `second`, on the same resamples), `notes` (what a reader should
-    know about these numbers). name: the model's.
+    name: the model's. images: how many. representation, uncertainties: values by metric, the latter of each
+    uncertainty. rejection: of each uncertainty, the 1-NN error at each share in `REJECTED`.
+    facts: counts about the representation and the labels. notes: what a reader should know about these numbers.
     """
-    wrong = ~inputs.correct
+
+    name: str
+    images: int
+    representation: Mapping[str, Value]
+    uncertainties: Mapping[str, Mapping[str, Value]]
+    rejection: Mapping[str, list[float]]
+    facts: Mapping[str, int]
+    notes: list[str]
+
+    def value(self, uncertainty: str, metric: str) -> float:
+        """Return one value of an uncertainty."""
+        return self.uncertainties[uncertainty][metric].value
+
+    @property
+    def voted_images(self) -> int:
+        """The number of images that have votes; 0 without votes."""
+        first = next(iter(self.uncertainties.values()))
+        return first["rcorr_entropy"].n if "rcorr_entropy" in first else 0
+
+    def differences(self) -> list[dict[str, Any]]:
+        """Return `first`, `second`, `difference`, `ci_low` and `ci_high` of each pair of uncertainties.
+
+        The difference is the R-AUROC of `first` minus that of `second`, its interval from the same resamples.
+        """
+        return [
+            {"first": first, "second": second}
+            | {"difference": self.value(first, f"{DIFFERENCE}{second}")}
+            | {f"ci_{end}": self.value(first, f"{DIFFERENCE}{second}_ci_{end}") for end in ("low", "high")}
+            for place, first in enumerate(self.uncertainties)
+            for second in list(self.uncertainties)[place + 1 :]
+        ]
+
+    def nested(self) -> dict[str, Any]:
+        """Return everything as values that JSON knows; None stands for NaN."""
+        uncertainties = {}
+        for name, values in self.uncertainties.items():
+            plain = {metric: value.value for metric, value in values.items() if not metric.startswith(DIFFERENCE)}
+            distribution = {metric: plain.pop(metric) for metric in list(plain) if is_distribution(metric)}
+            rejection = {f"{share:g}": error for share, error in zip(REJECTED, self.rejection[name], strict=True)}
+            voted = {"voted_images": self.voted_images} if self.voted_images else {}
+            uncertainties[name] = {**plain, **voted, "rejection": rejection, "distribution": distribution}
+        report = {
+            "name": self.name,
+            "images": self.images,
+            "bootstrap": OPTIONS.bootstrap.model_dump(),
+            "representation": {name: value.value for name, value in self.representation.items()} | dict(self.facts),
+            "uncertainties": uncertainties,
+            "differences": self.differences(),
+            "notes": self.notes,
+        }
+        return _without_nan(report)
+
+    def rows(self) -> pd.DataFrame:
+        """Return everything as rows of metrics.csv, the model as `backbone`."""
+        about = EvaluationSpec(backbone=self.name, dataset="", split="", is_upstream=False)
+        counts = {name: Value(count, self.images) for name, count in self.facts.items()}
+        rows = metric_rows(about, "representation", None, {**self.representation, **counts})
+        voted = {"voted_images": Value(self.voted_images, self.images)} if self.voted_images else {}
+        for name, values in self.uncertainties.items():
+            errors = {
+                f"r1_error_rejecting_{share:g}": Value(error, self.images)
+                for share, error in zip(REJECTED, self.rejection[name], strict=True)
+            }
+            rows += metric_rows(about, name, None, {**values, **voted, **errors})
+        return pd.DataFrame(rows)
+
+
+def evaluate(inputs: Inputs, name: str) -> Report:
+    """Measure everything that can be computed. name: the model's."""
+    images = Images(
+        dataset=name,
+        correct=inputs.correct,
+        vote_entropy=inputs.vote_entropy,
+        lone_class_images=inputs.facts.get("lone_class_images"),
+    )
+    wrong, arrays = ~inputs.correct, inputs.uncertainties
+    resampled = dict(zip(arrays, resampled_aurocs(images, list(arrays.values()), OPTIONS), strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is undefined becomes a note
-        metrics = {key: _metrics(values, inputs, name) for key, values in inputs.uncertainties.items()}
-    resampled = bootstrap_auroc(list(inputs.uncertainties.values()), wrong, RESAMPLES, SEED)
-    for values, entry in zip(resampled, metrics.values(), strict=True):
-        entry["auroc_correct_ci_low"], entry["auroc_correct_ci_high"] = percentile_interval(values, CONFIDENCE)
-    differences = []
-    for (one, first), (two, second) in itertools.combinations(enumerate(metrics), 2):
-        low, high = percentile_interval(resampled[one] - resampled[two], CONFIDENCE)
-        value = metrics[first]["auroc_correct"] - metrics[second]["auroc_correct"]
-        differences.append({"first": first, "second": second, "difference": value, "ci_low": low, "ci_high": high})
-    low, high = percentile_interval(bootstrap_recall_at_1(inputs.correct, RESAMPLES, SEED), CONFIDENCE)
-    report = {
-        "name": name,
-        "images": len(wrong),
-        "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE, "seed": SEED},
-        "representation": {
-            "r1": recall_at_1(inputs.correct),
-            "r1_ci_low": low,
-            "r1_ci_high": high,
-            **inputs.facts,
-        },
-        "uncertainties": metrics,
-        "differences": differences,
-        "notes": _notes(inputs, metrics),
-    }
-    return _without_nan(report)
+        rivals = {key: Rival(auroc(u, wrong, name), resampled[key]) for key, u in arrays.items()}
+        measured: dict[str, Mapping[str, Value]] = {}
+        for key, u in arrays.items():
+            del rivals[key]  # each pair is compared once
+            found = measure_uncertainties(images, {key: Uncertainty(u)}, resampled[key][None], rivals, OPTIONS)
+            measured |= found
+        representation = measure_representation(images, OPTIONS)
+    rejection = {key: rejection_curve(u, wrong) for key, u in arrays.items()}
+    facts = {key: count for key, count in inputs.facts.items() if key not in representation}
+    return Report(name, len(wrong), representation, measured, rejection, facts, _notes(inputs, measured))
 
 
 def rejection_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> list[float]:
@@ -73,49 +146,12 @@ def rejection_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> list[float]:
     return [float(risk[len(risk) - math.floor(round(share * len(risk), 9)) - 1]) for share in REJECTED]
 
 
-def tidy_rows(report: dict[str, Any]) -> pd.DataFrame:
-    """Return the metrics as rows in the columns of `metrics.csv`: one value per row, the model as `backbone`."""
-    spec = EvaluationSpec(backbone=report["name"], dataset="", split="", is_upstream=False)
-    n = report["images"]
-
-    def values(metrics: dict[str, Any]) -> dict[str, Value]:
-        single = {key: value for key, value in metrics.items() if not isinstance(value, dict)}
-        counted = {key: metrics["voted_images"] for key in ("rcorr_entropy", "auroc_not_dirac") if key in metrics}
-        return {key: Value(math.nan if value is None else value, counted.get(key, n)) for key, value in single.items()}
-
-    rows = metric_rows(spec, "representation", None, values(report["representation"]))
-    for name, metrics in report["uncertainties"].items():
-        errors = {f"r1_error_rejecting_{share}": value for share, value in metrics["rejection"].items()}
-        rows += metric_rows(spec, name, None, values(metrics | metrics["distribution"] | errors))
-    for each in report["differences"]:
-        key = f"auroc_correct_minus_{each['second']}"
-        named = {key: each["difference"], f"{key}_ci_low": each["ci_low"], f"{key}_ci_high": each["ci_high"]}
-        rows += metric_rows(spec, each["first"], None, values(named))
-    return pd.DataFrame(rows)
+def is_distribution(name: str) -> bool:
+    """Return whether a metric describes the distribution of an uncertainty."""
+    return any(metric.label_of(name) is not None for metric in DISTRIBUTION)
 
 
-def _metrics(uncertainty: np.ndarray, inputs: Inputs, name: str) -> dict[str, Any]:
-    wrong = ~inputs.correct
-    metrics: dict[str, Any] = {
-        "auroc_correct": auroc(uncertainty, wrong, name),
-        "auroc_correct_ci_low": math.nan,  # filled in for all uncertainties at once
-        "auroc_correct_ci_high": math.nan,
-        "aurc": aurc(uncertainty, wrong, name),
-        "e_aurc": excess_aurc(uncertainty, wrong, name),
-    }
-    for accuracy in ACCURACIES:
-        metrics[f"coverage_at_r1_{accuracy:g}"] = coverage_at_accuracy(uncertainty, wrong, accuracy)
-    if inputs.vote_entropy is not None:
-        metrics["rcorr_entropy"] = vote_entropy_correlation(uncertainty, inputs.vote_entropy, name)
-        metrics["auroc_not_dirac"] = auroc_not_dirac(uncertainty, inputs.vote_entropy, name)
-        metrics["voted_images"] = int(np.count_nonzero(~np.isnan(inputs.vote_entropy)))
-    errors = rejection_curve(uncertainty, wrong)
-    metrics["rejection"] = {f"{share:g}": error for share, error in zip(REJECTED, errors, strict=True)}
-    metrics["distribution"] = uncertainty_summary(uncertainty, name)
-    return metrics
-
-
-def _notes(inputs: Inputs, metrics: dict[str, dict[str, Any]]) -> list[str]:
+def _notes(inputs: Inputs, measured: Mapping[str, Mapping[str, Value]]) -> list[str]:
     notes = []
     wrong = int(np.count_nonzero(~inputs.correct))
     rarer, which = min((wrong, "wrong"), (len(inputs.correct) - wrong, "right"))
@@ -123,10 +159,10 @@ def _notes(inputs: Inputs, metrics: dict[str, dict[str, Any]]) -> list[str]:
         notes.append(f"No nearest neighbour is {which}, so there is no R-AUROC.")
     elif rarer < _FEW:
         notes.append(f"The nearest neighbours that are {which} are few ({rarer}): the intervals are rough.")
-    for name, entry in metrics.items():
-        if entry["distribution"]["min_unc"] == entry["distribution"]["max_unc"]:
+    for name, values in measured.items():
+        if values["min_unc"].value == values["max_unc"].value:
             notes.append(f"{name} is the same for every image, so it says nothing.")
-        elif entry["auroc_correct_ci_high"] < 0.5:
+        elif values["auroc_correct_ci_high"].value < 0.5:
             notes.append(
                 f"{name} ranks worse than chance. Should larger values mean more certain? Then give its negative."
             )
@@ -140,7 +176,7 @@ def _notes(inputs: Inputs, metrics: dict[str, dict[str, Any]]) -> list[str]:
 def _without_nan(value: Any) -> Any:
     """Return nested values with None for NaN, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_nan(each) for each in value]
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -13,13 +13,15 @@ from matplotlib.patches import Patch
 
 from pipeline_lib.arrays.evaluation import REJECTED, rejection_curve
 from pipeline_lib.figures import style
-from pipeline_lib.figures.density import density
+from pipeline_lib.figures.density import density, shown_range
 from pipeline_lib.metrics.selective import risk_coverage_curve
 
 WIDTH = 3.5
 _HEIGHT = 3.0
 _SHOWN = 6  # as many as can be told apart
 _POINTS = 400
+_ORACLE: style.Look = {"color": "0.35", "linewidth": 0.8}
+_CHANCE: style.Look = {"color": style.GREY, "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
 
 # What each figure shows, for readers who don't see it.
 TEXTS = {
@@ -65,14 +67,12 @@ def _rejection(shown: Mapping[str, np.ndarray], wrong: np.ndarray, of: str) -> F
     figure, axes = _panel("1-NN error after rejecting the most uncertain", subtitle, _handles(shown, with_markers=True))
     share = 100 * np.array(REJECTED)
     highest = float(wrong.mean())
-    for place, (name, uncertainty) in enumerate(shown.items()):
-        look = style.series(place)
+    for position, (name, uncertainty) in enumerate(shown.items()):
         error = 100 * np.array(rejection_curve(uncertainty, wrong))
         highest = max(highest, float(error.max()) / 100)
-        axes.plot(share, error, color=look.colour, linestyle=look.line, marker=look.marker,
-                  fillstyle=look.fill, markersize=3.5, gid=name, zorder=3, clip_on=False)  # fmt: skip
-    axes.plot(share, 100 * np.array(rejection_curve(wrong.astype(float), wrong)), color="0.35", linewidth=0.8)
-    axes.axhline(100 * wrong.mean(), color="0.55", linewidth=0.8, linestyle=(0, (1, 1.5)))
+        axes.plot(share, error, **_line(position), **_marker(position), gid=name, zorder=3, clip_on=False)
+    axes.plot(share, 100 * np.array(rejection_curve(wrong.astype(float), wrong)), **_ORACLE)
+    axes.axhline(100 * wrong.mean(), **_CHANCE)
     axes.set(xlabel="rejected share of queries (%)", ylabel="1-NN error (%)", xlim=(0, 50))
     axes.set_ylim(0, 105 * max(highest, 0.01))
     return figure
@@ -83,15 +83,14 @@ def _risk_coverage(shown: Mapping[str, np.ndarray], wrong: np.ndarray, of: str) 
     subtitle = f"{of}. The area below a curve is its AURC; oracle: right ones are kept first."
     figure, axes = _panel("Risk over coverage", subtitle, _handles(shown))
     highest = float(wrong.mean())
-    for place, (name, uncertainty) in enumerate(shown.items()):
-        look = style.series(place)
+    for position, (name, uncertainty) in enumerate(shown.items()):
         coverage, risk = _thin(*risk_coverage_curve(uncertainty, wrong))
-        axes.plot(100 * coverage, 100 * risk, color=look.colour, linestyle=look.line, gid=name, zorder=3)
+        axes.plot(100 * coverage, 100 * risk, **_line(position), gid=name, zorder=3)
         # The first few queries may all be wrong: they must not flatten the rest.
         highest = max(highest, float(risk[coverage >= 0.02].max()))
     coverage, risk = _thin(*risk_coverage_curve(wrong.astype(float), wrong))
-    axes.plot(100 * coverage, 100 * risk, color="0.35", linewidth=0.8)
-    axes.axhline(100 * wrong.mean(), color="0.55", linewidth=0.8, linestyle=(0, (1, 1.5)))
+    axes.plot(100 * coverage, 100 * risk, **_ORACLE)
+    axes.axhline(100 * wrong.mean(), **_CHANCE)
     axes.set(xlabel="coverage: kept share of queries (%)", ylabel="risk: 1-NN error (%)", xlim=(0, 100))
     axes.set_ylim(0, 108 * max(highest, 0.01))
     return figure
@@ -103,11 +102,10 @@ def _roc(shown: Mapping[str, np.ndarray], wrong: np.ndarray, of: str) -> Figure:
     figure, axes = _panel(
         "Finding wrong neighbours by their uncertainty", subtitle, _handles(shown, with_references=False)
     )
-    for place, (name, uncertainty) in enumerate(shown.items()):
-        look = style.series(place)
+    for position, (name, uncertainty) in enumerate(shown.items()):
         flagged, found = _thin(*roc_points(uncertainty, wrong))
-        axes.plot(100 * flagged, 100 * found, color=look.colour, linestyle=look.line, gid=name, zorder=3)
-    axes.plot([0, 100], [0, 100], color="0.55", linewidth=0.8, linestyle=(0, (1, 1.5)))
+        axes.plot(100 * flagged, 100 * found, **_line(position), gid=name, zorder=3)
+    axes.plot([0, 100], [0, 100], **_CHANCE)
     axes.set(xlabel="right queries flagged (%)", ylabel="wrong queries found (%)", xlim=(0, 100), ylim=(0, 101))
     axes.set_aspect("equal")
     return figure
@@ -135,17 +133,15 @@ def _densities(shown: Mapping[str, np.ndarray], correct: np.ndarray, of: str) ->
 
 
 def _density_panel(axes: Axes, uncertainty: np.ndarray, correct: np.ndarray) -> None:
-    low, high = np.quantile(uncertainty, [0.005, 0.995])
-    if high <= low:
-        low, high = low - 0.5, high + 0.5
+    low, high = shown_range([uncertainty], 0.005)
     colour = style.series(0).colour
     for chosen, median_colour in ((correct, "0.4"), (~correct, colour)):
         if chosen.any():
-            position, curve = density(uncertainty[chosen], float(low), float(high))
+            u, curve = density(uncertainty[chosen], low, high)
             if median_colour == colour:
-                axes.plot(position, curve, color=colour)
+                axes.plot(u, curve, color=colour)
             else:
-                axes.fill_between(position, 0, curve, color="0.78", linewidth=0)
+                axes.fill_between(u, 0, curve, color="0.78", linewidth=0)
             axes.axvline(np.median(uncertainty[chosen]), color=median_colour, linewidth=0.8, linestyle=(0, (2, 1.5)))
     axes.set_xlim(low, high)
     axes.set_ylim(bottom=0)
@@ -156,7 +152,7 @@ def _density_panel(axes: Axes, uncertainty: np.ndarray, correct: np.ndarray) -> 
 def _panel(title: str, subtitle: str, handles: list[Line2D]) -> tuple[Figure, Axes]:
     """Return a figure of one panel, with its legend; a long legend makes it higher."""
     # Two names stand side by side in half the width each, less what the lines before them take.
-    columns = 2 if max(style.text_inches(handle.get_label()) for handle in handles) < WIDTH / 2 - 0.6 else 1
+    columns = 2 if max(style.text_inches(str(handle.get_label())) for handle in handles) < WIDTH / 2 - 0.6 else 1
     height = _HEIGHT + 0.14 * max(0, math.ceil(len(handles) / columns) - 2)
     figure, _ = style.new_figure(WIDTH, height, title, subtitle)
     style.legend(figure, handles, WIDTH)
@@ -165,15 +161,21 @@ def _panel(title: str, subtitle: str, handles: list[Line2D]) -> tuple[Figure, Ax
 
 def _handles(shown: Mapping[str, np.ndarray], with_markers: bool = False, with_references: bool = True) -> list[Line2D]:
     handles = []
-    for place, name in enumerate(shown):
+    for position, name in enumerate(shown):
         label = style.shorten(name).lstrip("_")  # matplotlib hides labels with a leading underscore
-        look = style.series(place)
-        marker = {"marker": look.marker, "fillstyle": look.fill, "markersize": 3.5} if with_markers else {}
-        handles.append(Line2D([], [], color=look.colour, linestyle=look.line, label=label, **marker))
+        marker = _marker(position) if with_markers else {}
+        handles.append(Line2D([], [], label=label, **_line(position), **marker))
     if with_references:
-        handles.append(Line2D([], [], color="0.35", linewidth=0.8, label="oracle"))
-        handles.append(Line2D([], [], color="0.55", linewidth=0.8, linestyle=(0, (1, 1.5)), label="random order"))
+        handles += [Line2D([], [], label="oracle", **_ORACLE), Line2D([], [], label="random order", **_CHANCE)]
     return handles
+
+
+def _line(position: int) -> style.Look:
+    return {"color": style.series(position).colour, "linestyle": style.series(position).line}
+
+
+def _marker(position: int) -> style.Look:
+    return {"marker": style.series(position).marker, "fillstyle": style.series(position).fill, "markersize": 3.5}
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,9 +54,17 @@ def read_inputs(
 ) -> Inputs:
     """Read and check everything; find the nearest neighbours when neither they nor `correct` are given.
 
-    Each argument but `names` is a source as `read_array` takes it. names: of the uncertainties, in order; None takes
-    them from the files.
-    Raises `PipelineError` naming the files that are missing, don't match, or hold values that can't be.
+    Parameters
+    ----------
+    uncertainty, features, labels, neighbours, correct, votes
+        Sources, as `read_array` takes them.
+    names
+        Of the uncertainties, in order; None takes them from the files.
+
+    Raises
+    ------
+    PipelineError
+        Naming the files that are missing, don't match, or hold values that can't be.
     """
     if correct is None and (labels is None or (features is None and neighbours is None)):
         have = [f"--{key}" for key, value in (("features", features), ("labels", labels), ("neighbours", neighbours))
@@ -67,7 +75,7 @@ def read_inputs(
     scored = [read_array(source) for source in uncertainty]
     for array in [*scored[1:], *arrays.values()]:
         if len(array.values) != len(scored[0].values):
-            is_bare = any(each.names is None and each.path.suffix.lower() == ".csv" for each in (array, scored[0]))
+            is_bare = any(one.names is None and one.path.suffix.lower() == ".csv" for one in (array, scored[0]))
             raise PipelineError(
                 f"{array.source} has {len(array.values)} rows, but {scored[0].source} has {len(scored[0].values)}; "
                 "both must have one row per image, in the same order"
@@ -86,13 +94,12 @@ def read_inputs(
     if "features" in arrays:
         facts["dimension"] = _dimension(arrays["features"])
     neighbour = None
-    if "correct" in arrays:
+    if label is None or "correct" in arrays:
         is_correct = _correct(arrays["correct"])
     else:
-        if "neighbours" in arrays:
-            neighbour = _neighbours(arrays["neighbours"])
-        else:
-            neighbour = nearest_neighbours(arrays["features"])
+        neighbour = (
+            _neighbours(arrays["neighbours"]) if "neighbours" in arrays else nearest_neighbours(arrays["features"])
+        )
         is_correct = neighbour_is_correct(label, neighbour)
     files = {"uncertainty": [array.path for array in scored]} | {key: [array.path] for key, array in arrays.items()}
     return Inputs(uncertainties, is_correct, neighbour, vote_entropy, facts, files)
@@ -135,7 +142,7 @@ def _uncertainties(arrays: Sequence[Array], names: Sequence[str] | None) -> dict
             f"--names: {len(chosen)} names ({','.join(chosen)}) for {len(columns)} uncertainties "
             f"({', '.join(found)}); give one name for each"
         )
-    repeated = [name for place, name in enumerate(chosen) if name in chosen[:place]]
+    repeated = [name for position, name in enumerate(chosen) if name in chosen[:position]]
     if repeated:
         raise PipelineError(f"two uncertainties are called '{repeated[0]}'; give different ones with --names")
     return dict(zip(chosen, columns, strict=True))

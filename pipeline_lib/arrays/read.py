@@ -126,7 +126,7 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
     lines = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False, encoding_errors="strict")
     header, *below = lines.to_numpy().tolist()
     has_names = not all(_is_number(name) for name in header)  # a file of bare numbers has no names
-    numbered = [str(place) for place in range(len(header))]
+    numbered = [str(number) for number in range(len(header))]
     # pandas writes numbers above columns without names; above whole numbers they may as well be a row.
     has_numbers = header == numbered and below != [] and not all(re.fullmatch(r"-?\d+", cell) for cell in below[0])
     if not has_names:
@@ -137,13 +137,13 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
             f"{path}: column {header.index('')} has no name, as the index that pandas writes; "
             f"write the file with index=False, or choose columns: {path}:COLUMN,COLUMN"
         )
-    options = {"dtype": str, "keep_default_na": False} if as_text else {}
     table = pd.read_csv(
         path,
         header=0 if has_names or has_numbers else None,
         names=header,
         usecols=[header.index(name) for name in chosen],
-        **options,
+        dtype=str if as_text else None,
+        keep_default_na=not as_text,
     )[chosen]
     if as_text:
         return table.to_numpy(dtype=str), tuple(chosen) if has_names else None

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib import __version__
-from pipeline_lib.arrays.evaluation import evaluate, tidy_rows
+from pipeline_lib.arrays.evaluation import evaluate
 from pipeline_lib.arrays.figures import draw_figures
 from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.arrays.page import build_page
@@ -54,6 +54,7 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
     """
     require_free(out)
     report = evaluate(inputs, name)
+    nested = report.nested()
     tables = build_tables(report)
     figures = draw_figures(inputs.uncertainties, inputs.correct, name)
     versions = {"pipeline_lib": __version__} | artefacts.software_versions("numpy", "pandas", "matplotlib")
@@ -61,12 +62,12 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
         what: [{"file": path.name, "xxh3_128": artefacts.file_digest(path)} for path in paths]
         for what, paths in inputs.files.items()
     }
-    spec = {"name": name, "uncertainties": list(inputs.uncertainties), "bootstrap": report["bootstrap"], "files": files}
+    spec = {"name": name, "uncertainties": list(inputs.uncertainties), "bootstrap": nested["bootstrap"], "files": files}
     page = build_page(report, tables, figures, command, files, versions)
     with artefacts.writing(out, STAGE, spec) as draft:
-        text = json.dumps(report | {"files": files, "versions": versions}, indent=1, ensure_ascii=False)
+        text = json.dumps(nested | {"files": files, "versions": versions}, indent=1, ensure_ascii=False)
         (draft.path / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        write_metric_rows(tidy_rows(report), draft.path / "metrics.csv")
+        write_metric_rows(report.rows(), draft.path / "metrics.csv")
         _samples(inputs).to_parquet(draft.path / "samples.parquet", index=False)
         if inputs.neighbour is not None:
             np.save(draft.path / "neighbours.npy", inputs.neighbour)
@@ -77,7 +78,7 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
             target = draft.path / "figures" / key
             style.save(figure, target.with_suffix(".png"), target.with_suffix(".pdf"), DPI)
         (draft.path / "report.html").write_text(page, encoding="utf-8")
-        draft.facts.update(images=report["images"])
+        draft.facts.update(images=report.images)
     return render.to_markdown(tables["summary"])
 
 

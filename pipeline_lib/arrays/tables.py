@@ -1,15 +1,18 @@
-"""The tables of a report."""
+"""The tables of a report. Which metrics they show, and how, is said by the metrics themselves."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
-from pipeline_lib.arrays.evaluation import ACCURACIES, REJECTED
-from pipeline_lib.tables.render import NOTHING, Table, number
+from pipeline_lib.arrays.evaluation import DIFFERENCE, OPTIONS, REJECTED, Report, is_distribution
+from pipeline_lib.metrics.found import headed
+from pipeline_lib.metrics.metric import Metric
+from pipeline_lib.tables.render import NOTHING, Table
 
+_INTERVAL = f"{100 * OPTIONS.bootstrap.confidence:g} % interval"
 _QUANTILES = {
     "Minimum": "min_unc",
     "10 %": "unc_q10",
@@ -21,66 +24,73 @@ _QUANTILES = {
 }
 
 
-def build_tables(report: dict[str, Any]) -> dict[str, Table]:
-    """Return the tables of a report (the result of `evaluate`), by file name.
+def build_tables(report: Report) -> dict[str, Table]:
+    """Return the tables of a report, by file name.
 
     `differences` is there for two or more uncertainties, `votes` where votes were given.
     """
     tables = {"summary": _summary(report), "rejection": _rejection(report), "distribution": _distribution(report)}
-    if report["differences"]:
+    if len(report.uncertainties) > 1:
         tables["differences"] = _differences(report)
-    if all("rcorr_entropy" in metrics for metrics in report["uncertainties"].values()):
+    if report.voted_images:
         tables["votes"] = _votes(report)
     return tables
 
 
-def _summary(report: dict[str, Any]) -> Table:
-    headings = {"auroc_correct": "R-AUROC", "interval": "95 % interval", "aurc": "AURC", "e_aurc": "E-AURC"}
-    headings |= {f"coverage_at_r1_{accuracy:g}": f"Coverage at {100 * accuracy:.0f} %" for accuracy in ACCURACIES}
-    # The side that is better; an interval has none.
-    better = {"auroc_correct": max, "aurc": min, "e_aurc": min}
-    better |= {f"coverage_at_r1_{accuracy:g}": max for accuracy in ACCURACIES}
-    values, lines = [], []
-    for name, metrics in report["uncertainties"].items():
-        single = {key: _known(value) for key, value in metrics.items() if not isinstance(value, dict)}
-        values.append({"uncertainty": name, **single})
-        line = {"Uncertainty": name}
-        for key, heading in headings.items():
-            if key == "interval":
-                line[heading] = _interval(metrics["auroc_correct_ci_low"], metrics["auroc_correct_ci_high"])
-            elif key.startswith("coverage"):
-                line[heading] = f"{100 * metrics[key]:.1f} %"
-            else:
-                line[heading] = _signed(number(_known(metrics[key]), 4 if "aurc" in key else 3))
-        lines.append(line)
-    shown, measured = pd.DataFrame(lines), pd.DataFrame(values)
-    bold = _nothing_bold(shown)
+def compared_metrics(report: Report, of_votes: bool) -> dict[str, tuple[Metric, str]]:
+    """Return the metrics that say which uncertainty is better, with their headings, by name: R-AUROC first.
+
+    of_votes: those that compare with votes, or all others.
+    """
+    found = {name: entry for name in _names(report) if (entry := headed(name))}
+    return {
+        name: (metric, heading)
+        for name, (metric, heading) in found.items()
+        if metric.better and ("vote_entropy" in metric.needs) == of_votes
+    }
+
+
+def _summary(report: Report) -> Table:
+    metrics = compared_metrics(report, of_votes=False)
+    shown = _shown(report, metrics)
+    ends = [[report.value(name, f"auroc_correct_ci_{end}") for end in ("low", "high")] for name in report.uncertainties]
+    shown.insert(2, _INTERVAL, [NOTHING if math.isnan(low) else f"{low:.3f}–{high:.3f}" for low, high in ends])
+    bold = pd.DataFrame(index=shown.index)
     if len(shown) > 1:
-        for key, best in better.items():
-            rounded = measured[key].round(4 if "aurc" in key else 3)  # as shown: what looks equal is equally good
-            bold[headings[key]] = rounded.eq(best(rounded.dropna(), default=math.nan)) & (rounded.nunique() > 1)
+        for name, (metric, heading) in metrics.items():
+            known = [value for value in _values(report, name) if not math.isnan(value)]
+            best = (max if metric.better == "higher" else min)(known, default=math.nan)
+            # As shown: what looks equal is equally good.
+            bold[heading] = shown[heading].eq(metric.shown(best)) & (shown[heading].nunique() > 1)
     caption = (
-        f"How well an uncertainty predicts that an image's nearest neighbour is wrong ({report['images']:,} images, "
-        f"Recall@1 {report['representation']['r1']:.3f}). R-AUROC: 0.5 is chance, 1 is perfect; AURC and E-AURC: "
+        f"How well an uncertainty predicts that an image's nearest neighbour is wrong ({report.images:,} images, "
+        f"Recall@1 {report.representation['r1'].value:.3f}). R-AUROC: 0.5 is chance, 1 is perfect; AURC and E-AURC: "
         "smaller is better; coverage: the share of queries that can be kept at this accuracy."
         + (" Bold: the best." if len(shown) > 1 else "")
     )
-    return Table(measured, shown, bold, caption)
+    measured = [name for name in _names(report) if not is_distribution(name)]
+    return Table(_measured(report, measured), shown, bold, caption)
 
 
-def _differences(report: dict[str, Any]) -> Table:
-    entries = report["differences"]
-    values = pd.DataFrame([{key: _number_or_text(each[key]) for key in each} for each in entries])
+def _votes(report: Report) -> Table:
+    metrics = compared_metrics(report, of_votes=True)
+    shown = _shown(report, metrics)
+    caption = f"Agreement with the votes on {report.voted_images:,} images; no relation is ρ = 0 and AUROC = 0.5."
+    return Table(_measured(report, metrics), shown, pd.DataFrame(index=shown.index), caption)
+
+
+def _differences(report: Report) -> Table:
+    values = pd.DataFrame(report.differences())
+    ends = zip(values["ci_low"], values["ci_high"], strict=True)
     shown = pd.DataFrame(
         {
-            "Uncertainty": [each["first"] for each in entries],
-            "Against": [each["second"] for each in entries],
-            "Difference in R-AUROC": [_signed(f"{_known(each['difference']):+.3f}") for each in entries],
-            "95 % interval": [_interval(each["ci_low"], each["ci_high"], plus=True) for each in entries],
+            "Uncertainty": values["first"],
+            "Against": values["second"],
+            "Difference in R-AUROC": [_text(f"{value:+.3f}") for value in values["difference"]],
+            _INTERVAL: [_text(f"{low:+.3f} to {high:+.3f}") for low, high in ends],
         }
     )
-    bold = _nothing_bold(shown)
-    bold["Difference in R-AUROC"] = [_known(each["ci_low"]) > 0 or _known(each["ci_high"]) < 0 for each in entries]
+    bold = pd.DataFrame({"Difference in R-AUROC": (values["ci_low"] > 0) | (values["ci_high"] < 0)})
     caption = (
         "Differences between uncertainties on the same bootstrap resamples of the images. "
         "Bold: the interval leaves out zero."
@@ -88,60 +98,48 @@ def _differences(report: dict[str, Any]) -> Table:
     return Table(values, shown, bold, caption)
 
 
-def _votes(report: dict[str, Any]) -> Table:
-    headings = {"rcorr_entropy": "Vote entropy ρ", "auroc_not_dirac": "Ambiguity AUROC"}
-    entries = report["uncertainties"]
-    values = pd.DataFrame(
-        [{"uncertainty": name} | {key: _known(metrics[key]) for key in headings} for name, metrics in entries.items()]
-    )
-    shown = pd.DataFrame({"Uncertainty": list(entries)})
-    for key, heading in headings.items():
-        shown[heading] = [_signed(number(value)) for value in values[key]]
-    voted = max(metrics["voted_images"] for metrics in entries.values())
-    caption = f"Agreement with the votes on {voted:,} images; no relation is ρ = 0 and AUROC = 0.5."
-    return Table(values, shown, _nothing_bold(shown), caption)
-
-
-def _rejection(report: dict[str, Any]) -> Table:
-    rows = [{"uncertainty": name, **metrics["rejection"]} for name, metrics in report["uncertainties"].items()]
-    lines = [
-        {"Uncertainty": row["uncertainty"]}
-        | {f"{100 * share:.0f} %": f"{100 * row[f'{share:g}']:.1f} %" for share in REJECTED[::2]}
-        for row in rows
+def _rejection(report: Report) -> Table:
+    rows = [
+        {"uncertainty": name} | {f"{share:g}": error for share, error in zip(REJECTED, errors, strict=True)}
+        for name, errors in report.rejection.items()
     ]
-    shown = pd.DataFrame(lines)
+    values = pd.DataFrame(rows)
+    shown = pd.DataFrame({"Uncertainty": values["uncertainty"]})
+    for share in REJECTED[::2]:
+        shown[f"{100 * share:.0f} %"] = [f"{100 * error:.1f} %" for error in values[f"{share:g}"]]
     caption = "1-NN error after rejecting this share of the queries, the most uncertain first."
-    return Table(pd.DataFrame(rows), shown, _nothing_bold(shown), caption)
+    return Table(values, shown, pd.DataFrame(index=shown.index), caption)
 
 
-def _distribution(report: dict[str, Any]) -> Table:
-    rows = [{"uncertainty": name, **metrics["distribution"]} for name, metrics in report["uncertainties"].items()]
-    lines = [
-        {"Uncertainty": row["uncertainty"]}
-        | {heading: _signed(f"{row[key]:.4g}") for heading, key in _QUANTILES.items()}
-        for row in rows
-    ]
-    shown = pd.DataFrame(lines)
-    return Table(pd.DataFrame(rows), shown, _nothing_bold(shown), "Quantiles of each uncertainty over the images.")
+def _distribution(report: Report) -> Table:
+    values = _measured(report, filter(is_distribution, _names(report)))
+    shown = pd.DataFrame({"Uncertainty": values["uncertainty"]})
+    for heading, name in _QUANTILES.items():
+        shown[heading] = [_text(f"{value:.4g}") for value in values[name]]
+    return Table(values, shown, pd.DataFrame(index=shown.index), "Quantiles of each uncertainty over the images.")
 
 
-def _nothing_bold(shown: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(False, index=shown.index, columns=shown.columns)
+def _names(report: Report) -> list[str]:
+    """Return the names of what was measured of each uncertainty: R-AUROC and its interval first."""
+    names = [name for name in next(iter(report.uncertainties.values())) if not name.startswith(DIFFERENCE)]
+    return sorted(names, key=lambda name: not name.startswith("auroc_correct"))
 
 
-def _interval(low: float | None, high: float | None, plus: bool = False) -> str:
-    if low is None or high is None:
-        return NOTHING
-    return _signed(f"{low:+.3f} to {high:+.3f}" if plus else f"{low:.3f}–{high:.3f}")
+def _shown(report: Report, metrics: dict[str, tuple[Metric, str]]) -> pd.DataFrame:
+    shown = pd.DataFrame({"Uncertainty": list(report.uncertainties)})
+    for name, (metric, heading) in metrics.items():
+        shown[heading] = [_text(metric.shown(value)) for value in _values(report, name)]
+    return shown
 
 
-def _signed(text: str) -> str:
+def _measured(report: Report, names: Iterable[str]) -> pd.DataFrame:
+    columns = {name: _values(report, name) for name in names}
+    return pd.DataFrame({"uncertainty": list(report.uncertainties), **columns})
+
+
+def _values(report: Report, name: str) -> list[float]:
+    return [report.value(uncertainty, name) for uncertainty in report.uncertainties]
+
+
+def _text(text: str) -> str:
     return NOTHING if "nan" in text else text.replace("-", "−")
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _number_or_text(value: float | str | None) -> float | str:
-    return value if isinstance(value, str) else _known(value)

@@ -32,6 +32,7 @@ Family = Literal[
     "heads.losses",
     "metrics",
     "metrics.representation",
+    "metrics.analyses",
     "figures",
     "tables",
 ]
@@ -39,6 +40,7 @@ Family = Literal[
 _DEFINES = {
     "metrics": "METRICS = (",
     "metrics.representation": "METRICS = (",
+    "metrics.analyses": "METRICS = (",
     "figures": "def figure_of(",
     "tables": "class Spec(",
 }
@@ -71,6 +73,12 @@ def wanted(family: Literal["figures", "tables"], config: Any) -> dict[str, Modul
     """Return the figures or tables that a config has, by name: all, but those whose function `wanted` says no."""
     found = {name: load(family, name) for name in kinds(family)}
     return {name: module for name, module in found.items() if not hasattr(module, "wanted") or module.wanted(config)}
+
+
+def components(family: Literal["figures", "tables"], name: str, config: Any) -> list[str]:
+    """Return the components whose code makes a figure or table: its module, and what its function `plugins` names."""
+    module = load(family, name)
+    return [f"{family}.{name}", *(module.plugins(config) if hasattr(module, "plugins") else ())]
 
 
 def label(module: ModuleType) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows, write_metric_rows
+from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import METRICS
 from pipeline_lib.evaluation.spec import EvaluationSpec
 
@@ -18,8 +19,8 @@ _KEY = [column for column in COLUMNS if column not in ("value", "n")]
 _NOT_AVERAGED = r"_ci_low$|_ci_high$|^lone_class_images$"
 
 
-def aggregate(evaluation_dirs: Sequence[Path], out: Path) -> None:
-    """Write the metric rows of these evaluation artefacts, sorted, to one CSV file.
+def aggregate(evaluation_dirs: Iterable[Path]) -> pd.DataFrame:
+    """Return the metric rows of these evaluation artefacts, sorted.
 
     Adds `avg_downstream_<metric>` rows (dataset `downstream`): the plain mean over the downstream sets that have the
     metric, NaN where it is NaN on one of them; n is the number of sets.
@@ -36,15 +37,15 @@ def aggregate(evaluation_dirs: Sequence[Path], out: Path) -> None:
     if (is_repeated := rows.duplicated(_KEY)).any():
         first = rows.loc[is_repeated, _KEY].iloc[0]
         name = ", ".join(str(value) for value in first if not pd.isna(value) and value != "")
-        raise ArtefactError(f"{out}: two evaluations hold the metric {name}; list each evaluation once")
+        raise ArtefactError(f"metrics: two evaluations hold the metric {name}; list each evaluation once")
     rows = pd.concat([rows[COLUMNS], _downstream_means(rows)], ignore_index=True)
-    with artefacts.writing_file(out) as file:
-        write_metric_rows(rows.sort_values(_KEY, kind="stable", na_position="first"), file)
+    return rows.sort_values(_KEY, kind="stable", na_position="first")
 
 
 def _downstream_means(rows: pd.DataFrame) -> pd.DataFrame:
     averaged = rows[~rows["is_upstream"].astype(bool) & ~rows["metric"].str.contains(_NOT_AVERAGED)]
     groups = averaged.groupby(["backbone", "method", "variant", "seed", "metric"], dropna=False)["value"]
-    means = groups.agg(value=lambda values: values.mean(skipna=False), n="size").reset_index()
+    # Rounded once, so that the order of the sets does not matter.
+    means = groups.agg(value=lambda values: math.fsum(values) / len(values), n="size").reset_index()
     means["metric"] = "avg_downstream_" + means["metric"]
     return means.assign(dataset="downstream", split="")[COLUMNS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -78,14 +78,6 @@ class Metric:
     def shown(self, value: float) -> str:
         """Return a value as text, with a real minus."""
         return f"{value:{self.form}}".replace("%", " %").replace("-", "−")
-
-
-def find_metric(metrics: Iterable[Metric], name: str) -> tuple[Metric, str] | None:
-    """Return the metric of a name and how it is headed; None where it is none of these."""
-    for metric in metrics:
-        if (label := metric.label_of(name)) is not None:
-            return metric, label
-    return None
 
 
 def _number(text: str) -> float | str:

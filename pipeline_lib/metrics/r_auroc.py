@@ -63,8 +63,8 @@ METRICS = (
         "auroc_correct_minus_{rival}",
         "R-AUROC minus that of {rival}",
         "higher",
-        "By how much R-AUROC exceeds that of another uncertainty, on the same resamples; `_ci_low` and `_ci_high` are "
-        "the ends of its bootstrap interval.",
+        "By how much R-AUROC exceeds that of another uncertainty; ``_ci_low`` and ``_ci_high`` are the ends of its "
+        "interval, from the same resamples.",
         _differences,
         ("uncertainty", "wrong", "resampled", "rivals", "bootstrap", "dataset"),
         "+.3f",

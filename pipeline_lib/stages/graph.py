@@ -151,14 +151,14 @@ class Graph:
             files = tuple(elsewhere / file.name for file in files)
         return Job(ref.stage, node.spec, inputs, elsewhere or self.folder(ref), files, node.code)
 
-    def together(self, refs: Iterable[Ref]) -> Iterator[tuple[Any, list[Ref]]]:
-        """Yield (key, artefacts) of those that are not fresh and can be made by one process, at least two each."""
-        groups: dict[Any, list[Ref]] = {}
+    def together(self, refs: Iterable[Ref]) -> Iterator[tuple[tuple[Any, ...], list[Ref]]]:
+        """Yield artefacts that are not fresh and can be made by one process, at least two, with what they share."""
+        groups: dict[tuple[Any, ...], list[Ref]] = {}
         for ref in dict.fromkeys(refs):
             if self.state(ref) != "fresh":
                 node = self._node(self._resolved(ref))
-                groups.setdefault((ref.stage, node.stage.together(node.spec)), []).append(ref)
-        yield from ((key, group) for key, group in groups.items() if len(group) > 1)
+                groups.setdefault(node.stage.together(node.spec), []).append(ref)
+        yield from ((shared, group) for shared, group in groups.items() if len(group) > 1)
 
     def samples(self, dataset: str, split: str) -> int | None:
         """Return the number of images in a split; None while the dataset is yet to be indexed, or has no such split."""

@@ -49,6 +49,8 @@ def inputs(config: Config) -> Refs:
 def run(job: Job[Spec]) -> None:
     """Gather and write."""
     from pipeline_lib.evaluation.aggregate import aggregate
+    from pipeline_lib.evaluation.metric_rows import write_metric_rows
 
+    rows = aggregate(job.all_inputs("evaluations"))
     with job.writing() as draft:
-        aggregate(job.all_inputs("evaluations"), draft.path / FILES[0])
+        write_metric_rows(rows, draft.path / FILES[0])

@@ -8,8 +8,9 @@ The table `<name>` is the module of that name. It defines
 - `build(spec, metrics, published)`, its numbers as a DataFrame, from metric rows;
 - `present(table, spec)`, what a reader sees of them;
 
-and, where it needs them, `PUBLISHED`, the file in workflow/published whose numbers stand beside ours, and
-`wanted(config)`, whether a config has it.
+and, where it needs them, `PUBLISHED`, the file in workflow/published whose numbers stand beside ours,
+`wanted(config)`, whether a config has it, and `plugins(config)`, the components that are chosen by name and whose code
+it also runs.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def inputs(config: Config, name: str) -> Refs:
 
 def plugins(config: Config, name: str) -> list[str]:
     """Return the components that are chosen by name and whose code a job also runs."""
-    return [f"tables.{name}"]
+    return kinds.components("tables", name, config)
 
 
 def run(job: Job[Spec]) -> None:

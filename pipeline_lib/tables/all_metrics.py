@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline_lib.metrics.found import components, headed
 from pipeline_lib.tables.render import Table, number
 from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
@@ -16,22 +17,16 @@ from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline_lib.config.config import Config
+    from pipeline_lib.metrics.metric import Metric
+
 LABEL, PAPER = "all metrics", ""
 _KEYS = ["backbone", "method", "variant", "dataset", "split"]
-# What a reader sees, in this order; the CSV has every metric.
-HEADINGS = {
-    "r1": "R@1",
-    "top1": "Top-1",
-    "top5": "Top-5",
-    "auroc_correct": "R-AUROC",
-    "auroc_correct_mixed": "R-AUROC (mixed)",
-    "auroc_classification": "AUROC (classifier)",
-    "auroc_ood": "AUROC (OOD)",
-    "rcorr_entropy": "Corr. (votes)",
-    "auroc_not_dirac": "AUROC (ambiguous)",
-    "croppedHasBiggerUnc": "Crop raises u",
-    "rcorr_crop_unc": "Corr. (crop)",
-}
+# What a reader sees first, in this order; the CSV has every metric.
+_FIRST = (
+    *("r1", "top1", "top5", "auroc_correct", "auroc_correct_mixed", "auroc_classification", "auroc_ood"),
+    *("rcorr_entropy", "auroc_not_dirac", "croppedHasBiggerUnc", "rcorr_crop_unc"),
+)
 
 
 class Spec(SetsSpec):
@@ -39,6 +34,11 @@ class Spec(SetsSpec):
 
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
+
+
+def plugins(config: Config) -> list[str]:
+    """Return the components that are chosen by name: all metrics."""
+    return components()
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
@@ -62,8 +62,14 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     table = table.assign(**{f"_{column}": rank for column, rank in zip(order, ranks, strict=True)})
     by = [*(f"_{column}" for column in order), "_set"]
     table = table.dropna(subset="_set").sort_values(by, ignore_index=True).drop(columns=by)
-    shown_first = [*_KEYS, *(metric for metric in HEADINGS if metric in table.columns)]
+    shown_first = [*_KEYS, *_shown(table)]
     return table[[*shown_first, *(column for column in table.columns if column not in shown_first)]]
+
+
+def _shown(table: pd.DataFrame) -> dict[str, tuple[Metric, str]]:
+    """Return the metrics that are shown to readers, and how they are headed, by column."""
+    metrics = {column: found for column in table.columns if (found := headed(column)) and found[0].is_shown}
+    return {column: metrics[column] for column in dict.fromkeys([*_FIRST, *metrics]) if column in metrics}
 
 
 def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -71,7 +77,7 @@ def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def present(table: pd.DataFrame, spec: Spec) -> Table:
-    """Return the result of `build` ready to be written, with the columns of `HEADINGS` that it has."""
+    """Return the result of `build` ready to be written, with the metrics that are shown to readers."""
     import pandas as pd
 
     method = table["method"].map(METHODS)
@@ -82,9 +88,9 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "Dataset": row_names(table),
         }
     )
-    for metric, heading in HEADINGS.items():
-        if metric in table.columns:
-            shown[heading] = table[metric].map(number)
+    metrics = _shown(table)
+    for column, (_, heading) in metrics.items():
+        shown[heading] = table[column].map(number)
     caption = (
         "Medians over seeds. R@1: share of images whose nearest neighbour has the same label. R-AUROC: AUROC of the "
         "uncertainty u for a wrong nearest neighbour; (mixed): among as many upstream images. AUROC (classifier): for "
@@ -92,5 +98,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         "correlation of u with the entropy of human votes. AUROC (ambiguous): for images whose votes disagree. Crop "
         "raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman correlation of -u with "
         "the share of the side that a crop keeps."
+        + "".join(
+            f" {heading}: {metric.description}" for column, (metric, heading) in metrics.items() if column not in _FIRST
+        )
     )
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=2)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline_lib.metrics.found import components, label
 from pipeline_lib.tables.render import Table, number
 from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from pipeline_lib.config.config import Config
 
 LABEL, PAPER = "risk and coverage", ""
 _COVERAGE = "coverage_at_r1_"
@@ -25,6 +28,11 @@ class Spec(ViewSpec):
     downstream: tuple[EvaluationSet, ...]
     backbones: tuple[str, ...]
     variant: str
+
+
+def plugins(config: Config) -> list[str]:
+    """Return the components that are chosen by name: the metrics."""
+    return components("metrics")
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
@@ -70,10 +78,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         }
     )
     bold = pd.DataFrame(index=shown.index)
-    headings = {"aurc": "AURC", "e_aurc": "E-AURC"}
-    for name in [column for column in table.columns if column.startswith(_COVERAGE)]:
-        headings[name] = f"Coverage at R@1 {100 * float(name.removeprefix(_COVERAGE)):.0f} %"
-    for name, heading in headings.items():
+    for name in ["aurc", "e_aurc", *(column for column in table.columns if column.startswith(_COVERAGE))]:
+        heading = label(name)
         shown[heading] = table[name].map(number)
         rounded = table[name].round(3)
         of_dataset = rounded.groupby([table["backbone"], table["dataset"], table["split"]])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +17,38 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipeline_lib.backbones.artefact import write_backbone
-from pipeline_lib.datasets.images import ImageDataset, write_dataset
+from pipeline_lib.__main__ import main
+from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.features.audit import audit
 from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import FeatureCache, write_cache
-from pipeline_lib.features.extract import extract_block
+from pipeline_lib.features.cache import FeatureCache
+from tests.jobs import run
 from tests.namespace import in_namespace
 from tests.unit import worlds
 
 ROOT = Path(__file__).parents[2]
 
 
-def stage(name: str, *arguments: object, spec: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a stage as the workflow does."""
-    command = [sys.executable, "-m", "pipeline_lib", name, *(str(argument) for argument in arguments)]
-    if spec is not None:
-        command += ["--spec", json.dumps(spec)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+@dataclass(frozen=True)
+class Result:
+    """How a command ended, and what it said on stderr."""
+
+    returncode: int
+    stderr: str
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], *expected: str) -> None:
+def stage(name: str, *arguments: object, spec: dict[str, Any] | None = None) -> Result:
+    """Run the command of a stage in this process."""
+    command = [name, *map(str, arguments), *([] if spec is None else ["--spec", json.dumps(spec)])]
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        try:
+            code = main(command)
+        except SystemExit as error:
+            code = int(str(error.code))
+    return Result(code, stderr.getvalue())
+
+
+def assert_one_line(result: Result | subprocess.CompletedProcess[str], *expected: str) -> None:
     """The stage failed with a single line of its own that holds all of this."""
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
@@ -81,7 +94,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_truncated_jpeg_stops_the_job_with_its_name(photos: Path, model: Path) -> None:
     truncate(photos / "photos/class1/1.jpg")
-    write_dataset(folder_spec(photos), photos / "index")
+    run("dataset", folder_spec(photos), photos / "index")
     output = photos / "out" / "block"
     arguments = ("--dataset", photos / "index", "--backbone", model, "--output", output)
     result = stage("features", *arguments, spec=eval_block())
@@ -94,15 +107,15 @@ def test_a_block_without_any_readable_image_is_no_fault_when_that_is_allowed(
     photos: Path, model: Path, format: str
 ) -> None:
     truncate(photos / "photos/class1/2.jpg")  # the last image
-    write_dataset(folder_spec(photos, skip_unreadable=1), photos / "index")
+    run("dataset", folder_spec(photos, skip_unreadable=1), photos / "index")
     view = photos / "view"
     spec = eval_block() | {"format": format}
-    for samples in ((0, 5), (5, 6)):
-        block_dir = view / "blocks" / block_name(samples, (0, 1))
-        extract_block(spec | {"samples": list(samples)}, photos / "index", model, block_dir)
-    block = {key: value for key, value in spec.items() if key not in ("samples", "epochs")}
-    record = {"block": block, "epochs": 1, "block_samples": 5, "block_epochs": 1}
-    write_cache(record, photos / "index", view)
+    made_from = {"dataset": photos / "index", "backbone": model}
+    blocks = [
+        run("features", spec | {"samples": samples}, view / "blocks" / block_name(samples, (0, 1)), **made_from)
+        for samples in ((0, 5), (5, 6))
+    ]
+    run("cache", worlds.cache_spec(spec), view / "cache", **made_from, blocks=blocks)
     assert FeatureCache(view).read_all("sample_id").tolist() == [0, 1, 2, 3, 4]
     assert FeatureCache(view).read_all("embedding").shape[0] == 5
     assert set(audit(view, values=True, scheduler="threads").values()) == {None}
@@ -113,17 +126,16 @@ def test_allowed_skips_are_listed_and_counted_over_all_blocks(photos: Path, mode
     truncate(photos / "photos/class1/1.jpg")
     view = photos / "view"
     for allowed in (1, 2):
-        write_dataset(folder_spec(photos, skip_unreadable=allowed), photos / "index")
-        for samples in ((0, 3), (3, 6)):
-            spec = eval_block() | {"samples": list(samples)}
-            extract_block(spec, photos / "index", model, view / "blocks" / block_name(samples, (0, 1)))
-        block = {key: value for key, value in eval_block().items() if key not in ("samples", "epochs")}
-        record = {"block": block, "epochs": 1, "block_samples": 3, "block_epochs": 1}
+        run("dataset", folder_spec(photos, skip_unreadable=allowed), photos / "index")
+        made_from = ("--dataset", photos / "index", "--backbone", model)
+        blocks = [view / "blocks" / block_name(samples, (0, 1)) for samples in ((0, 3), (3, 6))]
+        for samples, block in zip(((0, 3), (3, 6)), blocks, strict=True):
+            spec = eval_block() | {"samples": samples}
+            assert stage("features", *made_from, "--output", block, spec=spec).returncode == 0
+        record = worlds.cache_spec(eval_block())
+        result = stage("cache", *made_from, "--blocks", *blocks, "--output", view / "cache", spec=record)
         if allowed == 1:
-            result = stage("cache", "--dataset", photos / "index", "--view", view, spec=record)
             assert_one_line(result, "2 images of dataset 'photos' are unreadable", "allows 1", "class0/0.jpg")
-        else:
-            write_cache(record, photos / "index", view)
     cache = FeatureCache(view)
     assert cache.rows == 4
     assert [entry["sample_id"] for entry in cache.manifest.facts["skipped"]] == [0, 4]
@@ -140,7 +152,7 @@ def test_grey_palette_transparent_and_deep_images_are_read_as_rgb(photos: Path) 
     rgb.convert("CMYK").save(folder / "print.jpg")
     deep = (np.asarray(rgb.convert("L")).astype(np.uint16) * 257).astype(np.uint16)
     Image.fromarray(deep).save(folder / "deep.png")
-    write_dataset(folder_spec(photos), photos / "index")
+    run("dataset", folder_spec(photos), photos / "index")
     images = ImageDataset(photos / "index", "test")
     read = {Path(images.location(i)).stem: images.image(i) for i in range(len(images))}
     assert {image.mode for image in read.values()} == {"RGB"}
@@ -200,8 +212,8 @@ def test_features_that_are_not_finite_name_the_image(photos: Path, tmp_path: Pat
     state = load_file(options["checkpoint"])
     state["module.fc.weight"].fill_(float("inf"))
     save_file(state, options["checkpoint"])
-    write_backbone({"name": "mine", "options": options}, None, tmp_path / "mine")
-    write_dataset(folder_spec(photos), photos / "index")
+    run("backbone", {"name": "mine", "options": options}, tmp_path / "mine")
+    run("dataset", folder_spec(photos), photos / "index")
     arguments = ("--dataset", photos / "index", "--backbone", tmp_path / "mine", "--output", photos / "out" / "block")
     assert_one_line(stage("features", *arguments, spec=eval_block()), "not finite", "class0/0.jpg", "'mine'")
     assert not list(photos.glob("out/*"))
@@ -209,7 +221,7 @@ def test_features_that_are_not_finite_name_the_image(photos: Path, tmp_path: Pat
 
 def test_a_full_disk_is_said_and_leaves_nothing(photos: Path, model: Path) -> None:
     """On a real file system of 256 kB, mounted in a namespace of its own."""
-    write_dataset(folder_spec(photos), photos / "index")
+    run("dataset", folder_spec(photos), photos / "index")
     small = photos / "small"
     small.mkdir()
     spec = json.dumps(eval_block() | {"view": worlds.block_spec()["view"], "epochs": [0, 300]})

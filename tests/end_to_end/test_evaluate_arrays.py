@@ -163,7 +163,7 @@ def test_known_neighbours_and_known_correctness_give_the_same_numbers(
     expected = json.loads((report / "metrics.json").read_text())
     for given in (known, {"correct": str(tmp_path / "right.npy")}):
         nothing = dict.fromkeys(("names", "features", "labels", "neighbours", "correct", "votes"))
-        found = evaluate(read_inputs([f"{world}/u.parquet:head,random"], **(nothing | given)), "Birds")
+        found = evaluate(read_inputs([f"{world}/u.parquet:head,random"], **(nothing | given)), "Birds").nested()
         assert found["representation"]["r1"] == expected["representation"]["r1"]
         assert found["differences"] == expected["differences"]
         for name, metrics in found["uncertainties"].items():

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from pipeline_lib.arrays.evaluation import REJECTED, evaluate, rejection_curve, tidy_rows
+from pipeline_lib.arrays.evaluation import REJECTED, evaluate, rejection_curve
 from pipeline_lib.arrays.figures import draw_figures, roc_points
 from pipeline_lib.arrays.inputs import Inputs, nearest_neighbours, read_inputs
 from pipeline_lib.arrays.page import build_page
@@ -363,7 +363,7 @@ def test_ten_thousand_equal_vectors_take_no_time() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_metrics_match_plain_computations() -> None:
     inputs = inputs_of()
-    report = evaluate(inputs, "demo")
+    report = evaluate(inputs, "demo").nested()
     wrong = ~inputs.correct
     assert report["representation"]["r1"] == pytest.approx(inputs.correct.mean())
     for name, u in inputs.uncertainties.items():
@@ -387,7 +387,7 @@ def test_differences_are_paired() -> None:
     inputs = inputs_of(methods=1)
     u = inputs.uncertainties["u0"]
     twins = Inputs({"u": u, "same order": np.exp(u)}, inputs.correct, None, None, {}, {})
-    (difference,) = evaluate(twins, "demo")["differences"]
+    (difference,) = evaluate(twins, "demo").differences()
     assert (difference["difference"], difference["ci_low"], difference["ci_high"]) == (0, 0, 0)
 
 
@@ -417,10 +417,10 @@ def test_one_sided_correctness_becomes_null_and_a_note(right: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = evaluate(inputs, "demo")
-    json.dumps(report, allow_nan=False)
-    assert report["uncertainties"]["u"]["auroc_correct"] is None
-    assert any("no R-AUROC" in note for note in report["notes"])
-    assert any("v is the same for every image" in note for note in report["notes"])
+    nested = json.loads(json.dumps(report.nested(), allow_nan=False))
+    assert nested["uncertainties"]["u"]["auroc_correct"] is None
+    assert any("no R-AUROC" in note for note in nested["notes"])
+    assert any("v is the same for every image" in note for note in nested["notes"])
     tables = build_tables(report)
     figures = draw_figures(inputs.uncertainties, inputs.correct, "demo")
     assert "roc" not in figures
@@ -430,19 +430,19 @@ def test_one_sided_correctness_becomes_null_and_a_note(right: bool) -> None:
 def test_a_confidence_given_as_uncertainty_is_noted() -> None:
     inputs = inputs_of(methods=1)
     reverse = Inputs({"confidence": -inputs.uncertainties["u0"]}, inputs.correct, None, None, {}, {})
-    assert any("Then give its negative" in note for note in evaluate(reverse, "demo")["notes"])
-    assert not any("negative" in note for note in evaluate(inputs, "demo")["notes"])
+    assert any("Then give its negative" in note for note in evaluate(reverse, "demo").notes)
+    assert not any("negative" in note for note in evaluate(inputs, "demo").notes)
 
 
 def test_tidy_rows_hold_every_number_once() -> None:
     report = evaluate(inputs_of(methods=3), "demo")
-    rows = tidy_rows(report)
+    nested, rows = report.nested(), report.rows()
     assert not rows.duplicated(["method", "metric"]).any()
     value = rows.set_index(["method", "metric"])["value"]
-    assert value["u1", "e_aurc"] == report["uncertainties"]["u1"]["e_aurc"]
-    assert value["u0", "auroc_correct_minus_u2"] == report["differences"][1]["difference"]
-    assert value["representation", "r1"] == report["representation"]["r1"]
-    assert value["u2", "r1_error_rejecting_0.5"] == report["uncertainties"]["u2"]["rejection"]["0.5"]
+    assert value["u1", "e_aurc"] == nested["uncertainties"]["u1"]["e_aurc"]
+    assert value["u0", "auroc_correct_minus_u2"] == nested["differences"][1]["difference"]
+    assert value["representation", "r1"] == nested["representation"]["r1"]
+    assert value["u2", "r1_error_rejecting_0.5"] == nested["uncertainties"]["u2"]["rejection"]["0.5"]
     assert set(rows.loc[rows["metric"] == "rcorr_entropy", "n"]) == {380}
 
 
@@ -453,9 +453,9 @@ def test_best_values_are_bold() -> None:
     report = evaluate(inputs_of(methods=3), "demo")
     table = build_tables(report)["summary"]
     for heading, key, best in (("R-AUROC", "auroc_correct", np.argmax), ("AURC", "aurc", np.argmin)):
-        values = [metrics[key] for metrics in report["uncertainties"].values()]
+        values = [report.value(name, key) for name in report.uncertainties]
         assert np.flatnonzero(table.bold[heading]).tolist() == [best(values)]
-    assert not table.bold["Uncertainty"].any() and not table.bold["95 % interval"].any()
+    assert not {"Uncertainty", "95 % interval"} & set(table.bold.columns)
     for table in build_tables(report).values():
         assert "nan" not in to_markdown(table) + to_tex(table)
 
@@ -496,7 +496,7 @@ def test_names_in_a_page_are_text() -> None:
     inputs = inputs_of(methods=1)
     nasty = Inputs({"<script>alert(1)</script> $x": inputs.uncertainties["u0"]}, inputs.correct, None, None, {}, {})
     report = evaluate(nasty, "</title><b>$name")
-    figures = draw_figures(nasty.uncertainties, nasty.correct, report["name"])
+    figures = draw_figures(nasty.uncertainties, nasty.correct, report.name)
     page = build_page(report, build_tables(report), figures, "evaluate --name '<b>'", {}, {})
     assert "<script" not in page and "<b>$name" not in page and "--name '<b>'" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; $x" in page

@@ -31,9 +31,9 @@ def shipped(file: str) -> Config:
 
 def rows(backbone: str, method: str, metric: str, values: list[float], variant: str = "", seed: int | None = None):
     return [
-        {"backbone": backbone, "method": method, "variant": variant, "seed": seed, "dataset": each.dataset,
-         "split": each.split, "metric": metric, "value": value, "n": 10}
-        for each, value in zip(SETS, values, strict=False)
+        {"backbone": backbone, "method": method, "variant": variant, "seed": seed, "dataset": pair.dataset,
+         "split": pair.split, "metric": metric, "value": value, "n": 10}
+        for pair, value in zip(SETS, values, strict=False)
     ]  # fmt: skip
 
 

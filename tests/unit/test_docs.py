@@ -150,7 +150,8 @@ def test_the_stages_of_the_readme_are_commands() -> None:
 def test_the_site_has_every_page() -> None:
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     listed = re.findall(r"[\w/]+\.md", str(site["nav"]))
-    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    made = ["metrics.md"]  # by docs/hooks.py, from what each metric says of itself
+    assert sorted(listed) == sorted([*made, *(path.name for path in (ROOT / "docs").glob("*.md"))])
 
 
 def documented(name: str) -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.aggregate import aggregate
 from pipeline_lib.evaluation.baselines import evaluate_baselines
 from pipeline_lib.evaluation.heads import evaluate_heads
-from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
-from pipeline_lib.evaluation.scores import read_scores
+from pipeline_lib.evaluation.metric_rows import COLUMNS, metric_rows, read_metric_rows, write_metric_rows
+from pipeline_lib.evaluation.scores import read_scores, write_evaluation
 from pipeline_lib.evaluation.spec import BaselinesSpec, HeadsSpec
 from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.numpy_head import score
 from pipeline_lib.metrics.bootstrap import resample_counts
+from pipeline_lib.metrics.metric import Value
 from pipeline_lib.metrics.selective import aurc
 from pipeline_lib.retrieval.mixed import mixed_neighbours
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
@@ -178,7 +180,7 @@ class World:
             self.evaluations.append(each.evaluate_baselines(upstream))
             self.evaluations.append(each.evaluate_heads(self.heads, upstream))
         self.table = root / "metrics.csv"
-        aggregate(self.evaluations, self.table)
+        write_metric_rows(aggregate(self.evaluations), self.table)
         self.metrics = read_metric_rows(self.table)
 
     def sets_of(self, downstream: Set) -> tuple[Set, Set]:
@@ -402,15 +404,28 @@ def test_means_over_downstream_sets_are_plain_and_leave_upstream_out(world: Worl
 
 
 def test_table_does_not_depend_on_the_order_of_the_evaluations(world: World, tmp_path: Path) -> None:
-    aggregate(world.evaluations[::-1], tmp_path / "metrics.csv")
+    write_metric_rows(aggregate(world.evaluations[::-1]), tmp_path / "metrics.csv")
     assert (tmp_path / "metrics.csv").read_bytes() == world.table.read_bytes()
     assert world.table.read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
-def test_an_evaluation_that_is_listed_twice_is_refused(world: World, tmp_path: Path) -> None:
+def test_an_evaluation_that_is_listed_twice_is_refused(world: World) -> None:
     with pytest.raises(ArtefactError, match="two evaluations hold the metric small"):
-        aggregate([*world.evaluations, world.evaluations[0]], tmp_path / "metrics.csv")
-    assert not (tmp_path / "metrics.csv").exists()
+        aggregate([*world.evaluations, world.evaluations[0]])
+
+
+def test_means_do_not_depend_on_the_order_of_the_sets(tmp_path: Path) -> None:
+    """Of 0.1, 0.2 and 0.3 the sum depends on the order, in floating point."""
+    folders = []
+    for dataset, value in (("a", 0.1), ("b", 0.2), ("c", 0.3)):
+        spec = BaselinesSpec.model_validate(
+            {"backbone": "small", "dataset": dataset, "split": "test", "is_upstream": False, **SETTINGS}
+        )
+        folders.append(tmp_path / dataset)
+        rows = metric_rows(spec, "class_entropy", None, {"aurc": Value(value, 9)})
+        write_evaluation(Job("baselines", spec, {}, folders[-1]), {"sample_id": np.arange(9)}, rows)
+    means = {tuple(aggregate(order).query("dataset == 'downstream'")["value"]) for order in permutations(folders)}
+    assert len(means) == 1 and means.pop() == (pytest.approx(0.2),)
 
 
 def test_scores_have_a_row_per_cached_image(world: World) -> None:

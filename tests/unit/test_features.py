@@ -32,6 +32,7 @@ from tests.unit.worlds import extract_view
 CUTMIX = {**worlds.block_spec()["view"], "policy": {"kind": "cutmix", "probability": 0.5, "alpha": 1.0}}
 MIXUP = {**worlds.block_spec()["view"], "policy": {"kind": "mixup", "probability": 0.5, "alpha": 1.0}}
 DETERIORATIONS = {"kind": "deteriorations", "seed": 0, "draws": [draw.model_dump() for draw in draws(Deteriorations())]}
+TEST = {"split": "test", "samples": [0, 62]}
 ARRAYS = ("embedding", "task_loss", "class_entropy", "label_rank", "label", "sample_id")
 
 
@@ -181,8 +182,8 @@ def test_other_architectures_give_the_same_bytes_for_any_block_size(
 ) -> None:
     worlds.backbone(tmp_path, architecture=architecture, classifier=classifier)
     worlds.glyphs(tmp_path)
-    whole = content(extract_view(tmp_path, tmp_path / "whole"))
-    cut = content(extract_view(tmp_path, tmp_path / "cut", block_samples=70, block_epochs=1))
+    whole = content(extract_view(tmp_path, tmp_path / "whole", **TEST))
+    cut = content(extract_view(tmp_path, tmp_path / "cut", block_samples=35, block_epochs=1, **TEST))
     for name in ARRAYS:
         assert cut[name].tobytes() == whole[name].tobytes(), name
 
@@ -328,13 +329,14 @@ def test_centre_crop_keeps_the_drawn_share_of_the_side(world: Path) -> None:
 @pytest.mark.parametrize("view_spec", [CUTMIX, MIXUP], ids=["cutmix", "mixup"])
 def test_a_mixed_image_has_the_mixed_loss(world: Path, tmp_path: Path, view_spec: dict) -> None:
     """Every row against PyTorch's cross-entropy with the mixed label as a distribution over the classes."""
-    found = content(extract_view(world, tmp_path / "mixed", view=view_spec, dtype="float32"))
-    images, model = ImageDataset(world / "latin", "train"), open_backbone(world / "mine")
+    changes = {"view": view_spec, "dtype": "float32", **TEST}
+    found = content(extract_view(world, tmp_path / "mixed", **changes))
+    images, model = ImageDataset(world / "latin", "test"), open_backbone(world / "mine")
     view = make_view(view_spec, model.data_config, images)
     assert found["partner_label"].dtype == found["label_weight"].dtype == np.float32
     assert 0.3 < (found["label_weight"] == 1).mean() < 0.7
     for epoch in range(3):
-        for row in range(0, 124, 8):
+        for row in range(0, 60, 6):
             pixels, (partner, weight) = view(images.image(row), int(images.sample_id[row]), epoch)
             assert found["partner_label"][epoch, row] == partner
             assert found["label_weight"][epoch, row] == np.float32(weight)
@@ -348,7 +350,7 @@ def test_a_mixed_image_has_the_mixed_loss(world: Path, tmp_path: Path, view_spec
             assert found["label_rank"][epoch, row] == int((logits[0] > logits[0, label]).sum())
             if weight == 1:
                 assert partner == label
-    cut = content(extract_view(world, tmp_path / "cut", 50, 2, workers=1, view=view_spec, dtype="float32"))
+    cut = content(extract_view(world, tmp_path / "cut", 25, 2, workers=1, **changes))
     for name in found:
         assert cut[name].tobytes() == found[name].tobytes(), name
 

@@ -158,10 +158,7 @@ CONFIG_EDITS: dict[str, tuple[dict[str, Any], Stale]] = {
         edited("evaluation.bootstrap.resamples", 30),
         {"baselines": 4} | EVERY_SCORE,
     ),
-    "neighbour backend": (
-        edited("evaluation.neighbours", {"backend": "faiss"}),
-        {"neighbours": 4, "baselines": 4} | EVERY_SCORE,
-    ),
+    "how neighbours are searched, which is exact": (edited("evaluation.neighbours", {"backend": "faiss"}), {}),
     "image size of a backbone": (edited("backbones.vit.image_size", 48), SECOND_BACKBONE),
     "a backbone less": (without("backbones.vit"), VIEWS | CURVES | {"export": 1}),
     "seed of the crops": (
@@ -242,7 +239,7 @@ CODE_EDITS: dict[str, tuple[str, Callable[[str], str], Stale]] = {
         LOGIC,
         {"joint_training": 2, "figure joint_training": 1},
     ),
-    "the gathering of metrics": ("evaluation/aggregate.py", LOGIC, VIEWS | {"provenance": 0}),
+    "the gathering of metrics": ("evaluation/aggregate.py", LOGIC, VIEWS),
     "maps": ("evaluation/projection.py", LOGIC, {"projection": 1, "figure projection": 1, "projection_page": 1}),
 }
 
@@ -321,7 +318,7 @@ def test_a_comment_in_the_users_table_ends_at_the_index(tiny: Workflow, tmp_path
     for number in range(4):
         Image.new("RGB", (8, 8), (number * 50, 0, 0)).save(images / f"{number}.png")
     table.write_text("path,label\n" + "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(4)))
-    own = {"kind": "table", "path": "labels.csv", "images": "images", "split": "test"}
+    own = {"kind": "table", "path": "labels.csv", "images": "images", "label_column": "label", "split": "test"}
     config = edited("datasets.own", own) | {"downstream": ["own"]}
     del config["evaluation"]["deteriorated"]
     world.write_config(config)

@@ -20,7 +20,7 @@ METRICS = (
         "r1",
         "R@1",
         "higher",
-        "Recall@1: share of images whose nearest other image, by cosine similarity, has the same label.",
+        "Recall@1, the share of images whose nearest other image, by cosine similarity, has the same label.",
         recall_at_1,
         ("correct",),
     ),
