@@ -5,6 +5,7 @@ What can be computed from the arrays is decided by the metrics: one more metric 
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Mapping
@@ -73,8 +74,7 @@ class Report:
             {"first": first, "second": second}
             | {"difference": self.value(first, f"{DIFFERENCE}{second}")}
             | {f"ci_{end}": self.value(first, f"{DIFFERENCE}{second}_ci_{end}") for end in ("low", "high")}
-            for place, first in enumerate(self.uncertainties)
-            for second in list(self.uncertainties)[place + 1 :]
+            for first, second in itertools.combinations(self.uncertainties, 2)
         ]
 
     def nested(self) -> dict[str, Any]:

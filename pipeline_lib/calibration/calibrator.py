@@ -14,7 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from pipeline_lib.calibration.reliability import CalibrationScores, calibration_scores
+from pipeline_lib.calibration.reliability import CalibrationErrors, calibration_errors
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.metrics.checks import require_no_nan
@@ -27,18 +27,25 @@ FORMAT = 1
 class Calibrator:
     """A map from u to P(nearest neighbour wrong), and how good such maps were on images that they had not seen.
 
-    kind: `isotonic` (never falls; between `u` and `probability` at the knots, linear) or `logistic`
-    (1 / (1 + exp(-(slope u + intercept)))). parameters: of this kind.
-    images, wrong: number of labelled images, and of the wrong ones among them.
-    cross_validated: the scores of each kind on the folds that it was not fitted to; `constant` is the share of wrong
-    images of the other folds for every image, which any useful u beats.
+    Attributes
+    ----------
+    kind
+        `isotonic` (never falls; between `u` and `probability` at the knots, linear) or `logistic`
+        (1 / (1 + exp(-(slope u + intercept)))).
+    parameters
+        Of this kind.
+    images, wrong
+        Number of labelled images, and of the wrong ones among them.
+    cross_validated
+        The scores of each kind on the folds that it was not fitted to; `constant` is the share of wrong images of the
+        other folds for every image, which any useful u beats.
     """
 
     kind: Kind
     parameters: Mapping[str, Any]
     images: int
     wrong: int
-    cross_validated: Mapping[str, CalibrationScores]
+    cross_validated: Mapping[str, CalibrationErrors]
 
     @classmethod
     def fit(
@@ -52,10 +59,25 @@ class Calibrator:
     ) -> Self:
         """Fit the map to labelled images.
 
-        uncertainty: float [n]. wrong: whether the nearest neighbour has another label, bool [n].
-        kind: None = the one of the smaller cross-validated log loss. folds: of the cross-validation, each with its
-        share of the wrong images. bins: of the calibration errors. seed: of the folds.
-        Raises `PipelineError` for NaN or infinity, and when there are fewer right or wrong images than folds.
+        Parameters
+        ----------
+        uncertainty
+            u, float [n].
+        wrong
+            Whether the nearest neighbour has another label, bool [n].
+        kind
+            None: the one of the smaller cross-validated log loss.
+        folds
+            Of the cross-validation, each with its share of the wrong images.
+        bins
+            Of the calibration errors.
+        seed
+            Of the folds.
+
+        Raises
+        ------
+        PipelineError
+            For NaN or infinity, and when there are fewer right or wrong images than folds.
         """
         uncertainty, wrong = np.asarray(uncertainty, np.float64), np.asarray(wrong, bool)
         if uncertainty.shape != wrong.shape or uncertainty.ndim != 1:
@@ -79,7 +101,7 @@ class Calibrator:
             unseen["constant"][others] = wrong[rows].mean()
             for name, fit in _FITS.items():
                 unseen[name][others] = _MAPS[name](fit(uncertainty[rows], wrong[rows]), uncertainty[others])
-        scores = {name: calibration_scores(each, wrong, bins) for name, each in unseen.items()}
+        scores = {name: calibration_errors(probability, wrong, bins) for name, probability in unseen.items()}
         best = min(_FITS, key=lambda name: scores[name].log_loss)
         chosen = kind or best
         return cls(chosen, _FITS[chosen](uncertainty, wrong), len(wrong), int(wrong.sum()), scores)
@@ -103,7 +125,7 @@ class Calibrator:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT or content["kind"] not in _MAPS:
                 raise ValueError
-            scores = {name: CalibrationScores(**each) for name, each in content.pop("cross_validated").items()}
+            scores = {name: CalibrationErrors(**values) for name, values in content.pop("cross_validated").items()}
             calibrator = cls(**content, cross_validated=scores)
             calibrator.predict(np.zeros(1))
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.calibration.calibrator import Calibrator
-from pipeline_lib.calibration.reliability import ReliabilityBins, calibration_scores, reliability_bins
+from pipeline_lib.calibration.reliability import ReliabilityBins, calibration_errors, reliability_bins
 from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
 from pipeline_lib.calibration.simulation import simulate
 from pipeline_lib.config.evaluation import Calibration
@@ -88,18 +88,18 @@ def _calibrate(
         uncertainty[labelled], wrong[labelled], options.kind, options.folds, options.bins, options.seed
     )
     probability = calibrator.predict(uncertainty[others])
-    scores = [
-        {"map": name, "images": "cross-validated", "n": len(labelled), **asdict(each)}
-        for name, each in calibrator.cross_validated.items()
+    table = [
+        {"map": name, "images": "cross-validated", "n": len(labelled), **asdict(scores)}
+        for name, scores in calibrator.cross_validated.items()
     ]
     constant = np.full(len(others), wrong[labelled].mean())
-    for name, each in {"constant": constant, calibrator.kind: probability}.items():
-        on_others = asdict(calibration_scores(each, wrong[others], options.bins))
-        scores.append({"map": name, "images": "others", "n": len(others), **on_others})
+    for name, mapped in {"constant": constant, calibrator.kind: probability}.items():
+        on_others = asdict(calibration_errors(mapped, wrong[others], options.bins))
+        table.append({"map": name, "images": "others", "n": len(others), **on_others})
     return CalibratedHead(
         calibrator,
         reliability_bins(probability, wrong[others], options.bins),
-        scores,
+        table,
         _thresholds(options, uncertainty, wrong, labelled, others),
     )
 

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 
 @dataclass(frozen=True)
-class CalibrationScores:
+class CalibrationErrors:
     """How good probabilities are; smaller is better.
 
     log_loss: in nats. brier: mean squared difference of probability and answer.
@@ -46,23 +46,31 @@ def reliability_bins(
 ) -> ReliabilityBins:
     """Put images into bins by their probability of being wrong.
 
-    probability: float [n]. wrong: bool [n]. bins: at most so many; images of equal probability share a bin, so there
-    are fewer where many are equal. confidence: of the intervals.
+    Parameters
+    ----------
+    probability
+        float [n].
+    wrong
+        bool [n].
+    bins
+        At most so many; images of equal probability share a bin, so there are fewer where many are equal.
+    confidence
+        Of the intervals.
     """
     ordered = np.sort(probability)
     edges = np.unique(ordered[np.arange(1, bins) * len(ordered) // bins])
-    _, place, images = np.unique(
+    _, bin_of_image, images = np.unique(
         np.searchsorted(edges, probability, side="right"), return_inverse=True, return_counts=True
     )
-    errors = np.bincount(place, weights=wrong)
+    errors = np.bincount(bin_of_image, weights=wrong)
     tail = (1 - confidence) / 2
     # At no or nothing but errors the interval ends at 0 or 1, where the distribution is none.
     low = np.where(errors == 0, 0.0, beta.ppf(tail, np.maximum(errors, 1), images - errors + 1))
     high = np.where(errors == images, 1.0, beta.ppf(1 - tail, errors + 1, np.maximum(images - errors, 1)))
-    return ReliabilityBins(np.bincount(place, weights=probability) / images, errors / images, low, high, images)
+    return ReliabilityBins(np.bincount(bin_of_image, weights=probability) / images, errors / images, low, high, images)
 
 
-def calibration_scores(probability: np.ndarray, wrong: np.ndarray, bins: int = 10) -> CalibrationScores:
+def calibration_errors(probability: np.ndarray, wrong: np.ndarray, bins: int = 10) -> CalibrationErrors:
     """Return how good the probabilities of being wrong are. probability: float [n] in (0, 1). wrong: bool [n]."""
     binned = reliability_bins(probability, wrong, bins)
     share = binned.images / len(wrong)
@@ -70,7 +78,7 @@ def calibration_scores(probability: np.ndarray, wrong: np.ndarray, bins: int = 1
     several = binned.images > 1
     noise = binned.wrong[several] * (1 - binned.wrong[several]) / (binned.images[several] - 1)
     squared = float((share[several] * (difference[several] ** 2 - noise)).sum())
-    return CalibrationScores(
+    return CalibrationErrors(
         float(log_loss(wrong, probability, labels=[False, True])),
         float(brier_score_loss(wrong, probability)),
         float((share * np.abs(difference)).sum()),

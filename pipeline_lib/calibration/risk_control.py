@@ -50,11 +50,21 @@ def learn_then_test(
     which under the hypothesis has at most the probability p = P(Binomial(n, alpha) <= w) (the exact test behind
     Clopper and Pearson's interval). Fixed sequences control the error over all tests: from each of `_STARTS` starting
     points, evenly spread over the thresholds, ever larger ones are tested at level (1 - confidence) / `_STARTS`, up
-    to the first that isn't rejected. (Angelopoulos, Bates, Candes, Jordan, Lei, Learn then Test: Calibrating
-    Predictive Algorithms to Achieve Risk Control, 2021; algorithm 1.)
+    to the first that isn't rejected.
 
-    uncertainty: float [n], wrong: bool [n], of the labelled images. thresholds: ascending float [m], chosen without
-    these images (`candidate_thresholds`), and rounded to the type of u.
+    Parameters
+    ----------
+    uncertainty, wrong
+        Of the labelled images, float [n] and bool [n].
+    thresholds
+        Ascending float [m], chosen without these images (`candidate_thresholds`), and rounded to the type of u.
+    alpha, confidence
+        The error, and the probability with which it is kept to.
+
+    References
+    ----------
+    Angelopoulos, Bates, Candes, Jordan, Lei, Learn then Test: Calibrating Predictive Algorithms to Achieve Risk Control
+    (2021), algorithm 1.
     """
     uncertainty, wrong = _checked(uncertainty, wrong, alpha)
     if not 0 < confidence < 1:
@@ -82,10 +92,18 @@ def conformal_risk_control(uncertainty: np.ndarray, wrong: np.ndarray, alpha: fl
         (sum_i L_i(t) + 1) / (n + 1) <= alpha,
 
     that is with at most floor(alpha (n + 1)) - 1 wrong images among the accepted. The expectation of L of a further
-    image, over that and the n images, is then at most alpha. (Angelopoulos, Bates, Fisch, Lei, Schuster, Conformal
-    Risk Control, 2024; eq. 4.)
+    image, over that and the n images, is then at most alpha.
 
-    uncertainty: float [n]. wrong: bool [n].
+    Parameters
+    ----------
+    uncertainty, wrong
+        Of the labelled images, float [n] and bool [n].
+    alpha
+        The error.
+
+    References
+    ----------
+    Angelopoulos, Bates, Fisch, Lei, Schuster, Conformal Risk Control (2024), eq. 4.
     """
     uncertainty, wrong = _checked(uncertainty, wrong, alpha)
     # 0.29 * 100 is a little less than 29, which must not cost an image.

@@ -27,9 +27,20 @@ def simulate(
 ) -> Simulation:
     """Draw labelled images again and again and return the true errors at the thresholds that they lead to.
 
-    The set, uncertainty float [n] and wrong bool [n], is the population: `images` are drawn from it with replacement,
-    so that they are independent, and the errors of the whole set are the truth. The candidate thresholds are
-    quantiles of the set's u, which don't depend on the draw.
+    The set is the population: images are drawn from it with replacement, so that they are independent, and the errors
+    of the whole set are the truth. The candidate thresholds are quantiles of the set's u, which don't depend on the
+    draw.
+
+    Parameters
+    ----------
+    uncertainty, wrong
+        Of the set, float [n] and bool [n].
+    images
+        How many are labelled in a draw.
+    alpha, confidence
+        What the thresholds keep to.
+    draws, seed
+        How many draws, and which.
     """
     order = np.argsort(uncertainty, kind="stable")
     ordered, errors = uncertainty[order], np.append(0, np.cumsum(wrong[order]))

@@ -16,8 +16,8 @@ def positions(wanted: np.ndarray, available: np.ndarray, artefact: Path) -> np.n
     Raises `ArtefactError` naming the artefact and the first image that it lacks.
     """
     order = np.argsort(available, kind="stable")
-    place = np.searchsorted(available, wanted, sorter=order)
-    found = order[np.minimum(place, len(available) - 1)] if len(available) else np.zeros(len(wanted), dtype=np.int64)
+    rank = np.searchsorted(available, wanted, sorter=order)
+    found = order[np.minimum(rank, len(available) - 1)] if len(available) else np.zeros(len(wanted), dtype=np.int64)
     is_missing = available[found] != wanted if len(available) else np.ones(len(wanted), dtype=bool)
     if is_missing.any():
         raise ArtefactError(

@@ -1,17 +1,16 @@
 """Evaluation of a representation and of the uncertainties that need no head.
 
 Three uncertainties u: `class_entropy`, the entropy of the classifier's probabilities, where the backbone has a
-classifier; `embedding_norm`, the negative
-norm of the representation (1 / norm has the same ranks); `knn_distance`, one minus the cosine similarity to the nearest
-other image of the same set, so it needs the set and says nothing of a crop on its own. A backbone that a method of the
-URL benchmark trained has one more, its `own_uncertainty`. What depends on no uncertainty is reported as method
-`representation`.
+classifier; `embedding_norm`, the negative norm of the representation (1 / norm has the same ranks); `knn_distance`, one
+minus the cosine similarity to the nearest other image of the same set, so it needs the set and says nothing of a crop
+on its own. A backbone that a method of the URL benchmark trained has one more, its `own_uncertainty`. What depends on
+no uncertainty is reported as method `representation`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -28,13 +27,15 @@ from pipeline_lib.evaluation.measures import (
 )
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import Mix, mix_of
-from pipeline_lib.evaluation.scores import read_scores, write_evaluation
+from pipeline_lib.evaluation.scores import Scores, read_scores, write_evaluation
 from pipeline_lib.evaluation.spec import BaselinesSpec, EvaluationSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.reference import neighbour_reference
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
 from pipeline_lib.retrieval.store import NeighbourTable, read_neighbours
 
+Columns = Scores | Mapping[str, np.ndarray]
+_BASELINES = ("class_entropy", "embedding_norm", "knn_distance", "own_uncertainty")
 _BLOCK_ROWS = 16_384
 
 
@@ -67,39 +68,31 @@ def evaluate_baselines(job: Job[BaselinesSpec], eval_cache: FeatureCache, crop_c
         scores = read_scores(upstream_dir, {"backbone": spec.backbone, "is_upstream": True})
         upstream = baseline_uncertainties(scores)
         mix = mix_of(neighbours, columns["sample_id"], scores)
-    image, crop = baseline_uncertainties(columns), {"embedding_norm": -columns["crop_embedding_norm"]}
-    if "crop_class_entropy" in columns:
-        crop["class_entropy"] = columns["crop_class_entropy"]
-    if "own_uncertainty" in columns:
-        crop["own_uncertainty"] = columns["crop_own_uncertainty"]
+    image, crop = baseline_uncertainties(columns), baseline_uncertainties(columns, of="crop_")
     in_reference = {"embedding_norm": _inverse(columns["embedding_norm"])}
     uncertainties = {
         method: Uncertainty(u, crop.get(method), upstream.get(method), in_reference.get(method))
         for method, u in image.items()
     }
-    images = images_of(spec, columns, mix)
-    of_neighbours = replace(images, lone_class_images=neighbours.manifest.facts["lone_class_images"])
-    if spec.is_upstream and "label_rank" in eval_cache.arrays:
-        of_neighbours = replace(of_neighbours, label_rank=eval_cache.read_all("label_rank"))
-    rows = metric_rows(spec, "representation", None, measure_representation(of_neighbours, spec))
+    images = replace(
+        images_of(spec, columns, mix),
+        label_rank=eval_cache.read_all("label_rank") if "classifier_correct" in columns else None,
+        lone_class_images=neighbours.manifest.facts["lone_class_images"],
+    )
+    rows = metric_rows(spec, "representation", None, measure_representation(images, spec))
     resampled = resampled_aurocs(images, list(image.values()), spec)
     for method, metrics in measure_uncertainties(images, uncertainties, resampled, {}, spec).items():
         rows += metric_rows(spec, method, None, metrics)
     write_evaluation(job, columns, rows, dict(zip(image, resampled, strict=True)))
 
 
-def baseline_uncertainties(columns: Any) -> dict[str, np.ndarray]:
-    """Return u by baseline, float [n] each, from the columns of the baselines' scores."""
-    uncertainties = {
-        "class_entropy": columns.get("class_entropy"),
-        "embedding_norm": -columns["embedding_norm"],
-        "knn_distance": columns["knn_distance"],
-        "own_uncertainty": columns.get("own_uncertainty"),
-    }
-    return {name: u for name, u in uncertainties.items() if u is not None}
+def baseline_uncertainties(columns: Columns, of: str = "") -> dict[str, np.ndarray]:
+    """Return u by baseline, float [n] each, from the columns of the baselines' scores; of: "crop_" for the crops'."""
+    found = {name: columns.get(f"{of}{name}") for name in _BASELINES}
+    return {name: -u if name == "embedding_norm" else u for name, u in found.items() if u is not None}
 
 
-def images_of(spec: EvaluationSpec, columns: Any, mix: Mix | None) -> Images:
+def images_of(spec: EvaluationSpec, columns: Columns, mix: Mix | None) -> Images:
     """Return what the columns of the baselines' scores say about the images; mix: of them with upstream images."""
     return Images(
         dataset=f"{spec.dataset}/{spec.split}",

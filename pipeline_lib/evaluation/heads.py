@@ -52,12 +52,12 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
     upstream_dir, neighbours_dir = job.optional_input("upstream"), job.optional_input("neighbours")
     if upstream_dir is not None:
         scores = read_scores(upstream_dir, {"backbone": spec.backbone, "variant": spec.variant, "is_upstream": True})
-        upstream = {seed: scores[f"uncertainty_seed{seed}"] for seed in heads}
+        upstream = scores.of_seeds(heads)
         if neighbours_dir is not None:
             mix = mix_of(read_neighbours(neighbours_dir, spec.same_set()), sample_id, scores)
-    images, rows, rivals_resampled = images_of(spec, baselines, mix), [], read_resampled(baselines)
+    images, of_baselines = images_of(spec, baselines, mix), read_resampled(baselines)
     rivals = {
-        name: Rival(auroc(u, ~images.correct, images.dataset), rivals_resampled[name])
+        name: Rival(auroc(u, ~images.correct, images.dataset), of_baselines[name])
         for name, u in baseline_uncertainties(baselines).items()
     }
     # Side by side: the bootstrap keeps one core busy, and scoring leaves it half of the machine.
@@ -66,8 +66,8 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
         resampled = resampled_aurocs(images, list(image.values()), spec)
         crop = scoring.result()
     uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
-    for seed, metrics in measure_uncertainties(images, uncertainties, resampled, rivals, spec).items():
-        rows += metric_rows(spec, "head", seed, metrics)
+    measured = measure_uncertainties(images, uncertainties, resampled, rivals, spec)
+    rows = [row for seed, metrics in measured.items() for row in metric_rows(spec, "head", seed, metrics)]
     columns = {
         "sample_id": sample_id,
         **{f"uncertainty_seed{seed}": values for seed, values in image.items()},

@@ -62,7 +62,7 @@ def project(job: Job[ProjectionSpec], cache: FeatureCache) -> None:
     columns = {
         "sample_id": sample_id[rows],
         "label": label[rows],
-        "class_name": [dataset.classes[each] for each in label[rows]],
+        "class_name": [dataset.classes[row_label] for row_label in label[rows]],
         "tsne_x": tsne[:, 0],
         "tsne_y": tsne[:, 1],
         "umap_x": umap[:, 0],
@@ -72,7 +72,7 @@ def project(job: Job[ProjectionSpec], cache: FeatureCache) -> None:
         pq.write_table(pa.table(columns), draft.path / COORDINATES)
         draft.facts.update(
             rows=len(rows),
-            classes=[dataset.classes[each] for each in chosen],
+            classes=[dataset.classes[label] for label in chosen],
             perplexity=perplexity,
             neighbours=neighbours,
             software=artefacts.software_versions("scikit-learn", "umap-learn"),
@@ -88,7 +88,7 @@ def chosen_classes(
     """
     if wanted is None:
         images = np.bincount(label, minlength=len(classes))
-        order = sorted(np.flatnonzero(images).tolist(), key=lambda each: (-images[each], classes[each]))
+        order = sorted(np.flatnonzero(images).tolist(), key=lambda position: (-images[position], classes[position]))
         return order[:count]
     for name in wanted:
         if name not in classes:

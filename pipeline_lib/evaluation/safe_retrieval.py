@@ -76,8 +76,7 @@ def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCach
         "per_neighbour_class": label[neighbour],
     }
     removed_at = {}
-    for seed in spec.seeds:
-        uncertainty = scores[f"uncertainty_seed{seed}"]
+    for seed, uncertainty in scores.of_seeds(spec.seeds).items():
         require_no_nan(uncertainty, f"uncertainty of seed {seed} on {spec.dataset}")
         for kind in KINDS:
             removed_at[seed, kind] = removal_level(uncertainty, groups[kind], shares)
@@ -88,7 +87,7 @@ def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCach
         len(shares),
     )
     grids = {
-        key: error_grid(level, np.stack([neighbour_is_correct(label, each) for each in found]), len(shares))
+        key: error_grid(level, np.stack([neighbour_is_correct(label, of_level) for of_level in found]), len(shares))
         for (key, level), found in zip(removed_at.items(), nearest, strict=True)
     }
     with job.writing() as draft:
@@ -100,10 +99,19 @@ def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCach
 
 
 def removal_level(uncertainty: np.ndarray, group: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Return the place in `shares` of the first share at which each image is left out, int64 [n].
+    """Return the position in `shares` of the first share at which each image is left out, int64 [n].
 
-    uncertainty: float [n]. group: int [n]. shares: ascending. Images that are never left out have `len(shares)`.
-    In a group of m images, floor(share m) are left out: those of the largest u, of equal ones the later rows.
+    In a group of m images, floor(share m) are left out: those of the largest u, of equal ones the later rows. Images
+    that are never left out have `len(shares)`.
+
+    Parameters
+    ----------
+    uncertainty
+        u, float [n].
+    group
+        int [n].
+    shares
+        Ascending.
     """
     rows = len(group)
     order = np.lexsort((-np.arange(rows), -uncertainty, group))
@@ -120,8 +128,14 @@ def removal_level(uncertainty: np.ndarray, group: np.ndarray, shares: Sequence[f
 def error_grid(removed_at: np.ndarray, correct: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the error per query level (rows) and database level (columns), float64, and the queries of each row.
 
-    removed_at: level from which each image is left out, int [n]. correct: per database level, whether each image's
-    nearest kept neighbour has its label, bool [levels, n].
+    Parameters
+    ----------
+    removed_at
+        Level from which each image is left out, int [n].
+    correct
+        Per database level, whether each image's nearest kept neighbour has its label, bool [levels, n].
+    levels
+        Number of levels.
     """
     is_kept = removed_at > np.arange(levels)[:, None]
     queries = is_kept.sum(axis=1)

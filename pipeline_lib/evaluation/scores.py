@@ -6,7 +6,7 @@ those of heads are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ class Scores:
             )
         return self.columns[column]
 
+    def of_seeds(self, seeds: Iterable[int]) -> dict[int, np.ndarray]:
+        """Return the uncertainties of heads, float32 [n], by seed."""
+        return {seed: self[f"uncertainty_seed{seed}"] for seed in seeds}
+
     def get(self, column: str) -> np.ndarray | None:
         """Return a column, or None where there is none of that name."""
         return self.columns.get(column)
@@ -56,8 +60,16 @@ def write_evaluation(
 ) -> None:
     """Write an evaluation artefact.
 
-    columns: per-image values [n], by name. rows: metric rows.
-    resampled: the R-AUROC on each resample, float64 [resamples], by baseline.
+    Parameters
+    ----------
+    job
+        Which.
+    columns
+        Per-image values [n], by name.
+    rows
+        Metric rows.
+    resampled
+        The R-AUROC on each resample, float64 [resamples], by baseline.
     """
     with job.writing() as draft:
         pq.write_table(pa.table(dict(columns)), draft.path / SCORES)

@@ -20,8 +20,24 @@ def auroc(uncertainty: np.ndarray, is_positive: np.ndarray, dataset: str) -> flo
     the Mann-Whitney statistic. Ranks are exact, so the value is the same for every strictly increasing map of u, and
     one half for a constant u.
 
-    uncertainty: float [n]. is_positive: bool [n]. dataset: named in messages.
-    Returns NaN with a warning when all or none are positive. Raises `PipelineError` for NaN in u, naming the row.
+    Parameters
+    ----------
+    uncertainty
+        u, float [n].
+    is_positive
+        bool [n].
+    dataset
+        Named in messages.
+
+    Returns
+    -------
+    float
+        NaN, with a warning, when all or none are positive.
+
+    Raises
+    ------
+    PipelineError
+        For NaN in u, naming the row.
     """
     require_no_nan(uncertainty, f"uncertainty on {dataset}")
     positives = int(np.count_nonzero(is_positive))

@@ -33,12 +33,23 @@ def bootstrap_auroc(
 ) -> np.ndarray:
     """Return the AUROC of each uncertainty on each resample, float64 [m, resamples].
 
-    uncertainties: float [m, n], one row per method or seed. is_positive: bool [n].
-    Ties count half, as in `auroc`. NaN where a resample has positives only or negatives only.
-    Raises `PipelineError` for NaN in an uncertainty, naming the row.
-
     Each uncertainty is sorted once. With p_g and q_g the counts of positives and negatives in the g-th group of
     equal values, AUROC = sum_g p_g (sum_{h < g} q_h + q_g / 2) / (sum_g p_g sum_g q_g), which takes O(n) per resample.
+    Ties count half, as in `auroc`. NaN where a resample has positives only or negatives only.
+
+    Parameters
+    ----------
+    uncertainties
+        float [m, n], one row per method or seed.
+    is_positive
+        bool [n].
+    resamples, seed
+        How many resamples, and of which draw.
+
+    Raises
+    ------
+    PipelineError
+        For NaN in an uncertainty, naming the row.
     """
     for uncertainty in uncertainties:
         require_no_nan(uncertainty, "uncertainty")

@@ -21,8 +21,22 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
 def spearman(first: np.ndarray, second: np.ndarray, dataset: str) -> float:
     """Return Spearman's rank correlation: Pearson's correlation of the ranks, with average ranks for ties.
 
-    first, second: float [n]. Returns NaN with a warning naming the dataset when either is constant.
-    Raises `PipelineError` for NaN, naming the row.
+    Parameters
+    ----------
+    first, second
+        float [n].
+    dataset
+        Named in messages.
+
+    Returns
+    -------
+    float
+        NaN, with a warning, when either is constant.
+
+    Raises
+    ------
+    PipelineError
+        For NaN, naming the row.
     """
     require_no_nan(first, f"uncertainty on {dataset}")
     require_no_nan(second, f"reference on {dataset}")

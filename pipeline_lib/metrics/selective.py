@@ -23,7 +23,17 @@ def risk_coverage_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> tuple[np.
 
         risk(k) = (E + e j / m) / k    for the j-th image of the group.
 
-    uncertainty: float [n]. wrong: bool [n]. Raises `PipelineError` for NaN in u, naming the row.
+    Parameters
+    ----------
+    uncertainty
+        u, float [n].
+    wrong
+        bool [n].
+
+    Raises
+    ------
+    PipelineError
+        For NaN in u, naming the row; so do the metrics below.
     """
     require_no_nan(uncertainty, "uncertainty")
     kept, errors = _errors_of_groups(uncertainty, wrong)
@@ -35,7 +45,7 @@ def risk_coverage_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> tuple[np.
 def aurc(uncertainty: np.ndarray, wrong: np.ndarray, dataset: str) -> float:
     """Return the area under the risk-coverage curve, the mean of the risk over the n coverages; zero is best.
 
-    uncertainty: float [n]. wrong: bool [n]. dataset: named when u holds NaN, which is a `PipelineError`.
+    uncertainty: float [n]. wrong: bool [n]. dataset: named in messages.
     """
     require_no_nan(uncertainty, f"uncertainty on {dataset}")
     return float(risk_coverage_curve(uncertainty, wrong)[1].mean())
@@ -47,7 +57,7 @@ def excess_aurc(uncertainty: np.ndarray, wrong: np.ndarray, dataset: str) -> flo
     Geifman et al., Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, 2019, approximate the oracle's
     AURC by an integral; here it is that of these n images, so that an oracle's E-AURC is exactly zero.
 
-    Arguments and errors: as in `aurc`.
+    uncertainty: float [n]. wrong: bool [n]. dataset: named in messages.
     """
     oracle = np.asarray(wrong, dtype=np.float64)
     return aurc(uncertainty, wrong, dataset) - aurc(oracle, wrong, dataset)
@@ -58,7 +68,7 @@ def coverage_at_accuracy(uncertainty: np.ndarray, wrong: np.ndarray, accuracy: f
 
     A threshold on u keeps images of equal u together, so only coverages at the end of such a group count.
 
-    uncertainty: float [n]. wrong: bool [n]. accuracy: a share. Raises `PipelineError` for NaN in u, naming the row.
+    uncertainty: float [n]. wrong: bool [n]. accuracy: a share.
     """
     require_no_nan(uncertainty, "uncertainty")
     kept, errors = _errors_of_groups(uncertainty, wrong)

@@ -52,8 +52,8 @@ class CosineIndex:
         pieces = math.ceil(len(queries) * candidates * queries.shape[1] / _PIECE_VALUES)
         for piece in np.array_split(np.arange(len(queries)), max(1, pieces)):
             _, proposed = self._index.search(unit[piece], candidates)
-            place, slot = np.nonzero((proposed >= 0) & (proposed != own_rows[piece, None]))
-            query, row = piece[place], proposed[place, slot]
+            is_candidate = (proposed >= 0) & (proposed != own_rows[piece, None])
+            query, row = piece[np.nonzero(is_candidate)[0]], proposed[is_candidate]
             nearest.add(query, row, similarities(asked, query, self._rows, row))
         return nearest
 

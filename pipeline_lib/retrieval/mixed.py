@@ -25,8 +25,19 @@ def mixed_neighbours(
 ) -> MixedTable:
     """Find each image's nearest other image in the mix; one of the other set is always a wrong neighbour.
 
-    mix: `images`, the most of each set, and `seed`, which chooses them. The other arguments: as `nearest_neighbours`.
-    Raises `ArtefactError` when the caches don't hold representations of one backbone.
+    Parameters
+    ----------
+    upstream, downstream
+        Representations of one backbone.
+    mix
+        How many images of each set at most, and the seed that chooses them.
+    search, progress
+        As in `nearest_neighbours`.
+
+    Raises
+    ------
+    ArtefactError
+        When the representations are those of different backbones.
     """
     if upstream.manifest.facts["backbone"] != downstream.manifest.facts["backbone"]:
         raise ArtefactError(

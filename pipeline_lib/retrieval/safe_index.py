@@ -148,7 +148,14 @@ class SafeIndex:
     def add(self, ids: np.ndarray, representation: np.ndarray, uncertainty: np.ndarray) -> None:
         """Add items, or none of them when one can't be.
 
-        ids: int64 [n], not negative. representation: float [n, dim], kept as float32. uncertainty: float [n].
+        Parameters
+        ----------
+        ids
+            int64 [n], not negative.
+        representation
+            float [n, dim], kept as float32.
+        uncertainty
+            float [n].
         """
         ids = _checked_ids(ids)
         values = _checked_representation(representation, self.dim, len(ids))
@@ -181,8 +188,16 @@ class SafeIndex:
     ) -> Found:
         """Find the k nearest items of each query that is not rejected.
 
-        representation: float [n, dim]. uncertainty: float [n].
-        own_ids: for queries that are items themselves, the id that each must not find, int64 [n].
+        Parameters
+        ----------
+        representation
+            float [n, dim].
+        uncertainty
+            float [n].
+        k
+            How many.
+        own_ids
+            For queries that are items themselves, the id that each must not find, int64 [n].
         """
         if k < 1:
             raise PipelineError(f"k is {k}, but at least 1 item must be asked for")
@@ -202,10 +217,10 @@ class SafeIndex:
         answered = np.flatnonzero(~is_rejected)
         own_rows = np.full(len(answered), NO_ITEM)
         if own_ids is not None:
-            is_own = np.asarray(own_ids)[answered]
+            own = np.asarray(own_ids)[answered]
             by_id = np.argsort(self._ids[rows])
-            place = by_id[np.searchsorted(self._ids[rows], is_own, sorter=by_id).clip(max=len(rows) - 1)]
-            own_rows = np.where(self._ids[rows[place]] == is_own, place, NO_ITEM)
+            position = by_id[np.searchsorted(self._ids[rows], own, sorter=by_id).clip(max=len(rows) - 1)]
+            own_rows = np.where(self._ids[rows[position]] == own, position, NO_ITEM)
         ids = np.full((len(queries), k), NO_ITEM, np.int64)
         similarity = np.full((len(queries), k), np.nan)
         nearest = index.search(queries[answered], k, own_rows)

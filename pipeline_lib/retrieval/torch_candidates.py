@@ -213,5 +213,5 @@ def _near_maximum(
     if may_give_up and len(row) > _MOST_TILES_PER_ROW * len(known):
         return None
     in_tile = products.unflatten(1, (-1, _TILE))[row, tile]
-    pair, place = torch.nonzero(in_tile >= threshold[row, None], as_tuple=True)
-    return row[pair].cpu().numpy(), (tile[pair] * _TILE + place).cpu().numpy()
+    pair, offset = torch.nonzero(in_tile >= threshold[row, None], as_tuple=True)
+    return row[pair].cpu().numpy(), (tile[pair] * _TILE + offset).cpu().numpy()

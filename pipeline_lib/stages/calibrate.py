@@ -63,8 +63,7 @@ def run(job: Job[Spec]) -> None:
     baselines = read_scores(job.input("baselines"), spec.same_set())
     scores = read_scores(job.input("scores"), spec.same_set("variant"))
     require_same_images(baselines["sample_id"], scores["sample_id"], job.input("scores"))
-    uncertainties = {seed: scores[f"uncertainty_seed{seed}"] for seed in spec.seeds}
-    heads = calibrate_heads(uncertainties, ~baselines["correct"], spec.calibration, spec.dataset)
+    heads = calibrate_heads(scores.of_seeds(spec.seeds), ~baselines["correct"], spec.calibration, spec.dataset)
     bins = {seed: head.reliability for seed, head in heads.items()}
     named = f"{style.shorten(spec.backbone)}, variant {style.shorten(spec.variant)}, {spec.dataset}"
     with style.titles(spec.look.title):

@@ -40,8 +40,8 @@ def inputs(config: Config) -> Refs:
             refs.append(Ref.to("safe_retrieval", backbone=backbone, variant=first_variant, **pair))
     refs += evaluate_heads.wanted_ablations(config)
     refs += [
-        Ref.to("deteriorations", backbone=first_backbone, variant=first_variant, dataset=each.dataset, split=each.split)
-        for each in config.deteriorated_sets
+        Ref.to("deteriorations", backbone=first_backbone, variant=first_variant, dataset=pair.dataset, split=pair.split)
+        for pair in config.deteriorated_sets
     ]
     return {"evaluations": sorted(refs, key=str)}
 

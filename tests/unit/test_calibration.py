@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from pipeline_lib import __main__ as cli
 from pipeline_lib.calibration.calibrator import Calibrator
-from pipeline_lib.calibration.reliability import calibration_scores, reliability_bins
+from pipeline_lib.calibration.reliability import calibration_errors, reliability_bins
 from pipeline_lib.calibration.risk_control import candidate_thresholds, conformal_risk_control, learn_then_test
 from pipeline_lib.calibration.simulation import simulate
 from pipeline_lib.core.artefacts import canonical_json, read
@@ -56,9 +56,9 @@ def test_cross_validated_scores_are_what_comes_true_and_the_fit_on_its_own_image
     """An isotonic map learned from 100 images looks perfect on them; its folds tell what others will see."""
     u, wrong = world(1, 100)
     calibrator = Calibrator.fit(u, wrong, "isotonic")
-    own = calibration_scores(calibrator.predict(u), wrong)
+    own = calibration_errors(calibrator.predict(u), wrong)
     new_u, new_wrong = world(2, 50_000)
-    new = calibration_scores(calibrator.predict(new_u), new_wrong)
+    new = calibration_errors(calibrator.predict(new_u), new_wrong)
     told = calibrator.cross_validated["isotonic"]
     assert own.log_loss < 0.9 * new.log_loss
     assert abs(told.log_loss - new.log_loss) < abs(own.log_loss - new.log_loss)
@@ -137,7 +137,7 @@ def test_bins_hold_images_of_neighbouring_probability(images: list[tuple[int, bo
         assert binned.wrong[place] == pytest.approx(wrong[members].mean())
         start += count
     gap = sum(n * abs(p - w) for n, p, w in zip(binned.images, binned.probability, binned.wrong, strict=True))
-    scores = calibration_scores(probability, wrong, bins)
+    scores = calibration_errors(probability, wrong, bins)
     assert scores.expected_calibration_error == pytest.approx(gap / len(images))
     assert scores.brier == pytest.approx(np.mean([(p / 10 - w) ** 2 for p, w in images]))
     assert scores.log_loss == pytest.approx(np.mean([-math.log(p / 10 if w else 1 - p / 10) for p, w in images]))
@@ -147,7 +147,7 @@ def test_the_debiased_error_is_near_zero_for_perfect_probabilities_and_right_for
     rng = np.random.default_rng(5)
     probability = rng.uniform(0.1, 0.7, 3000)
     wrong = rng.random(3000) < probability
-    perfect, shifted = calibration_scores(probability, wrong), calibration_scores(probability + 0.2, wrong)
+    perfect, shifted = calibration_errors(probability, wrong), calibration_errors(probability + 0.2, wrong)
     assert perfect.debiased_calibration_error < perfect.expected_calibration_error < 0.04
     assert shifted.expected_calibration_error == pytest.approx(0.2, abs=0.02)
     assert shifted.debiased_calibration_error == pytest.approx(0.2, abs=0.02)

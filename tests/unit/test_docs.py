@@ -184,4 +184,4 @@ def test_what_the_documentation_tells_practitioners_to_use_is_in_the_python_inte
     directives = re.findall(r"^::: ([\w.]+)$", API, re.MULTILINE)
     entries = {path.split(".")[-1] for name in directives for path, _ in documented(name)}
     assert entries >= {"load", "push", "write_onnx", "write_program", "convert_reference", "measure", "score_images"}
-    assert entries >= {"SafeIndex", "Calibrator", "reliability_bins", "calibration_scores", "draw", "learn_then_test"}
+    assert entries >= {"SafeIndex", "Calibrator", "reliability_bins", "calibration_errors", "draw", "learn_then_test"}
