@@ -8,6 +8,7 @@ are the real ones.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -16,29 +17,28 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.config.training import Training
+from pipeline_lib.config.evaluation import Evaluation
+from pipeline_lib.config.views import Eval
 from pipeline_lib.core import artefacts
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.evaluation.spec import BaselinesSpec, HeadsSpec, MetricOptions
 from pipeline_lib.features import store
 from pipeline_lib.features.blocks import block_name
-from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE
-from pipeline_lib.heads.checkpoint import TrainedHead, write_head
+from pipeline_lib.features.cache import BLOCK_STAGE, BlockRecord
+from pipeline_lib.features.spec import CacheSpec
+from pipeline_lib.heads.checkpoint import TrainedHead
+from tests.unit.heads_world import stored
 
 SECONDS, MEGABYTES = 10.0, 2000
-SEEDS = [1, 2, 3, 4, 5]
+SEEDS = (1, 2, 3, 4, 5)
 SET = {"backbone": "vit", "dataset": "birds", "split": "test"}
-SPEC = {
-    **SET,
-    "is_upstream": False,
-    "bootstrap": {"resamples": 1000, "confidence": 0.95, "seed": 0},
-    "target_accuracies": [0.9, 0.95],
-    "compat": "none",
-}
+SPEC = {**SET, "is_upstream": False, **MetricOptions.values(Evaluation())}
+HEADS = HeadsSpec.model_validate({**SPEC, "variant": "default", "seeds": SEEDS})
 
 
 def write_view(folder: Path, view: str, rows: int, dim: int, random: np.random.Generator) -> None:
@@ -51,12 +51,14 @@ def write_view(folder: Path, view: str, rows: int, dim: int, random: np.random.G
     arrays |= {"sample_id": np.arange(rows), "label": random.integers(0, 100, rows), "epoch": np.zeros(1, np.int64)}
     with artefacts.writing(folder / view / "blocks" / name, BLOCK_STAGE, SET) as draft:
         store.write_arrays(draft.path, "zarr", arrays, 16_384)
-        draft.facts.update(rows=rows, dim=dim, arrays=sorted(arrays), skipped=[])
-    digest = artefacts.read(folder / view / "blocks" / name, BLOCK_STAGE, verify=False).digest
-    with artefacts.writing(folder / view / "cache", CACHE_STAGE, {"block": SET}) as draft:
-        block = {"name": name, "digest": digest, "rows": rows, "epochs": [0, 1]}
-        facts: dict[str, Any] = {"rows": rows, "epochs": 1, "dim": dim, "arrays": sorted(arrays)}
-        draft.facts.update(**facts, blocks=[block], format="zarr", backbone="", dataset="")
+    block = artefacts.read(folder / view / "blocks" / name, verify=False)
+    numbers = {"with_task_loss": False, "batch_size": 1, "threads": 1, "epochs": 1}
+    types = {"view": Eval(), "dtype": "float16", "precision": "float32", "device": "cpu"}
+    spec = CacheSpec.model_validate({**SET, **numbers, **types})
+    with Job("cache", spec, {}, folder / view / "cache").writing() as draft:
+        record = BlockRecord(name, block.content, rows, (0, 1))
+        facts = {"rows": rows, "epochs": 1, "dim": dim, "arrays": sorted(arrays)}
+        draft.facts.update(facts, blocks=[dataclasses.asdict(record)])
 
 
 def write_world(folder: Path, rows: int, dim: int) -> None:
@@ -73,10 +75,8 @@ def write_world(folder: Path, rows: int, dim: int) -> None:
         "embedding_norm": random.random(rows),
         "knn_distance": random.random(rows),
         "crop_fraction": random.random(rows, np.float32),
-        "crop_class_entropy": random.random(rows, np.float32),
-        "crop_embedding_norm": random.random(rows),
     }
-    with artefacts.writing(folder / "baselines", "evaluation", SPEC) as draft:
+    with Job("baselines", BaselinesSpec.model_validate(SPEC), {}, folder / "baselines").writing() as draft:
         pq.write_table(pa.table(columns), draft.path / "scores.parquet")
         baselines = ("class_entropy", "embedding_norm", "knn_distance")
         pq.write_table(pa.table({name: random.random(1000) for name in baselines}), draft.path / "resampled.parquet")
@@ -86,8 +86,7 @@ def write_world(folder: Path, rows: int, dim: int) -> None:
         for layer, shape in enumerate(widths):
             weights[f"layers.{layer}.weight"] = (random.standard_normal(shape) / np.sqrt(shape[1])).astype(np.float32)
             weights[f"layers.{layer}.bias"] = np.zeros(shape[0], np.float32)
-        spec = {"backbone": "vit", "variant": "default", "seed": seed}
-        write_head(folder / "heads" / f"seed{seed}", spec, TrainedHead(seed, weights, ({"episode": 0},)), Training())
+        stored(folder / f"head{seed}", TrainedHead(seed, weights, ({"episode": 0},)), backbone="vit")
 
 
 def main() -> int:
@@ -97,12 +96,11 @@ def main() -> int:
     parser.add_argument("--dim", type=int, default=768)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_world(folder, arguments.rows, arguments.dim)
-        spec = {**SPEC, "variant": "default", "seeds": SEEDS}
-        command = [sys.executable, "-m", "pipeline_lib", "evaluate_heads", "--spec", json.dumps(spec)]
-        command += ["--features", name, "--baselines", f"{name}/baselines", "--output", f"{name}/out", "--heads"]
-        command += [f"{seed}={name}/heads/seed{seed}" for seed in SEEDS]
+        write_world(Path(name), arguments.rows, arguments.dim)
+        command = [sys.executable, "-m", "pipeline_lib", "evaluate_heads", "--spec", json.dumps(HEADS.plain())]
+        command += ["--features", f"{name}/eval/cache", "--centre-crop", f"{name}/centre_crop/cache"]
+        command += ["--baselines", f"{name}/baselines", "--output", f"{name}/out", "--heads"]
+        command += [f"{name}/head{seed}" for seed in SEEDS]
         seconds = []
         for _ in range(3):
             start = time.perf_counter()
