@@ -12,6 +12,7 @@ and, where it needs them,
 
 - `run_together(jobs)` and `together(spec)`: one process does several jobs of the same key;
 - `FILES`, the paths below the results of files that have a place of their own; `OUTPUT` then holds the manifest alone;
+- `SHOWN`, the names of files in the artefact's folder that the workflow's report shows;
 - `plugins(config, **wildcards)`, the components that are chosen by name and whose code the job also runs, such as
   `datasets.folder`;
 - `resolve(config, **wildcards)`, the `Ref` of the stage that makes the artefact, where another one may;

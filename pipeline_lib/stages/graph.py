@@ -76,12 +76,16 @@ class Graph:
         self._unknown_datasets: dict[Path, int | None] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
-        """Return the files that say that an artefact is there: its manifest, or the files with a place of their own."""
+        """Return the files that say that an artefact is there: its manifest, or the files with a place of their own.
+
+        Those of the artefact's folder that a report shows (`SHOWN`) come after the manifest.
+        """
         ref = self._resolved(ref)
         if ref.stage == PUBLISHED:
             return (self._published / f"{dict(ref.wildcards)['name']}.csv",)
         stage = load_stage(ref.stage)
-        patterns = getattr(stage, "FILES", None) or (f"{stage.OUTPUT}/{MANIFEST}",)
+        names = (MANIFEST, *getattr(stage, "SHOWN", ()))
+        patterns = getattr(stage, "FILES", None) or [f"{stage.OUTPUT}/{name}" for name in names]
         return tuple(self.results / pattern.format(**dict(ref.wildcards)) for pattern in patterns)
 
     def inputs(self, ref: Ref) -> dict[str, list[str]]:
