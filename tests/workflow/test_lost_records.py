@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_an_artefact_of_another_run_is_noticed_and_made_again(world: Workflow) -
 
 
 def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:
-    """An edit is followed by a job that fails: stale results are not taken for what was asked for, nor are they lost."""
+    """An edit is followed by a job that fails: what is stale is not taken for what was asked for, nor is it lost."""
     wanted = edited("training.learning_rate", 0.002)
     failing = copy.deepcopy(wanted)
     failing["training"]["warmup_episodes"] = 1000
