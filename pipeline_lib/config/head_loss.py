@@ -3,7 +3,6 @@
 A loss is a module of `pipeline_lib/heads/losses/`, found by its name. It defines
 
 - `Options`, a `HeadLoss` whose `kind` is the module's name, described in a few words;
-- `LABEL`, how figures call it;
 - `loss_and_gradient(uncertainty, task_loss, options)`, see `heads.loss`.
 
 torch is imported inside functions there: the config reads only `Options`.

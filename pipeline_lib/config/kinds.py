@@ -75,6 +75,12 @@ def wanted(family: Literal["figures", "tables"], config: Any) -> dict[str, Modul
     return {name: module for name, module in found.items() if not hasattr(module, "wanted") or module.wanted(config)}
 
 
+def components(family: Literal["figures", "tables"], name: str, config: Any) -> list[str]:
+    """Return the components whose code makes a figure or table: its module, and what its function `plugins` names."""
+    module = load(family, name)
+    return [f"{family}.{name}", *(module.plugins(config) if hasattr(module, "plugins") else ())]
+
+
 def label(module: ModuleType) -> str:
     """Return what the report calls a figure or table, with its number in the paper."""
     return f"{module.LABEL} ({module.PAPER})" if module.PAPER else str(module.LABEL)

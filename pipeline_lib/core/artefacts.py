@@ -110,6 +110,7 @@ def writing(
     code: Mapping[str, str] | None = None,
     derivation: str = "",
     targets: Sequence[Path] = (),
+    replace: bool = False,
 ) -> Iterator[Draft]:
     """Write an artefact: yields a `Draft`, publishes it as `directory` when the block ends without error.
 
@@ -120,6 +121,8 @@ def writing(
     ----------
     targets : sequence of Path
         Where the files go that have a place of their own (a figure, a table); their manifest stays in `directory`.
+    replace : bool
+        Whether `directory` is known to be ours, as where a run plans its results; else it must be an artefact or empty.
 
     Raises
     ------
@@ -127,7 +130,8 @@ def writing(
         `directory` holds files and is no artefact, so it is somebody else's.
     """
     directory = Path(directory)
-    _refuse_foreign(directory)
+    if not replace:
+        _refuse_foreign(directory)
     partial = draft_path(directory)
     remove_abandoned_drafts(directory)
     partial.mkdir(parents=True)

@@ -12,6 +12,7 @@ and, where it needs them,
 
 - `run_together(jobs)` and `together(spec)`: one process does several jobs of the same key;
 - `FILES`, the paths below the results of files that have a place of their own; `OUTPUT` then holds the manifest alone;
+- `SHOWN`, the names of files in the artefact's folder that the workflow's report shows;
 - `plugins(config, **wildcards)`, the components that are chosen by name and whose code the job also runs, such as
   `datasets.folder`;
 - `resolve(config, **wildcards)`, the `Ref` of the stage that makes the artefact, where another one may;
@@ -90,6 +91,7 @@ class Job(Generic[SpecT]):
     output: the folder of the artefact to write.
     targets: where its files go that have a place of their own (`FILES`).
     code: the version of each component of the code that makes it (see `core.versions`).
+    planned: whether a run chose the output, so that whatever an earlier job left there is ours.
     """
 
     stage: str
@@ -99,6 +101,7 @@ class Job(Generic[SpecT]):
     targets: tuple[Path, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = Settings()
+    planned: bool = False
 
     def input(self, name: str) -> Path:
         """Return the folder of the one artefact of this name; raises `ArtefactError` when there is none."""
@@ -128,6 +131,7 @@ class Job(Generic[SpecT]):
             code=self.code,
             derivation=self._derivation(inputs),
             targets=self.targets,
+            replace=self.planned,
         ) as draft:
             yield draft
 

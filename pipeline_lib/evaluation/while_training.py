@@ -13,7 +13,7 @@ from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
 from pipeline_lib.retrieval.neighbours import nearest_neighbours
 from pipeline_lib.training.images import ImageBatches
-from pipeline_lib.training.run import Predict
+from pipeline_lib.training.trainer import Predict
 
 _NEIGHBOUR_ROWS = 8192
 

@@ -160,7 +160,7 @@ def new_figure(
     shows = _shows_titles.get()
     heading = _wrap(title, width - 0.12, TITLE_SIZE, "bold") if shows else []
     lines = _wrap(subtitle, width - 0.12, TEXT_SIZE, "normal") if shows else []
-    above, under = (0.04, 0.02) if shows else (0.0, 0.0)
+    above, under = 0.04, 0.02 if shows else 0.0
     heading_inches = 1.3 * TITLE_SIZE / _POINTS_PER_INCH * len(heading)
 
     def below(height: float) -> float:

@@ -17,7 +17,6 @@ from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metr
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -29,6 +28,7 @@ SIZE = (6.75, 3.0)
 CHANCE = 0.5
 _GROUP_WIDTH = 0.8
 _WIDEST_BAR_INCHES = 0.6
+_DIAMOND: style.Look = {"linestyle": "", "marker": "D", "markersize": 3.2, "color": "black", "markerfacecolor": "white"}
 
 
 class Spec(SetsSpec):
@@ -64,9 +64,18 @@ def draw(
 
     metrics: rows as `tables.summary.read_metrics` gives them. width, height: inches.
     """
+    import numpy as np
+
     find = Summary(metrics)
     order = [upstream, *by_falling_auroc(find, downstream, backbones, variant)]
-    seeds = _largest(find, order, backbones, variant, "seeds")
+
+    def statistic(name: str, method: str = "head", of: str = variant) -> np.ndarray:
+        """Return a statistic over seeds, float64 [backbones, sets]."""
+        return np.array(
+            [[find("auroc_correct", pair, backbone, method, of, name) for pair in order] for backbone in backbones]
+        )
+
+    seeds = int(np.nanmax(statistic("seeds"), initial=0))
     title = f"Zero-shot R-AUROC of pretrained uncertainties, variant {style.shorten(variant)}"
     subtitle = (
         f"Bars: from chance (0.5) to the median over {style.plural(seeds, 'seed')}"
@@ -78,16 +87,38 @@ def draw(
     axes = figure.add_subplot()
     slot_inches = (width - 0.6) / len(order)
     bar = min(_GROUP_WIDTH / len(backbones), _WIDEST_BAR_INCHES / slot_inches)
+    median, minimum, maximum = (statistic(name) for name in ("median", "minimum", "maximum"))
+    entropy = statistic("median", "class_entropy", "")
     for number, backbone in enumerate(backbones):
-        offset = (number - (len(backbones) - 1) / 2) * bar
-        _bars(axes, find, order, backbone, variant, style.series(number), offset, bar)
+        position = np.arange(len(order)) + (number - (len(backbones) - 1) / 2) * bar
+        look = style.series(number)
+        axes.bar(
+            position,
+            median[number] - CHANCE,
+            width=0.92 * bar,
+            bottom=CHANCE,
+            color=look.colour,
+            hatch=look.hatch,
+            edgecolor="white" if look.hatch else look.colour,
+            linewidth=0,
+            label=style.shorten(backbone),
+        )
+        spread = [median[number] - minimum[number], maximum[number] - median[number]]
+        if np.nanmax(spread, initial=0) > 0:
+            whiskers: style.Look = {"fmt": "none", "ecolor": "black", "elinewidth": 0.8, "capsize": 1.5}
+            axes.errorbar(position, median[number], yerr=spread, **whiskers)
+        axes.plot(position, entropy[number], zorder=4, **_DIAMOND)
     axes.axhline(CHANCE, color="black", linewidth=0.8)
     axes.axvline(0.5, color=style.GREY, linewidth=0.6, linestyle=(0, (3, 3)))
     axes.set_xlim(-0.5, len(order) - 0.5)
     axes.set_ylabel("R-AUROC")
     axes.grid(axis="y", **style.GRID)
-    _label_sets(axes, find, order, backbones, variant, slot_inches)
-    style.legend(figure, _handles(axes, find, order, backbones), width)
+    images = [int(np.nanmax(column, initial=0)) for column in statistic("n").T]
+    _label_sets(axes, order, images, slot_inches)
+    handles = axes.get_legend_handles_labels()[0]
+    if not np.isnan(entropy).all():
+        handles.append(style.handle("classifier's entropy", **_DIAMOND))
+    style.legend(figure, handles, width)
     return figure
 
 
@@ -104,55 +135,10 @@ def by_falling_auroc(
     return sorted(evaluation_sets, key=rank)
 
 
-def _bars(
-    axes: Axes,
-    find: Summary,
-    order: list[EvaluationSet],
-    backbone: str,
-    variant: str,
-    look: style.Series,
-    offset: float,
-    width: float,
-) -> None:
-    import numpy as np
-
-    position = np.arange(len(order)) + offset
-    median, minimum, maximum = (
-        np.array([find("auroc_correct", shown, backbone, "head", variant, name) for shown in order])
-        for name in ("median", "minimum", "maximum")
-    )
-    axes.bar(
-        position,
-        median - CHANCE,
-        width=0.92 * width,
-        bottom=CHANCE,
-        color=look.colour,
-        hatch=look.hatch,
-        edgecolor="white" if look.hatch else look.colour,
-        linewidth=0,
-        label=style.shorten(backbone),
-    )
-    spread = [median - minimum, maximum - median]
-    if np.nanmax(spread, initial=0) > 0:
-        axes.errorbar(position, median, yerr=spread, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
-    entropy = [find("auroc_correct", shown, backbone, "class_entropy") for shown in order]
-    axes.plot(position, entropy, "D", markersize=3.2, markerfacecolor="white", markeredgecolor="black", zorder=4)
-
-
-def _label_sets(
-    axes: Axes,
-    find: Summary,
-    order: list[EvaluationSet],
-    backbones: Sequence[str],
-    variant: str,
-    slot_inches: float,
-) -> None:
+def _label_sets(axes: Axes, order: list[EvaluationSet], images: list[int], slot_inches: float) -> None:
     label = names(order)
-    texts = []
-    for shown in order:
-        n = _largest(find, [shown], backbones, variant, "n")
-        role = ["upstream"] if shown == order[0] else []
-        texts.append([style.shorten(label[shown], 20), *role, f"n = {n:,}"])
+    texts = [[style.shorten(label[pair], 20), f"n = {n:,}"] for pair, n in zip(order, images, strict=True)]
+    texts[0].insert(1, "upstream")
     axes.tick_params(axis="x", length=0)
     if max(style.text_inches(line) for lines in texts for line in lines) + 0.05 < slot_inches:
         axes.set_xticks(range(len(order)), ["\n".join(lines) for lines in texts])
@@ -160,23 +146,3 @@ def _label_sets(
         axes.set_xticks(range(len(order)), [f"{lines[0]}\n{', '.join(lines[1:])}" for lines in texts])
         for text in axes.get_xticklabels():
             text.set(rotation=35, ha="right", va="top", rotation_mode="anchor", linespacing=1.05)
-
-
-def _handles(axes: Axes, find: Summary, order: list[EvaluationSet], backbones: Sequence[str]) -> list[Artist]:
-    handles = axes.get_legend_handles_labels()[0]
-    entropies = [find("auroc_correct", shown, backbone, "class_entropy") for shown in order for backbone in backbones]
-    if not all(map(math.isnan, entropies)):
-        diamond = {"marker": "D", "markersize": 3.2, "color": "black", "markerfacecolor": "white"}
-        handles.append(style.handle("classifier's entropy", linestyle="", **diamond))
-    return handles
-
-
-def _largest(
-    find: Summary, evaluation_sets: Sequence[EvaluationSet], backbones: Sequence[str], variant: str, statistic: str
-) -> int:
-    found = [
-        find("auroc_correct", shown, backbone, "head", variant, statistic)
-        for shown in evaluation_sets
-        for backbone in backbones
-    ]
-    return int(max((value for value in found if not math.isnan(value)), default=0))

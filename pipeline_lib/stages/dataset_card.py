@@ -24,6 +24,7 @@ INPUTS = (
     Input("upstream_card", "a card of the training set, which spares decoding it anew", required=False),
 )
 OUTPUT = "cards/{dataset}"
+SHOWN = ("card.html", "contact_sheet.png")
 _WIDTH_INCHES = 6.75
 _DPI = 200
 

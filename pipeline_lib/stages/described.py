@@ -64,6 +64,7 @@ def read_description(name: str, stage: ModuleType, file: Path) -> tuple[Job[Spec
         output=results / job["output"],
         targets=tuple(results / path for path in job["targets"]),
         code=job["code"],
+        planned=True,
     )
     return described, state
 

@@ -75,8 +75,7 @@ def inputs(config: Config, name: str) -> Refs:
 
 def plugins(config: Config, name: str) -> list[str]:
     """Return the components that are chosen by name and whose code a job also runs."""
-    figure = kinds.load("figures", name)
-    return [f"figures.{name}", *(figure.plugins(config) if hasattr(figure, "plugins") else ())]
+    return kinds.components("figures", name, config)
 
 
 def run(job: Job[Spec]) -> None:

@@ -76,12 +76,16 @@ class Graph:
         self._unknown_datasets: dict[Path, int | None] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
-        """Return the files that say that an artefact is there: its manifest, or the files with a place of their own."""
+        """Return the files that say that an artefact is there: its manifest, or the files with a place of their own.
+
+        Those of the artefact's folder that a report shows (`SHOWN`) come after the manifest.
+        """
         ref = self._resolved(ref)
         if ref.stage == PUBLISHED:
             return (self._published / f"{dict(ref.wildcards)['name']}.csv",)
         stage = load_stage(ref.stage)
-        patterns = getattr(stage, "FILES", None) or (f"{stage.OUTPUT}/{MANIFEST}",)
+        names = (MANIFEST, *getattr(stage, "SHOWN", ()))
+        patterns = getattr(stage, "FILES", None) or [f"{stage.OUTPUT}/{name}" for name in names]
         return tuple(self.results / pattern.format(**dict(ref.wildcards)) for pattern in patterns)
 
     def inputs(self, ref: Ref) -> dict[str, list[str]]:
@@ -149,16 +153,17 @@ class Graph:
         files = self.outputs(ref) if hasattr(node.stage, "FILES") else ()
         if elsewhere is not None:
             files = tuple(elsewhere / file.name for file in files)
-        return Job(ref.stage, node.spec, inputs, elsewhere or self.folder(ref), files, node.code)
+        output = elsewhere or self.folder(ref)
+        return Job(ref.stage, node.spec, inputs, output, files, node.code, planned=elsewhere is None)
 
-    def together(self, refs: Iterable[Ref]) -> Iterator[tuple[Any, list[Ref]]]:
-        """Yield (key, artefacts) of those that are not fresh and can be made by one process, at least two each."""
-        groups: dict[Any, list[Ref]] = {}
+    def together(self, refs: Iterable[Ref]) -> Iterator[tuple[tuple[Any, ...], list[Ref]]]:
+        """Yield artefacts that are not fresh and can be made by one process, at least two, with what they share."""
+        groups: dict[tuple[Any, ...], list[Ref]] = {}
         for ref in dict.fromkeys(refs):
             if self.state(ref) != "fresh":
                 node = self._node(self._resolved(ref))
-                groups.setdefault((ref.stage, node.stage.together(node.spec)), []).append(ref)
-        yield from ((key, group) for key, group in groups.items() if len(group) > 1)
+                groups.setdefault(node.stage.together(node.spec), []).append(ref)
+        yield from ((shared, group) for shared, group in groups.items() if len(group) > 1)
 
     def samples(self, dataset: str, split: str) -> int | None:
         """Return the number of images in a split; None while the dataset is yet to be indexed, or has no such split."""

@@ -89,8 +89,8 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.heads.model import UncertaintyHead
     from pipeline_lib.training.images import ImageBatches, skipped_images
     from pipeline_lib.training.joint import JointTask, joint_trainer
-    from pipeline_lib.training.run import train
     from pipeline_lib.training.state import SavedState
+    from pipeline_lib.training.trainer import train
 
     spec, recipe, workers = job.spec, job.spec.options, job.settings.workers
     torch.set_num_threads(recipe.threads)

@@ -58,9 +58,8 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.training.curves import CurveSinks
     from pipeline_lib.training.processes import process_group, process_number, run_in_processes, started_by_torchrun
 
-    processes = _gpus(job) if job.settings.processes is None else job.settings.processes
-    if processes > 1 and not started_by_torchrun():
-        _check_gpus(job, processes)
+    processes = 1 if started_by_torchrun() else _processes(job)
+    if processes > 1:
         with tempfile.TemporaryDirectory() as folder:
             settings = ["--workers", str(job.settings.workers)]
             settings += ["--curves", *job.settings.curves] if job.settings.curves else []
@@ -91,8 +90,8 @@ def _train(job: Job[Spec], device: torch.device, sinks: CurveSinks) -> None:
     from pipeline_lib.training.images import ImageBatches, Normalise, skipped_images
     from pipeline_lib.training.method import MethodTask, TwoCrops, best_epoch, method_trainer
     from pipeline_lib.training.processes import process_count, process_number
-    from pipeline_lib.training.run import train
     from pipeline_lib.training.state import SavedState
+    from pipeline_lib.training.trainer import train
 
     spec, options, recipe = job.spec, job.spec.options, job.spec.options.training
     images, evaluated = (ImageDataset(job.input("dataset"), split) for split in (spec.train_split, spec.eval_split))
@@ -141,22 +140,22 @@ def _described(job: Job[Spec], folder: Path) -> Path:
     return file
 
 
-def _gpus(job: Job[Spec]) -> int:
-    """Return how many GPUs there are to train on."""
-    import torch
+def _processes(job: Job[Spec]) -> int:
+    """Return how many processes are to train together: those that are asked for, or as many as there are GPUs.
 
-    return 0 if job.spec.options.training.device == "cpu" else torch.cuda.device_count()
-
-
-def _check_gpus(job: Job[Spec], processes: int) -> None:
-    """Raise `PipelineError` where processes would wait for each other's GPUs for ever."""
+    Raises `PipelineError` where they would wait for each other's GPUs for ever.
+    """
     import torch
 
     from pipeline_lib.core.device import find_device
     from pipeline_lib.core.errors import PipelineError
 
-    if find_device(job.spec.options.training.device).type == "cuda" and processes > torch.cuda.device_count():
+    asked, device, gpus = job.settings.processes, job.spec.options.training.device, torch.cuda.device_count()
+    if asked is None:
+        return 0 if device == "cpu" else gpus
+    if asked > max(gpus, 1) and find_device(device).type == "cuda":
         raise PipelineError(
-            f"--processes {processes}: each needs a GPU of its own, but only {torch.cuda.device_count()} can be seen "
-            "here; ask for no more than that (in a run: --set-resources method:gpu=N), or set training.device to cpu"
+            f"--processes {asked}: each needs a GPU of its own, but only {gpus} can be seen here; ask for no more than "
+            "that (in a run: --set-resources method:gpu=N), or set training.device to cpu"
         )
+    return asked

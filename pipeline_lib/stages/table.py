@@ -57,8 +57,7 @@ def inputs(config: Config, name: str) -> Refs:
 
 def plugins(config: Config, name: str) -> list[str]:
     """Return the components that are chosen by name and whose code a job also runs."""
-    table = kinds.load("tables", name)
-    return [f"tables.{name}", *(table.plugins(config) if hasattr(table, "plugins") else ())]
+    return kinds.components("tables", name, config)
 
 
 def run(job: Job[Spec]) -> None:

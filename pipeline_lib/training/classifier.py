@@ -17,10 +17,9 @@ from pipeline_lib.core.device import choose_device
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.plain_views import AugmentedView
 from pipeline_lib.training.images import ImageBatches, Normalise
-from pipeline_lib.training.run import train
 from pipeline_lib.training.schedule import Schedule, start_of_warmup
 from pipeline_lib.training.state import SavedState
-from pipeline_lib.training.trainer import Record, Task, Trainer
+from pipeline_lib.training.trainer import Record, Task, Trainer, train
 
 
 class ClassifierTask(Task):

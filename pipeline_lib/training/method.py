@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -109,14 +108,13 @@ class MethodTask(Task):
         prediction = self.evaluated.eval()(self._normalise(pixels))
         return prediction.embedding, prediction.logits, prediction.uncertainty
 
-    def state(self) -> dict[str, Any]:
-        """Return everything that training changes, for `load_state`."""
-        return {"task": super().state(), "best": self.best}
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return what a state dict holds beside weights and statistics: the best epoch's."""
+        return self.best
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state` returned."""
-        super().load_state(state["task"])
-        self.best = state["best"]
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take what `get_extra_state` returned."""
+        self.best = state
 
 
 def method_trainer(task: MethodTask, recipe: MethodTraining, seed: int, images: int, name: str) -> Trainer:

@@ -1,4 +1,4 @@
-"""One epoch of training from images: for every network that is trained here, by whichever loss.
+"""Training from images, epoch after epoch: for every network that is trained here, by whichever loss.
 
 Every step's rate, order of images, augmentation and random draw is a function of (seed, epoch, step), so that training
 that was interrupted goes on exactly as it would have.
@@ -11,7 +11,9 @@ within the network.
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -24,15 +26,21 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.plain_views import draw_seed
-from pipeline_lib.training.images import Batch
-from pipeline_lib.training.processes import images_of_each_process, process_count
+from pipeline_lib.training.images import Batch, ImageBatches
+from pipeline_lib.training.processes import images_of_each_process, process_count, process_number, union, wait_for_all
 from pipeline_lib.training.schedule import Schedule
+from pipeline_lib.training.state import SavedState
 
 FEWEST_IMAGES = 2  # in each process: BatchNorm has nothing to average over fewer, and no loss a pair
 
 # A line of a curve: `epoch`, and values by name; None where one is undefined.
 Record = dict[str, float | None]
+# Maps uint8 pixels [n, 3, H, W] to (embedding [n, d], logits [n, classes], uncertainty [n]).
+Predict = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+# Says how good predictions are on held-out images, in values by name.
+Validate = Callable[[Predict], Record]
 
 
 class Task(nn.Module):
@@ -64,14 +72,6 @@ class Task(nn.Module):
     def predict(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (embedding [n, d], logits [n, classes], uncertainty [n]) of uint8 pixels, in evaluation mode."""
         raise NotImplementedError
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that training changes, for `load_state`."""
-        return self.state_dict()
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state` returned."""
-        self.load_state_dict(state)
 
 
 class Trainer:
@@ -175,9 +175,69 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return everything that training changes, for `load_state`."""
-        return {"task": self.task.state(), "optimizer": self._optimizer.state_dict()}
+        return {"task": self.task.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state` returned."""
-        self.task.load_state(state["task"])
+        self.task.load_state_dict(state["task"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def train(
+    trainer: Trainer,
+    batches: ImageBatches,
+    epochs: int,
+    saved: SavedState,
+    validate: Validate | None = None,
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+    """Train and return the curve, a record per epoch; with a validation also one before the first, as epoch 0.
+
+    Parameters
+    ----------
+    trainer
+        What is trained, in place.
+    batches
+        The training images; in a process group this process's part of each batch.
+    epochs
+        How often they are passed.
+    saved
+        Where a training of before may have left its state, and where this one leaves its own; to be removed when its
+        result is written.
+    validate
+        Adds to the record of each epoch, in the first process alone.
+    on_record
+        Told each record, those of before a kill as well.
+
+    Raises
+    ------
+    PipelineError
+        As `Trainer.train_epoch`, and for more unreadable images than the dataset allows.
+    """
+    task, images, is_first = trainer.task, len(batches.images), process_number() == 0
+    curve: list[Record] = []
+    state = saved.read()
+    if state is not None:
+        curve, batches.skipped = state["curve"], state["skipped"]
+        trainer.load_state(state["trainer"])
+    wait_for_all()  # before the first process writes another state
+    for record in curve:
+        on_record(record)
+    next_epoch = len(curve) + (validate is None)
+    stream = sys.stderr if is_first else io.StringIO()
+    with Progress(images * epochs, "images", trainer.name, images * max(next_epoch - 1, 0), stream) as progress:
+        for epoch in range(next_epoch, epochs + 1):
+            record = {"epoch": epoch, **dict.fromkeys(task.recorded)}
+            if epoch > 0:
+                shuffled = batches.shuffled(trainer.seed, epoch - 1)
+                record |= trainer.train_epoch(epoch - 1, shuffled, progress.advance)
+                batches.skip(union(batches.skipped))
+            if is_first and validate is not None:
+                record |= validate(task.predict)
+            curve.append(record)
+            on_record(record)
+            if is_first:
+                task.end_epoch(curve)
+                if epoch < epochs:
+                    saved.write({"trainer": trainer.state(), "curve": curve, "skipped": dict(batches.skipped)})
+    return curve

@@ -191,7 +191,7 @@ def tfds(data_dir: Path) -> Case:
 
 WNIDS = list(POSITION)
 TRAINING = {wnid: {f"{wnid}_{n}.JPEG": picture(4 * row + n % 4) for n in (2, 11, 1)} for row, wnid in enumerate(WNIDS)}
-TRUTH = [WNIDS[place] for place in (3, 0, 1, 0, 2, 3, 0, 1, 2)]
+TRUTH = [WNIDS[number] for number in (3, 0, 1, 0, 2, 3, 0, 1, 2)]
 VALIDATION = {
     file_name(n): content for n, content in enumerate(pictures_of([10 + WNIDS.index(wnid) for wnid in TRUTH]), start=1)
 }
@@ -230,14 +230,14 @@ def imagenet_real(data_dir: Path) -> Case:
     """The first four images have the votes of the unit test: those of people, of the labels, of people, and none."""
     numbers = [0, 8, 40, 41, 60, 20, 21, 22, 9, 10]
     truth = [WNIDS[0]] * len(numbers)
-    validation = {file_name(place): picture(n) for place, n in enumerate(numbers, start=1)}
+    validation = {file_name(number): picture(n) for number, n in enumerate(numbers, start=1)}
     imagenet_tars(data_dir / "imagenet", truth, validation)
     real = [[7], [20, 3], [], [], [500], [7], [7], [7, 20, 3], [3], [3, 7]]
     make_labels(data_dir, real)
     labels = [30, 3, 999, POSITION[truth[3]], 500, 7, 7, 3, 3, 3]
     counts = [(2, 2, 1), (1, 1), (1,), (), (1,), (1,), (1,), (1, 1, 1), (1,), (1, 1)]
     names = [imagenet.classes()[label] for label in labels]
-    sources = [Source(*each) for each in zip(names, validation.values(), counts, strict=True)]
+    sources = [Source(*source) for source in zip(names, validation.values(), counts, strict=True)]
     options = {"kind": "imagenet_real", "path": "imagenet", "missing_classes": 999}
     options |= {"real_labels": "real.json", "raters": "raters.npz"}
     return Case(options, "validation", in_order(sources), has_votes=True)
@@ -263,7 +263,7 @@ def webdataset(data_dir: Path) -> Case:
     write_shard(data_dir, "val-001.tar", samples[5:])
     options = {"kind": "webdataset", "path": "shards"}
     options["splits"] = {"train": "train-{000..000}.tar", "validation": "val-{000..001}.tar"}
-    return Case(options, "validation", in_order([Source(str(each["cls"]), each["png"]) for each in samples]))
+    return Case(options, "validation", in_order([Source(str(sample["cls"]), sample["png"]) for sample in samples]))
 
 
 def greek(data_dir: Path) -> Case:

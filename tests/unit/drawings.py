@@ -27,7 +27,6 @@ from pipeline_lib.figures import (
     risk_coverage,
     safe_retrieval_curves,
     safe_retrieval_surface,
-    style,
     training_curves,
     zero_shot,
 )
@@ -43,7 +42,6 @@ KINDS = ["blur", "box", "zoom", "noise"]
 STEPS = list(itertools.product(KINDS, range(1, 6)))
 METHODS = ["ce", "loss_prediction", "hib", "mc_infonce"]
 
-__all__ = ["style"]
 Sets = Sequence[EvaluationSet]
 Draw = Callable[[Sets, Sequence[str], Sequence[int]], Figure]
 

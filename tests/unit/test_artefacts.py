@@ -74,6 +74,9 @@ def test_a_folder_of_the_user_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "photos/holiday.jpg").read_text() == "dear to me"
     (tmp_path / "empty").mkdir()  # as Snakemake makes it for a job's output
     write(tmp_path / "empty")
+    with artefacts.writing(tmp_path / "photos", "stage", {}, replace=True):  # as a run does in its results
+        pass
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["manifest.json"]
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 

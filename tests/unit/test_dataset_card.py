@@ -132,7 +132,8 @@ def check(name: str, config: Path) -> None:
 def write(
     output: Path, *datasets: Path, upstream: Path | None = None, upstream_card: Path | None = None, **spec: int
 ) -> Path:
-    """Write a card as the stage does."""
+    """Write a card as the stage does, with one image of each split unless the spec has another `count`."""
+    spec = {"count": 1, **spec}
     return run("dataset_card", spec, output, dataset=datasets, upstream=upstream, upstream_card=upstream_card)
 
 
@@ -156,7 +157,7 @@ def test_same_pixels_are_found_whatever_the_format_and_the_broken_image_is_liste
     card = card_of(pets)["datasets"][0]
     train, test = card["splits"]["train"], card["splits"]["test"]
     assert card["skip_unreadable"] == 1
-    assert [each["image"] for each in train["unreadable"]] == ["train/dog/5.jpg"]
+    assert [image["image"] for image in train["unreadable"]] == ["train/dog/5.jpg"]
     assert train["unreadable"][0]["reason"].startswith("can't be decoded")
     assert (train["decoded"], test["decoded"], test["unreadable"]) == (7, 4, [])
     assert train["duplicates"] == {
@@ -273,17 +274,17 @@ def test_counts_agree_with_comparing_every_pair(one, other):
     measured = pixels.measure(one)
     readable = [i for i in range(len(one)) if one.numbers[i] is not None]
     assert measured.position.tolist() == readable
-    assert [each["image"] for each in measured.unreadable] == [
+    assert [image["image"] for image in measured.unreadable] == [
         str(i) for i in range(len(one)) if one.numbers[i] is None
     ]
-    assert {each["reason"] for each in measured.unreadable} <= {"can't be decoded (<Stream>)"}
+    assert {image["reason"] for image in measured.unreadable} <= {"can't be decoded (<Stream>)"}
     groups = [[i for i in readable if one.numbers[i] == number] for number in range(6)]
     groups = [group for group in groups if len(group) > 1]
     found = cards.duplicates(measured)
     assert found["groups"] == len(groups)
     assert found["redundant"] == sum(len(group) - 1 for group in groups)
     assert found["other_class"] == sum(len({one.names[i] for i in group}) > 1 for group in groups)
-    assert sorted(each["times"] for each in found["examples"]) == sorted(map(len, groups))
+    assert sorted(group["times"] for group in found["examples"]) == sorted(map(len, groups))
 
     mask, facts = cards.shared(measured, pixels.measure(other))
     twins = {i: [j for j in range(len(other)) if other.numbers[j] == one.numbers[i]] for i in readable}
@@ -337,8 +338,8 @@ def test_a_split_without_a_readable_image(tmp_path):
     card = card_of_splits([splits])
     facts = card["datasets"][0]["splits"]["train"]
     assert (facts["sizes"], len(facts["unreadable"]), facts["duplicates"]["groups"]) == (None, 2, 0)
-    assert [each["image"] for each in facts["unreadable"]] == ["cat/1.png", "cat/2.jpg"]
-    assert not any(str(tmp_path) in each["reason"] for each in facts["unreadable"])
+    assert [image["image"] for image in facts["unreadable"]] == ["cat/1.png", "cat/2.jpg"]
+    assert not any(str(tmp_path) in image["reason"] for image in facts["unreadable"])
     assert facts["label_entropy"] == 0.0
     assert column(card_page.overview(card), "Size") == ["–"]
     row = contact_sheet.pick(splits["train"], 4, 0)
@@ -402,7 +403,7 @@ def test_the_sheet_shows_the_images_that_were_drawn_with_their_classes():
     row = contact_sheet.pick(toy, 5, seed=1)
     assert [name for _, name in row.pictures] == ["b"] * 5
     again, other = contact_sheet.pick(toy, 5, seed=1), contact_sheet.pick(toy, 5, seed=2)
-    values = [[image.getpixel((0, 0))[0] for image, _ in each.pictures] for each in (row, again, other)]
+    values = [[image.getpixel((0, 0))[0] for image, _ in row.pictures] for row in (row, again, other)]
     assert values[0] == values[1] != values[2]
     assert len(set(values[0])) == 5
     small = contact_sheet.pick(Pictures([3, None, 4], ["a", "b", "c"]), 5, seed=0)

@@ -43,8 +43,8 @@ def devkit(truth=TRUTH):
     rows = [(1001, "n00001740", "entity", "that which is", 2, [1, 2], 2, 0)]
     rows += [(number, wnid, "one, two", "a thing", 0, [], 0, 1300) for wnid, number in DEVKIT_NUMBER.items()]
     synsets = np.empty((len(rows), 1), [(field, object) for field in fields])
-    for place, row in enumerate(rows):
-        synsets[place, 0] = row
+    for number, row in enumerate(rows):
+        synsets[number, 0] = row
     stream = io.BytesIO()
     savemat(stream, {"synsets": synsets})
     lines = "".join(f"{DEVKIT_NUMBER[wnid]}\n" for wnid in truth).encode()
@@ -85,8 +85,8 @@ def test_every_layout_gives_the_same_images_and_labels(tmp_path, make):
     artefact = write_artefact(tmp_path, OPTIONS)
     train, validation = (ImageDataset(artefact, split) for split in ("train", "validation"))
     assert len(train.classes) == 1000
-    assert [train.classes[place] for place in POSITION.values()] == list(POSITION)
-    assert train.label.tolist() == [place for place in POSITION.values() for _ in range(3)]
+    assert [train.classes[label] for label in POSITION.values()] == list(POSITION)
+    assert train.label.tolist() == [label for label in POSITION.values() for _ in range(3)]
     # By name: _1, _10, _2.
     assert [grey_value(train.image(n)) for n in range(12)] == [10 * row + n for row in (3, 2, 1, 0) for n in (1, 10, 2)]
     assert validation.label.tolist() == [POSITION[wnid] for wnid in TRUTH]

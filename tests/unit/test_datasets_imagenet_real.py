@@ -37,10 +37,10 @@ def make_labels(data_dir, real=REAL, questions=QUESTIONS, **changes):
     """Write both files with the arrays and types of the genuine ones."""
     (data_dir / "real.json").write_text(json.dumps(real))
     tensor = np.zeros((3, len(questions), 3))
-    for place, (_, _, answers) in enumerate(questions):
+    for question, (_, _, answers) in enumerate(questions):
         for rater, answer in enumerate(answers):
             if answer is not None:
-                tensor[rater, place, answer] = 1
+                tensor[rater, question, answer] = 1
     info = np.array([(file_name(image), str(label)) for image, label, _ in questions], "<U28")
     arrays = {"tensor": tensor, "info": info, "ids": np.array([189, 111, 183])} | changes
     np.savez_compressed(data_dir / "raters.npz", **{k: v for k, v in arrays.items() if v is not None})
@@ -96,7 +96,7 @@ def test_merging_agrees_with_dense_arrays(tmp_path_factory, questions, real):
         if dense.sum() == 0:
             dense[real[image]] = 1
         counts = votes.get(image + 1) or dict.fromkeys(real[image], 1.0)
-        assert counts == {int(place): dense[place] for place in np.flatnonzero(dense)}
+        assert counts == {int(label): dense[label] for label in np.flatnonzero(dense)}
         assert imagenet_real._hard_label(counts, official[image]) == (
             dense.argmax() if dense.any() else official[image]
         )

@@ -40,8 +40,8 @@ def test_train_positions_are_evenly_spaced_and_half_as_many(n):
     m = n // 2
     assert len(chosen) == len(set(chosen)) == m
     assert chosen == sorted(chosen)
-    for place, position in enumerate(chosen):
-        exact = Fraction(place * (n - 1), m - 1) if m > 1 else Fraction(0)
+    for rank, position in enumerate(chosen):
+        exact = Fraction(rank * (n - 1), m - 1) if m > 1 else Fraction(0)
         assert abs(position - exact) <= Fraction(1, 2)  # the nearest whole number, either of two
 
 

@@ -90,7 +90,7 @@ def test_counts_and_hard_labels_match_a_plain_count(rows, random):
     }
     assert index.location == list(expected)
     for counts, label, (image, wanted) in zip(index.label_counts, index.label, expected.items(), strict=True):
-        assert {index.classes[place]: count for place, count in counts.items()} == wanted
+        assert {index.classes[label]: count for label, count in counts.items()} == wanted
         dense = [wanted[name] for name in index.classes]
         assert label == np.argmax(dense), image
     split = {"1": "validation", "2": "test"}

@@ -98,11 +98,11 @@ def test_keys_labels_and_images_agree_with_the_library(data):
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "s.tar"
         with tarfile.open(shard, "w") as archive:  # TarWriter refuses suffixes in capitals
-            for each in samples:
-                for suffix, content in each.items():
+            for sample in samples:
+                for suffix, content in sample.items():
                     if suffix != "__key__":
                         body = content if isinstance(content, bytes) else json_or_text(content)
-                        info = tarfile.TarInfo(f"{each['__key__']}.{suffix}")
+                        info = tarfile.TarInfo(f"{sample['__key__']}.{suffix}")
                         info.size = len(body)
                         archive.addfile(info, io.BytesIO(body))
         options = webdataset.Options(kind="webdataset", path=folder, splits={"test": "s.tar"})
@@ -112,10 +112,10 @@ def test_keys_labels_and_images_agree_with_the_library(data):
         read = list(library.WebDataset(str(shard), shardshuffle=False, empty_check=False))
     suffixes = ("jpg", "jpeg", "png", "webp", "ppm")
     assert [location.rsplit(":", 1)[1].lower() for location in index.location] == [
-        f"{each['__key__']}.{next(s for s in suffixes if s in each)}".lower() for each in read
+        f"{sample['__key__']}.{next(s for s in suffixes if s in sample)}".lower() for sample in read
     ]
-    assert [index.classes[label] for label in index.label] == [str(int(each["cls"])) for each in read]
-    contents = [next(each[s] for s in suffixes if s in each) for each in read]
+    assert [index.classes[label] for label in index.label] == [str(int(sample["cls"])) for sample in read]
+    contents = [next(sample[s] for s in suffixes if s in sample) for sample in read]
     assert pixels == [Image.open(io.BytesIO(content)).convert("RGB").tobytes() for content in contents]
 
 

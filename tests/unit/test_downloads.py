@@ -83,8 +83,8 @@ class Server:
         request.end_headers()
         body = content[start:]
         body = body[: self.cut_after.pop(0)] if self.cut_after else body
-        for place in range(0, len(body), 10_000):
-            request.wfile.write(body[place : place + 10_000])
+        for start in range(0, len(body), 10_000):
+            request.wfile.write(body[start : start + 10_000])
             time.sleep(self.pause)
 
 

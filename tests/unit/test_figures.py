@@ -33,13 +33,14 @@ for family, stage in (("figures", figure), ("tables", table)):
         stage.Spec.of(config, name), stage.inputs(config, name), stage.plugins(config, name)
 print(*("planned:", *{"pandas", "matplotlib", "scipy", "torch"} & set(sys.modules)))
 
+from pipeline_lib.figures import style
 from tests.unit import drawings
 
 for draw in drawings.DRAWINGS.values():
     draw(*drawings.SIZES["smallest"])
 elsewhere = Path(sys.argv[1], "elsewhere")
 figure = drawings.drawn("zero_shot")
-drawings.style.save(figure, elsewhere.with_suffix(".png"), elsewhere.with_suffix(".pdf"), 80)
+style.save(figure, elsewhere.with_suffix(".png"), elsewhere.with_suffix(".pdf"), 80)
 print(*("drawn:", *{"torch", "timm", "sklearn", "umap", "matplotlib.pyplot"} & set(sys.modules)))
 """
 
@@ -75,6 +76,7 @@ def test_without_titles_the_figure_has_their_room(name: str) -> None:
     title, subtitle = (text.get_text().replace("\n", " ") for text in titled.texts[:2])
     assert title and subtitle
     assert title not in all_text(figure) and subtitle not in all_text(figure)
+    assert all(text.get_window_extent().y1 <= figure.bbox.y1 for text in figure.texts)
     top = max(panel.get_tightbbox().y1 for panel in figure.axes if panel.get_visible())
     lowest_title = titled.texts[1].get_window_extent().y0
     is_lower = figure.get_figheight() < titled.get_figheight() - 0.1

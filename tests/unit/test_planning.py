@@ -24,6 +24,7 @@ from pipeline_lib.stages.plan import processes
 from tests.jobs import run
 from tests.unit.worlds import backbone, custom_options, glyphs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIGS = Path(__file__).parents[2] / "workflow/configs"
 
 

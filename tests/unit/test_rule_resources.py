@@ -14,7 +14,7 @@ DEFINITION = re.compile(
 def rules() -> dict[str, str]:
     """Return the text of every rule by its name; one that is made from another has that one's text before its own.
 
-    A name that depends on the config reads like `ablation_heads_<view>`.
+    A name that depends on the config reads like `heads_<...>`.
     """
     found: dict[str, str] = {}
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
@@ -28,9 +28,16 @@ def rules() -> dict[str, str]:
             elif start["name"]:
                 found[start["name"]] = body
             else:
-                name = re.search(r'name:\n *f"(.*)"', body)
+                name = re.search(r'name:\n *(?:f"(.*)"|(\w+))\n', body)
                 assert name, f"{path.name}: a rule without a name"
-                found[re.sub(r"{(\w+)}", lambda place: f"<{place[1].lower()}>", name[1])] = body
+                bundles = re.search(r"for BUNDLE, \w+ in (\w+)_BUNDLES", text)
+                several = re.search(r"TOGETHER = {(.*)}", text)
+                if name[2] and bundles:
+                    names = [f"{bundles[1].lower()}_<...>"]
+                else:
+                    kinds = re.findall(r'"(\w+)":', several[1]) if several else []
+                    names = [name[1].format(name=kind) for kind in kinds] or [name[1]]
+                found |= dict.fromkeys(names, body)
     return found
 
 
@@ -39,7 +46,7 @@ ASK_FOR_A_GPU = {name for name, body in SUBMITTED.items() if re.search(r"^ +gpu=
 
 
 def test_every_job_that_is_submitted_asks_for_memory_and_time_and_for_more_when_tried_again() -> None:
-    assert {"dataset", "task_loss", "evaluate", "evaluate_ablations", "export"} <= set(SUBMITTED)
+    assert {"dataset", "task_loss", "evaluate_heads", "evaluation_<...>", "export"} <= set(SUBMITTED)
     for name, body in SUBMITTED.items():
         for resource in ("mem_mb", "runtime"):
             assert f"{resource}=larger_each_attempt(" in body, f"{name} asks for no {resource}"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.evaluation.metric_rows import COLUMNS
+from pipeline_lib.metrics.metric import Metric
 from pipeline_lib.tables import all_metrics, render, zero_shot
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, names, read_metrics
 
@@ -133,6 +134,18 @@ def test_all_metrics_repeats_the_representation_beside_each_method(metrics: pd.D
     shown = all_metrics.present(table, spec).shown
     assert list(shown["R-AUROC"][:3]) == ["0.810", "0.700", "0.510"]
     assert list(shown["Dataset"][:4]) == ["latin", "greek", "digits", "mean of downstream"]
+
+
+def test_a_metric_that_a_file_adds_is_shown_and_explained(
+    metrics: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = Metric("sharpness", "Sharp", "higher", "How sharp it is.")
+    headed = all_metrics.headed
+    monkeypatch.setattr(all_metrics, "headed", lambda name: (added, "Sharp") if name == added.name else headed(name))
+    sharp = metrics.iloc[:1].assign(metric="sharpness", value=0.25)
+    spec = all_metrics.Spec(**SPEC.plain())
+    table = all_metrics.present(all_metrics.build(spec, pd.concat([metrics, sharp]), None), spec)
+    assert table.shown["Sharp"].iloc[0] == "0.250" and table.caption.endswith("Sharp: How sharp it is.")
 
 
 def test_a_dataset_of_two_splits_is_named_with_its_split() -> None:

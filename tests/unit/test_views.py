@@ -25,6 +25,7 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import draw_seed, make_view
 from tests.unit import worlds
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 POLICIES = ("augmix", "cutmix", "mixup", "blur", "small_crops", "box_overlay")
 CONFIG = {"input_size": (3, 32, 32), "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center"}
 PLAIN = worlds.block_spec()["view"]
@@ -151,9 +152,9 @@ def test_the_blur_policy_draws_its_radius_from_the_range() -> None:
     for epoch in range(100):
         pixels, _ = view(Image.fromarray(step), 3, epoch)
         slope = np.diff(pixels[0, 16].numpy().astype(float))  # the blur's kernel: its variance is radius^2
-        place = np.arange(31)
-        centre = (slope * place).sum() / slope.sum()
-        radii.append(((slope * (place - centre) ** 2).sum() / slope.sum()) ** 0.5 / 32)
+        position = np.arange(31)
+        centre = (slope * position).sum() / slope.sum()
+        radii.append(((slope * (position - centre) ** 2).sum() / slope.sum()) ** 0.5 / 32)
     assert min(radii) == pytest.approx(0.03, abs=0.006)
     assert max(radii) == pytest.approx(0.1, abs=0.01)
 

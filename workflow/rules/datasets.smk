@@ -1,6 +1,15 @@
 # Datasets: their raw files, fetched where the config says from where; an index of every image; a card.
 
 
+if CONFIG.downloaded_datasets:
+    from pipeline_lib.datasets.downloads import check_records
+
+    try:
+        check_records(CONFIG, Path(RESULTS))
+    except PipelineError as error:
+        sys.exit(f"config error: {error}")
+
+
 rule download:
     input:
         unpack(job("download")),

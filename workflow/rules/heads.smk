@@ -23,7 +23,7 @@ rule task_loss:
         command("task_loss")
 
 
-HEAD_BUNDLES = together("heads", head.wanted(CONFIG))
+HEAD_BUNDLES = together("head", head.wanted(CONFIG))
 
 
 rule head:

@@ -15,8 +15,6 @@ from pipeline_lib.heads.pairs import pairs
 if TYPE_CHECKING:
     from torch import Tensor
 
-LABEL = "order loss"
-
 
 class Options(HeadLoss):
     """Options of the order loss."""

@@ -11,8 +11,6 @@ from pipeline_lib.config.head_loss import HeadLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
-LABEL = "squared-error loss"
-
 
 class Options(HeadLoss):
     """It has none."""
