@@ -15,10 +15,9 @@ from pipeline_lib.config.views import DrawnDeteriorations
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
-from pipeline_lib.evaluation.heads import read_heads
 from pipeline_lib.evaluation.metric_rows import metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, SCORES, read_scores
-from pipeline_lib.evaluation.scoring import score_cache
+from pipeline_lib.evaluation.scoring import read_heads, score_cache
 from pipeline_lib.evaluation.spec import DeteriorationsSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.metric import Value

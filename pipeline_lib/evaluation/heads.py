@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
@@ -14,10 +13,9 @@ from pipeline_lib.evaluation.measures import Rival, Uncertainty, measure_uncerta
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_resampled, read_scores, write_evaluation
-from pipeline_lib.evaluation.scoring import score_cache
-from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
+from pipeline_lib.evaluation.scoring import read_heads, score_cache
+from pipeline_lib.evaluation.spec import HeadsSpec
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.retrieval.store import read_neighbours
 
@@ -74,14 +72,3 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
         **{f"crop_uncertainty_seed{seed}": values for seed, values in crop.items()},
     }
     write_evaluation(job, columns, rows)
-
-
-def read_heads(job: Job[HeadsSpec] | Job[DeteriorationsSpec]) -> dict[int, TrainedHead]:
-    """Read the head of each seed of a job; raises `ArtefactError` naming one that is of something else."""
-    spec, folders = job.spec, job.all_inputs("heads")
-    if len(folders) != len(spec.seeds):
-        raise PipelineError(f"{job.stage}: {len(folders)} heads for {len(spec.seeds)} seeds; give --heads one per seed")
-    return {
-        seed: read_head(folder, {"backbone": spec.backbone, "variant": spec.variant, "seed": seed})[0]
-        for seed, folder in zip(spec.seeds, folders, strict=True)
-    }

@@ -1,4 +1,4 @@
-"""Uncertainties of a whole cache by several heads."""
+"""The heads of a variant, and their uncertainties of a whole cache."""
 
 from __future__ import annotations
 
@@ -10,12 +10,26 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.heads.checkpoint import TrainedHead
+from pipeline_lib.heads.checkpoint import TrainedHead, read_head
 from pipeline_lib.heads.numpy_head import score
 
 _BLOCK_ROWS = 16_384
 _PIECE_ROWS = 4096
+
+
+def read_heads(job: Job[HeadsSpec] | Job[DeteriorationsSpec]) -> dict[int, TrainedHead]:
+    """Read the head of each seed of a job; raises `ArtefactError` naming one that is of something else."""
+    spec, folders = job.spec, job.all_inputs("heads")
+    if len(folders) != len(spec.seeds):
+        raise PipelineError(f"{job.stage}: {len(folders)} heads for {len(spec.seeds)} seeds; give --heads one per seed")
+    return {
+        seed: read_head(folder, {"backbone": spec.backbone, "variant": spec.variant, "seed": seed})[0]
+        for seed, folder in zip(spec.seeds, folders, strict=True)
+    }
 
 
 def score_cache(heads: Mapping[int, TrainedHead], cache: FeatureCache, epoch: int = 0) -> dict[int, np.ndarray]:

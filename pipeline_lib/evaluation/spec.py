@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pipeline_lib.config.deteriorations import Draw, draws
 from pipeline_lib.config.evaluation import Bootstrap, Evaluation, Projection, SafeRetrieval
+from pipeline_lib.core.jobs import Ref
 from pipeline_lib.core.spec import Spec
 
 if TYPE_CHECKING:
@@ -114,6 +115,18 @@ class ProjectionSpec(SetSpec):
         # Which set the config chooses is said by the rest of the spec.
         maps = config.evaluation.projection.model_copy(update={"dataset": None})
         return cls(backbone=backbone, dataset=dataset, split=split, maps=maps)
+
+
+def wanted_ablations(config: Config) -> list[Ref]:
+    """Return the evaluations of the ablations."""
+    if config.ablations is None:
+        return []
+    return [
+        Ref.to("evaluate_heads", backbone=backbone, variant=variant, dataset=entry.dataset, split=entry.split)
+        for backbone in config.ablations.backbones
+        for variant in config.ablations.variants
+        for entry in config.averaged_sets
+    ]
 
 
 def _set(config: Config, backbone: str, dataset: str, split: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import HeadsSpec as Spec
+from pipeline_lib.evaluation.spec import wanted_ablations as wanted_ablations
 from pipeline_lib.metrics.found import components
 
 if TYPE_CHECKING:
@@ -45,18 +46,6 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
 def plugins(config: Config, **wildcards: str) -> list[str]:
     """Return the components that are chosen by name: all metrics."""
     return components("metrics")
-
-
-def wanted_ablations(config: Config) -> list[Ref]:
-    """Return the evaluations of the ablations."""
-    if config.ablations is None:
-        return []
-    return [
-        Ref.to("evaluate_heads", backbone=backbone, variant=variant, dataset=entry.dataset, split=entry.split)
-        for backbone in config.ablations.backbones
-        for variant in config.ablations.variants
-        for entry in config.averaged_sets
-    ]
 
 
 def together(spec: Spec) -> Hashable:

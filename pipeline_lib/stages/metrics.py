@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
-from pipeline_lib.stages import evaluate_heads
+from pipeline_lib.evaluation.spec import wanted_ablations
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
@@ -38,7 +38,7 @@ def inputs(config: Config) -> Refs:
         for backbone in config.backbones:
             refs += [Ref.to("evaluate_heads", backbone=backbone, variant=name, **pair) for name in config.variants]
             refs.append(Ref.to("safe_retrieval", backbone=backbone, variant=first_variant, **pair))
-    refs += evaluate_heads.wanted_ablations(config)
+    refs += wanted_ablations(config)
     refs += [
         Ref.to("deteriorations", backbone=first_backbone, variant=first_variant, dataset=pair.dataset, split=pair.split)
         for pair in config.deteriorated_sets
