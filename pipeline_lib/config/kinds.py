@@ -32,7 +32,6 @@ Family = Literal[
     "heads.losses",
     "metrics",
     "metrics.representation",
-    "metrics.analyses",
     "figures",
     "tables",
 ]
@@ -40,7 +39,6 @@ Family = Literal[
 _DEFINES = {
     "metrics": "METRICS = (",
     "metrics.representation": "METRICS = (",
-    "metrics.analyses": "METRICS = (",
     "figures": "def figure_of(",
     "tables": "class Spec(",
 }

@@ -1,7 +1,7 @@
 """The metrics that there are: every module of this folder, and of those below it, that lists `METRICS`.
 
 One more is one more file. Those of this folder are of an uncertainty, those of `representation` of a representation,
-whatever the uncertainty; what `analyses` describes is measured by stages of their own.
+whatever the uncertainty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from pipeline_lib.config import kinds
 from pipeline_lib.metrics.metric import Metric
 
-Family = Literal["metrics", "metrics.representation", "metrics.analyses"]
+Family = Literal["metrics", "metrics.representation"]
 # The order of their rows; modules that are not named follow by name.
 _FIRST = ("reference", "selective", "classification", "votes", "crops", "ood", "distribution", "r_auroc")
 

@@ -7,11 +7,7 @@ import re
 from pipeline_lib.metrics.found import Family, found_metrics
 from pipeline_lib.metrics.metric import Metric
 
-_SECTIONS: dict[Family, str] = {
-    "metrics": "Of an uncertainty u",
-    "metrics.representation": "Of a representation",
-    "metrics.analyses": "Of analyses of the first variant's uncertainty",
-}
+_SECTIONS: dict[Family, str] = {"metrics": "Of an uncertainty u", "metrics.representation": "Of a representation"}
 
 
 def glossary() -> str:

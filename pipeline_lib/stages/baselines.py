@@ -38,7 +38,7 @@ def inputs(config: Config, backbone: str, dataset: str, split: str) -> Refs:
 
 def plugins(config: Config, **wildcards: str) -> list[str]:
     """Return the components that are chosen by name: all metrics."""
-    return components("metrics", "metrics.representation")
+    return components()
 
 
 def run(job: Job[Spec]) -> None:
