@@ -100,7 +100,7 @@ class SafeIndex:
         self.dim, self.factory, self.parameters = dim, factory, parameters
         self._query_share = _checked_share("query_share", query_share)
         self._item_share = _checked_share("item_share", item_share)
-        self._reference = None if reference is None else _checked_uncertainty(reference, None)
+        self._reference = None if reference is None else _checked_floats("uncertainties", reference, np.float64, None)
         self._ids = np.empty(0, np.int64)
         self._values = np.empty((0, dim), np.float32)
         self._uncertainty = np.empty(0, np.float64)
@@ -152,14 +152,12 @@ class SafeIndex:
         ----------
         ids
             int64 [n], not negative.
-        representation
-            float [n, dim], kept as float32.
-        uncertainty
-            float [n].
+        representation, uncertainty
+            float [n, dim], kept as float32, and float [n].
         """
         ids = _checked_ids(ids)
-        values = _checked_representation(representation, self.dim, len(ids))
-        uncertainty = _checked_uncertainty(uncertainty, len(ids))
+        values = _checked_floats("representations", representation, np.float32, len(ids), self.dim)
+        uncertainty = _checked_floats("uncertainties", uncertainty, np.float64, len(ids))
         together = np.concatenate([self._ids, ids])
         distinct, counts = np.unique(together, return_counts=True)
         if len(distinct) < len(together):
@@ -190,12 +188,10 @@ class SafeIndex:
 
         Parameters
         ----------
-        representation
-            float [n, dim].
-        uncertainty
-            float [n].
+        representation, uncertainty
+            float [n, dim] and float [n].
         k
-            How many.
+            How many items.
         own_ids
             For queries that are items themselves, the id that each must not find, int64 [n].
         """
@@ -203,8 +199,8 @@ class SafeIndex:
             raise PipelineError(f"k is {k}, but at least 1 item must be asked for")
         if not len(self):
             raise PipelineError("the index is empty; add items before searching")
-        queries = _checked_representation(representation, self.dim, None)
-        uncertainty = _checked_uncertainty(uncertainty, len(queries))
+        queries = _checked_floats("representations", representation, np.float32, None, self.dim)
+        uncertainty = _checked_floats("uncertainties", uncertainty, np.float64, len(queries))
         if own_ids is not None and np.shape(own_ids) != (len(queries),):
             raise PipelineError(f"own_ids has shape {np.shape(own_ids)}, but there are {len(queries)} queries")
         if self._built is None:
@@ -290,26 +286,16 @@ def _checked_ids(ids: np.ndarray) -> np.ndarray:
     return ids.astype(np.int64)
 
 
-def _checked_representation(values: np.ndarray, dim: int, rows: int | None) -> np.ndarray:
-    values = np.asarray(values, np.float32)
-    if values.ndim != 2 or values.shape[1] != dim or rows not in (None, len(values)):
+def _checked_floats(what: str, values: np.ndarray, dtype: type, rows: int | None, dim: int | None = None) -> np.ndarray:
+    """Return finite values, [n] or [n, dim]; rows: how many they must be, None = any number."""
+    values = np.asarray(values, dtype)
+    width = () if dim is None else (dim,)
+    if values.ndim != 1 + len(width) or values.shape[1:] != width or rows not in (None, len(values)):
+        wanted = ", ".join(map(str, ("n" if rows is None else rows, *width)))
+        raise PipelineError(f"the {what} have shape {values.shape}, but must be [{wanted}]")
+    is_finite = np.isfinite(values) if dim is None else np.isfinite(values).all(axis=1)
+    if not is_finite.all():
         raise PipelineError(
-            f"the representations have shape {values.shape}, but must be [{'n' if rows is None else rows}, {dim}]"
-        )
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise PipelineError(f"row {row} of the representations holds NaN or infinity; check what they come from")
-    return values
-
-
-def _checked_uncertainty(values: np.ndarray, rows: int | None) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or rows not in (None, len(values)):
-        raise PipelineError(
-            f"the uncertainties have shape {values.shape}, but must be [{'n' if rows is None else rows}]"
-        )
-    if not np.isfinite(values).all():
-        raise PipelineError(
-            f"uncertainty of row {int(np.argmin(np.isfinite(values)))} is NaN or infinite; check the head"
+            f"row {int(np.argmin(is_finite))} of the {what} is NaN or infinity; check where they are from"
         )
     return values

@@ -191,7 +191,7 @@ def test_what_can_not_be_is_refused_and_changes_nothing() -> None:
         (lambda: index.add(np.array([-4]), values[:1], uncertainty[:1]), "id -4 is negative"),
         (lambda: index.add(new, values[:2, :3], uncertainty[:2]), r"shape \(2, 3\), but must be \[2, 6\]"),
         (lambda: index.add(new, values[:2], uncertainty[:1]), r"shape \(1,\), but must be \[2\]"),
-        (lambda: index.add(new, values[:2], np.array([1, np.nan])), "row 1 is NaN"),
+        (lambda: index.add(new, values[:2], np.array([1, np.nan])), "row 1 of the uncertainties holds NaN"),
         (lambda: index.add(new, values[:2] * np.float16(np.inf), uncertainty[:2]), "row 0 of the representations"),
         (lambda: index.add(new / 2, values[:2], uncertainty[:2]), "ids have type float64"),
         (lambda: index.remove(np.array([ids[0], 777_777])), "id 777777 is not in the index of 10 items"),
