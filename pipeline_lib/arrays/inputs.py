@@ -150,62 +150,44 @@ def _uncertainties(arrays: Sequence[Array], names: Sequence[str] | None) -> dict
 
 def _labels(array: Array) -> np.ndarray:
     """Return classes numbered in order of appearance, int64 [n]."""
-    values = array.values
-    if values.ndim != 1:
-        raise PipelineError(
-            f"{array.source}: has shape {list(values.shape)}; labels must be [n], one integer or text per image"
-        )
+    values = _shaped(array, 1, "labels must be [n], one integer or text per image")
     if values.dtype.kind == "f":
-        if not (is_whole := np.isfinite(values) & (values == np.round(values))).all():
-            row = int(np.flatnonzero(~is_whole)[0])
-            raise PipelineError(f"{array.source}: row {row} is {values[row]}; a label must be an integer or text")
+        _require(array, np.isfinite(values) & (values == np.round(values)), "a label must be an integer or text")
     return pd.factorize(np.asarray(values))[0].astype(np.int64)
 
 
 def _dimension(array: Array) -> int:
-    values = _numbers(array, "features must be numbers")
-    if values.ndim != 2:
-        raise PipelineError(f"{array.source}: has shape {list(values.shape)}; features must be [n, dimensions]")
-    return values.shape[1]
+    _numbers(array, "features must be numbers")
+    return _shaped(array, 2, "features must be [n, dimensions]").shape[1]
 
 
 def _neighbours(array: Array) -> np.ndarray:
     """Return the row of each image's neighbour, int64 [n]."""
-    values = _numbers(array, "neighbours must be row numbers")
-    if values.ndim != 1:
-        raise PipelineError(
-            f"{array.source}: has shape {list(values.shape)}; neighbours must be [n], the row number of the nearest "
-            "other image"
-        )
+    _numbers(array, "neighbours must be row numbers")
+    values = _shaped(array, 1, "neighbours must be [n], the row number of the nearest other image")
     rows = len(values)
     is_row = (values >= 0) & (values < rows) & (values == np.floor(values))  # also False for NaN
-    if not is_row.all():
-        row = int(np.flatnonzero(~is_row)[0])
-        raise PipelineError(f"{array.source}: row {row} is {values[row]}; a neighbour is a row number, 0 to {rows - 1}")
+    _require(array, is_row, f"a neighbour is a row number, 0 to {rows - 1}")
     neighbour = np.array(values, dtype=np.int64)
     if (is_itself := neighbour == np.arange(rows)).any():
         raise PipelineError(
-            f"{array.source}: row {int(np.flatnonzero(is_itself)[0])} is its own neighbour "
+            f"{array.source}: row {int(np.argmax(is_itself))} is its own neighbour "
             f"({int(is_itself.sum())} of {rows} rows are); leave the query out of its own search"
         )
     return neighbour
 
 
 def _correct(array: Array) -> np.ndarray:
-    values = _numbers(array, "correct must be true or false")
-    if values.ndim != 1:
-        raise PipelineError(f"{array.source}: has shape {list(values.shape)}; correct must be [n]")
-    if not (is_truth := (values == 0) | (values == 1)).all():
-        row = int(np.flatnonzero(~is_truth)[0])
-        raise PipelineError(f"{array.source}: row {row} is {values[row]}; correct must be 1 (true) or 0 (false)")
+    _numbers(array, "correct must be true or false")
+    values = _shaped(array, 1, "correct must be [n]")
+    _require(array, (values == 0) | (values == 1), "correct must be 1 (true) or 0 (false)")
     return np.array(values, dtype=bool)
 
 
 def _vote_entropy(array: Array) -> np.ndarray:
     """Return the entropy in nats of each image's votes, H = -sum_c p_c ln p_c, float64 [n]; NaN without votes."""
-    values = _numbers(array, "votes must be counts")
-    if values.ndim != 2:
-        raise PipelineError(f"{array.source}: has shape {list(values.shape)}; votes must be [n, classes]")
+    _numbers(array, "votes must be counts")
+    values = _shaped(array, 2, "votes must be [n, classes]")
     entropy = np.empty(len(values))
     size = max(1, _BLOCK_VALUES // values.shape[1])
     for start in range(0, len(values), size):
@@ -229,3 +211,16 @@ def _numbers(array: Array, must: str) -> np.ndarray:
     if array.values.dtype.kind not in "biuf":
         raise PipelineError(f"{array.source}: holds text ('{array.values.flat[0]}' comes first), but {must}")
     return array.values
+
+
+def _shaped(array: Array, axes: int, must: str) -> np.ndarray:
+    if array.values.ndim != axes:
+        raise PipelineError(f"{array.source}: has shape {list(array.values.shape)}; {must}")
+    return array.values
+
+
+def _require(array: Array, is_good: np.ndarray, must: str) -> None:
+    """Raise `PipelineError` with the first row of values, [n], that is not good, bool [n]."""
+    if not is_good.all():
+        row = int(np.argmin(is_good))
+        raise PipelineError(f"{array.source}: row {row} is {array.values[row]}; {must}")

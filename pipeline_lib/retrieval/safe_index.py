@@ -295,7 +295,5 @@ def _checked_floats(what: str, values: np.ndarray, dtype: type, rows: int | None
         raise PipelineError(f"the {what} have shape {values.shape}, but must be [{wanted}]")
     is_finite = np.isfinite(values) if dim is None else np.isfinite(values).all(axis=1)
     if not is_finite.all():
-        raise PipelineError(
-            f"row {int(np.argmin(is_finite))} of the {what} is NaN or infinity; check where they are from"
-        )
+        raise PipelineError(f"row {int(np.argmin(is_finite))} of the {what} holds NaN or infinity; check their source")
     return values
