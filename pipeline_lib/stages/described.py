@@ -3,7 +3,7 @@
 The file lies in `<results>/.jobs` and says which stage, spec, code and inputs, by paths below the results, and how much
 was known when the run was planned:
 
-- `fresh`: the artefact is what the job would make; if it runs all the same, somebody forces it;
+- `fresh`: the artefact is what the job would make; if it runs all the same and alone, somebody forces it;
 - `stale`: it is not;
 - `pending`: that depends on inputs which are yet to be made; the job decides, and ends at once if it finds them equal.
 """
@@ -30,10 +30,11 @@ State = Literal["fresh", "stale", "pending"]
 
 def do_described(name: str, stage: ModuleType, files: Sequence[Path], settings: Settings) -> None:
     """Do the jobs that files describe; those that turn out to be done already are left as they are."""
+    described = [(file, *read_description(name, stage, file)) for file in files]
+    forced = all(state == "fresh" for _, _, state in described)
     waiting = []
-    for file in files:
-        job, state = read_description(name, stage, file)
-        if state == "pending" and job.is_done():
+    for file, job, state in described:
+        if not forced and state != "stale" and job.is_done():
             print(f"{job.output}: what it is made from has not changed, so it stays as it is")
             _touch(job)
             continue

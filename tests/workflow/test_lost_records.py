@@ -98,7 +98,7 @@ def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:
     world.write_config(failing)
     target = str(HEAD / MANIFEST)
     failed = world.snakemake(target, check=False)
-    assert failed.returncode != 0 and "warm-up" in failed.stdout + failed.stderr
+    assert failed.returncode != 0 and "warmup_episodes is 1000" in failed.stdout + failed.stderr
     world.write_config(wanted)
     assert world.planned(target) == {"head": 1}
     assert stale(world, wanted)["evaluate_heads"] == 7

@@ -28,39 +28,40 @@ def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
-    if _hold(state / "running.lock") is not False:
+    if not _is_held_by_another(state / "running.lock", until_the_end=True):
         remove_locks(directory)
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # `check_writable` says so once there is something to write
-    held = _hold(results / RUN_LOCK)
-    if held is False and not dry_run:
+    if _is_held_by_another(results / RUN_LOCK, until_the_end=not dry_run) and not dry_run:
         holder = (results / RUN_LOCK).read_text(errors="replace").strip()
         raise PipelineError(
             f"{results}: another snakemake is at work on these results{f' ({holder})' if holder else ''}; wait for its "
             "end, or choose another results_dir"
         )
-    if isinstance(held, int) and held is not False:
-        if dry_run:
-            os.close(held)
-        else:
-            os.ftruncate(held, 0)
-            os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
-def _hold(path: Path) -> int | bool:
-    """Return the descriptor of a lock that ends with this process; False: another has it; True: there are no locks."""
+def _is_held_by_another(path: Path, until_the_end: bool) -> bool:
+    """Return whether another process holds a lock; else hold it until this one ends, or not at all.
+
+    Where nothing can be written, or the file system knows no locks, nobody holds it.
+    """
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
-        return True
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        return error.errno in _NO_LOCKS
-    return lock
+        return error.errno not in _NO_LOCKS
+    if until_the_end:
+        os.ftruncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    else:
+        os.close(lock)
+    return False
 
 
 def check_writable(results: Path) -> None:
