@@ -26,7 +26,7 @@ from pipeline_lib.evaluation.measures import (
     resampled_aurocs,
 )
 from pipeline_lib.evaluation.metric_rows import metric_rows
-from pipeline_lib.evaluation.mixed import Mix, mix_of
+from pipeline_lib.evaluation.mixed import MixedRows, mix_of
 from pipeline_lib.evaluation.scores import Scores, read_scores, write_evaluation
 from pipeline_lib.evaluation.spec import BaselinesSpec, EvaluationSpec
 from pipeline_lib.features.cache import FeatureCache
@@ -92,7 +92,7 @@ def baseline_uncertainties(columns: Columns, of: str = "") -> dict[str, np.ndarr
     return {name: -u if name == "embedding_norm" else u for name, u in found.items() if u is not None}
 
 
-def images_of(spec: EvaluationSpec, columns: Columns, mix: Mix | None) -> Images:
+def images_of(spec: EvaluationSpec, columns: Columns, mix: MixedRows | None) -> Images:
     """Return what the columns of the baselines' scores say about the images; mix: of them with upstream images."""
     return Images(
         dataset=f"{spec.dataset}/{spec.split}",

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from pipeline_lib.evaluation.mixed import Mix
+from pipeline_lib.evaluation.mixed import MixedRows
 from pipeline_lib.evaluation.spec import MetricOptions
 from pipeline_lib.metrics.bootstrap import bootstrap_auroc
 from pipeline_lib.metrics.found import Family, found_metrics
@@ -58,7 +58,7 @@ class Images:
     label_rank: np.ndarray | None = None
     vote_entropy: np.ndarray | None = None
     lone_class_images: int | None = None
-    mix: Mix | None = None
+    mix: MixedRows | None = None
 
 
 @dataclass(frozen=True)

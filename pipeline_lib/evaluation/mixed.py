@@ -12,7 +12,7 @@ from pipeline_lib.retrieval.store import NeighbourTable
 
 
 @dataclass(frozen=True)
-class Mix:
+class MixedRows:
     """Equally many images of both sets, the upstream ones first.
 
     upstream_row, row: where they stand among the upstream and the downstream scores, int64 [k].
@@ -28,7 +28,7 @@ class Mix:
         return np.concatenate([upstream[self.upstream_row], downstream[self.row]])
 
 
-def mix_of(neighbours: NeighbourTable, sample_id: np.ndarray, upstream: Scores) -> Mix | None:
+def mix_of(neighbours: NeighbourTable, sample_id: np.ndarray, upstream: Scores) -> MixedRows | None:
     """Return the mix of a neighbours artefact, or None where it has none.
 
     sample_id: of the downstream scores, int64 [n]. Raises `ArtefactError` naming the artefact that lacks an image.
@@ -36,7 +36,7 @@ def mix_of(neighbours: NeighbourTable, sample_id: np.ndarray, upstream: Scores) 
     table = neighbours.mixed
     if table is None:
         return None
-    return Mix(
+    return MixedRows(
         positions(table.sample_id[table.is_upstream], upstream["sample_id"], upstream.manifest.directory),
         positions(table.sample_id[~table.is_upstream], sample_id, neighbours.manifest.directory),
         table.correct,

@@ -28,7 +28,7 @@ from pipeline_lib.evaluation.measures import (
     resampled_aurocs,
 )
 from pipeline_lib.evaluation.metric_rows import metric_rows
-from pipeline_lib.evaluation.mixed import Mix
+from pipeline_lib.evaluation.mixed import MixedRows
 from pipeline_lib.evaluation.safe_retrieval import KINDS
 from pipeline_lib.evaluation.spec import EvaluationSpec
 from pipeline_lib.metrics import found
@@ -54,7 +54,7 @@ def images_of(n: int = 60) -> Images:
         label_rank=rank,
         vote_entropy=np.where(rng.random(n) < 0.5, 0.0, rng.random(n)),
         lone_class_images=3,
-        mix=Mix(np.arange(n), np.arange(n), rng.random(2 * n) < 0.5),
+        mix=MixedRows(np.arange(n), np.arange(n), rng.random(2 * n) < 0.5),
     )
 
 
