@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ from typing import Any, get_args
 from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import MANIFEST, Manifest
+from pipeline_lib.core.artefacts import MANIFEST, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
 from pipeline_lib.core.spec import Spec
@@ -154,7 +155,9 @@ class Graph:
         if elsewhere is not None:
             files = tuple(elsewhere / file.name for file in files)
         output = elsewhere or self.folder(ref)
-        return Job(ref.stage, node.spec, inputs, output, files, node.code, planned=elsewhere is None)
+        # As a job's own process reads it: with the keys of mappings in order, whatever the order in the config.
+        spec = node.stage.Spec.model_validate(json.loads(canonical_json(node.spec.complete())))
+        return Job(ref.stage, spec, inputs, output, files, node.code, planned=elsewhere is None)
 
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[tuple[Any, ...], list[Ref]]]:
         """Yield artefacts that are not fresh and can be made by one process, at least two, with what they share."""
