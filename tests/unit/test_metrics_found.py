@@ -89,6 +89,13 @@ def test_everything_that_is_measured_is_described_and_the_other_way_round() -> N
     assert found.headed("no_such_metric") is None and found.label("no_such_metric") == "no_such_metric"
 
 
+def test_the_table_of_all_metrics_leaves_out_what_other_tables_show() -> None:
+    every = [metric for family in ("metrics", "metrics.representation") for metric in found.found_metrics(family)]
+    shown = {metric.name for metric in every if metric.is_shown}
+    assert shown >= {"r1", "auroc_correct", "auroc_ood", "rcorr_entropy", "croppedHasBiggerUnc"}
+    assert not shown & {"aurc", "e_aurc", "reference_r1", "unc_q{percent}", "error_1nn_full", "median_unc_{image}"}
+
+
 @pytest.mark.parametrize(
     ("name", "heading"),
     [
