@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.retrieval import neighbour_is_correct, recall_at_1
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 from pipeline_lib.training.images import ImageBatches
 from pipeline_lib.training.trainer import Predict
 

@@ -10,7 +10,7 @@ from pipeline_lib.config.evaluation import Mix, Neighbours
 from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.retrieval.cosine import ReadRows
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 from pipeline_lib.retrieval.store import MixedTable
 
 _PIECE_ROWS = 8192

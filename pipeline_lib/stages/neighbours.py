@@ -62,7 +62,7 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.core.progress import Progress
     from pipeline_lib.features.cache import FeatureCache, naming_images
     from pipeline_lib.retrieval.mixed import mixed_neighbours, mixed_rows
-    from pipeline_lib.retrieval.neighbours import nearest_neighbours
+    from pipeline_lib.retrieval.search import nearest_neighbours
     from pipeline_lib.retrieval.store import write_neighbours
 
     spec, features = job.spec, job.input("features").parent

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline_lib.config.evaluation import Neighbours
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 
 BOUND = 2.0
 

@@ -27,7 +27,7 @@ from pipeline_lib.arrays.tables import build_tables
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.retrieval import cosine
-from pipeline_lib.retrieval.neighbours import nearest_neighbours as torch_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours as torch_neighbours
 from pipeline_lib.tables.render import to_markdown, to_tex
 
 KINDS = ("uncertainty", "names", "features", "labels", "neighbours", "correct", "votes")

@@ -36,7 +36,7 @@ from pipeline_lib.metrics.bootstrap import resample_counts
 from pipeline_lib.metrics.metric import Value
 from pipeline_lib.metrics.selective import aurc
 from pipeline_lib.retrieval.mixed import mixed_neighbours
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
 from pipeline_lib.stages import evaluate_heads as evaluate_heads_stage
 from pipeline_lib.stages import neighbours

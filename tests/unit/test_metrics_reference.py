@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.reference import auroc_reference, neighbour_reference
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 30.0, 1e8])

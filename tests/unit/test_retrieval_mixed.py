@@ -14,7 +14,7 @@ from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.retrieval import mixed as mixed_module
 from pipeline_lib.retrieval.mixed import choose_mix, concatenation, mixed_neighbours
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 from pipeline_lib.retrieval.store import read_neighbours, write_neighbours
 from pipeline_lib.stages import neighbours
 

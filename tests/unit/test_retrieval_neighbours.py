@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.retrieval.cosine import Nearest
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 
 
 def search(values: np.ndarray, block_rows: int = 7, backend: str = "torch") -> Nearest:
@@ -195,7 +195,7 @@ PEAK = r"""
 import pathlib, re, sys
 import numpy as np, torch
 from pipeline_lib.config.evaluation import Neighbours
-from pipeline_lib.retrieval.neighbours import nearest_neighbours
+from pipeline_lib.retrieval.search import nearest_neighbours
 torch.set_num_threads(1)
 def read(start, stop):
     return np.fromfile(sys.argv[1], np.float16, (stop - start) * 8192, offset=start * 8192 * 2).reshape(-1, 8192)

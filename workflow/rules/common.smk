@@ -87,7 +87,7 @@ def job(stage, **fixed):
 
 
 def several_jobs(refs):
-    """Return the inputs of a rule that does several jobs: one list per name."""
+    """Return the inputs of several jobs that one process does, one list per name."""
     merged = {}
     for ref in refs:
         for name, files in inputs_of(ref).items():
@@ -127,3 +127,28 @@ def none_of(folder, bundles):
     """Return a regular expression for the first wildcard below a folder that leaves out what is made in bundles."""
     bundled = [GRAPH.outputs(ref)[0] for refs in bundles.values() for ref in refs]
     return f"(?!({one_of(path.relative_to(Path(RESULTS, folder)).as_posix() for path in bundled)})$)[^/]+"
+
+
+def one_block(view):
+    """Return the name of a block with all epochs of a view, as a pattern."""
+    return f"samples-{{start}}-{{stop}}_epochs-0000-{CONFIG.view_epochs(view):04d}"
+
+
+def blocks_of(wildcards, views):
+    """Return the blocks of several views of the same images, each with all its epochs."""
+    return [
+        Ref.to("features", **wildcards, view=view, first="0000", last=f"{CONFIG.view_epochs(view):04d}")
+        for view in views
+    ]
+
+
+def blocks_and_more(wildcards):
+    """Return the inputs of a cache, once the number of its images is known."""
+    GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
+    checkpoints.dataset.get(dataset=wildcards.dataset)
+    if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
+        manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]
+        raise WorkflowError(
+            f"{manifest}: dataset '{wildcards.dataset}' has no split '{wildcards.split}'; see 'splits' in that file"
+        )
+    return job("cache")(wildcards)

@@ -44,6 +44,7 @@ rule baselines:
 # Ablations are evaluated together, each set at once.
 EVALUATION_BUNDLES = together("evaluation", evaluate_heads.wanted_ablations(CONFIG))
 
+
 rule evaluate_heads:
     input:
         unpack(job("evaluate_heads")),

@@ -32,19 +32,6 @@ rule features:
         command("features", "--workers {resources.workers}")
 
 
-def one_block(view):
-    """Return the name of a block with all epochs of a view, as a pattern."""
-    return f"samples-{{start}}-{{stop}}_epochs-0000-{CONFIG.view_epochs(view):04d}"
-
-
-def blocks_of(wildcards, views):
-    """Return the blocks of several views of the same images, each with all its epochs."""
-    return [
-        Ref.to("features", **wildcards, view=view, first="0000", last=f"{CONFIG.view_epochs(view):04d}")
-        for view in views
-    ]
-
-
 for name, views in TOGETHER.items():
     if views:
 
@@ -54,10 +41,7 @@ for name, views in TOGETHER.items():
             input:
                 unpack(lambda wildcards, views=views: several_jobs(blocks_of(wildcards, views))),
             output:
-                [
-                    update(f"{BLOCKS}/{view}/blocks/{one_block(view)}/manifest.json")
-                    for view in views
-                ],
+                [update(f"{BLOCKS}/{view}/blocks/{one_block(view)}/manifest.json") for view in views],
             log:
                 f"<logs>/features/{{backbone}}/{{dataset}}/{{split}}/{name}/samples-{{start}}-{{stop}}.log",
             benchmark:
@@ -73,18 +57,6 @@ for name, views in TOGETHER.items():
                 runtime=larger_each_attempt(4 * 60),
             shell:
                 command("features", "--workers {resources.workers}")
-
-
-def blocks_and_more(wildcards):
-    """Return the inputs of a cache, once the number of its images is known."""
-    GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
-    checkpoints.dataset.get(dataset=wildcards.dataset)
-    if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
-        manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]
-        raise WorkflowError(
-            f"{manifest}: dataset '{wildcards.dataset}' has no split '{wildcards.split}'; see 'splits' in that file"
-        )
-    return job("cache")(wildcards)
 
 
 rule cache:
