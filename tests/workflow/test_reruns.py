@@ -172,7 +172,7 @@ CONFIG_EDITS: dict[str, tuple[dict[str, Any], Stale]] = {
     # What follows from the blocks is pending: it ends as soon as it is found that their rows are the same.
     "size of blocks": (
         edited("features.block_samples", 100),
-        EVERY_CACHE | {"features": 14, "cache": 7} | {"projection": 0},
+        EVERY_CACHE | {"features": 24},
     ),
 }
 
