@@ -108,8 +108,8 @@ def build_index(options: Options, data_dir: Path) -> Index:
     for row, split in enumerate(splits):
         if not split:
             raise PipelineError(f"{where(row)}: has no value in split column '{options.split_column}'; fill it in")
-    table_fingerprint = digest_of_files(table_path.parent, [table_path.name], "content")
-    return Index(classes, splits, label, locations, f"{table_fingerprint} {images_fingerprint}", votes)
+    # Of the images alone: what the table says is in the index, and how it says it changes nothing.
+    return Index(classes, splits, label, locations, images_fingerprint, votes)
 
 
 def watched_files(options: Options, data_dir: Path) -> list[Path]:

@@ -37,6 +37,11 @@ class Workflow:
         shutil.copytree(self.directory, directory, symlinks=True)
         return Workflow(directory)
 
+    def link_repository(self) -> None:
+        """Let the folder look like a clone, to profiles that name files of the repository."""
+        for name in ("Snakefile", "workflow", "pipeline_lib", "envs"):
+            (self.directory / name).symlink_to(ROOT / name)
+
     def write_config(self, config: dict[str, Any]) -> None:
         (self.directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 

@@ -71,6 +71,7 @@ elif verb == "delete":
 def unfinished(tiny: Workflow, tmp_path: Path) -> Workflow:
     """A copy of the tiny world, without what a backbone's head needs to be trained and evaluated again."""
     workflow = tiny.copy(tmp_path / "world")
+    workflow.link_repository()
     for folder in REMOVED:
         shutil.rmtree(workflow.directory / "results" / folder)
     return workflow

@@ -26,9 +26,9 @@ def test_a_changed_method_is_trained_again_and_no_other(tmp_path: Path) -> None:
     methods = {"ce": {"method": {"kind": "cross_entropy"}}, "infonce": {"method": {"kind": "infonce"}}}
     world = Workflow(tmp_path, world_with(methods))
     models = [f"results/backbones/small_{name}_seed5/manifest.json" for name in methods]
-    evaluation = "results/evaluation/small_infonce_seed5/baselines/latin/test/metrics.csv"
+    evaluation = "results/evaluation/small_infonce_seed5/baselines/latin/test/manifest.json"
     world.snakemake(*models, evaluation)
-    assert "own_uncertainty" in (tmp_path / evaluation).read_text()
+    assert "own_uncertainty" in (tmp_path / evaluation).with_name("metrics.csv").read_text()
     assert world.planned(*models) == {}
 
     methods["infonce"]["method"]["inv_temp"] = 3.0

@@ -52,6 +52,7 @@ def cluster() -> Iterator[Cluster]:
 def finished(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """The world, run by Slurm to its end."""
     workflow = Workflow(tmp_path_factory.mktemp("slurm"), WORLD)
+    workflow.link_repository()
     result = subprocess.run(
         command(), cwd=workflow.directory, env=cluster.environment, capture_output=True, text=True, check=False
     )
@@ -76,7 +77,8 @@ def running(cluster: Cluster) -> str:
 
 def test_a_run_by_slurm_gives_the_same_bytes_as_one_without(finished: Workflow, tiny: Workflow) -> None:
     ours, reference = digests(finished), digests(tiny)
-    artefacts = {path for path in ours if path.endswith("manifest.json")}
+    # Of files with a place of their own, such as metrics.csv, the other backbone's part differs.
+    artefacts = {path for path in ours if path.endswith("manifest.json") and not path.startswith("records/")}
     assert len(artefacts) == 23
     assert {path: ours[path] for path in artefacts} == {path: reference[path] for path in artefacts}
     rows, all_rows = (pd.read_csv(world.directory / "results/metrics.csv") for world in (finished, tiny))
@@ -92,12 +94,12 @@ def test_jobs_ask_for_what_their_rules_say(finished: Workflow, cluster: Cluster)
     assert resources["features"]["gpu"] == "1"
     assert resources["features"]["mem_mb"] == "32000"
     assert resources["features"]["runtime"] == "240"
-    assert "gpu" not in resources["evaluate"]
+    assert "gpu" not in resources["evaluate_heads"]
     ended = re.findall(r" JobState=COMPLETED .* JOB_GRES=(\S+) .* Comment=rule_(\w+)_wildcards_", cluster.jobs())
     assert {gpu for gpu, rule in ended if rule == "features"} == {"gpu:1"}
-    assert {gpu for gpu, rule in ended if rule == "evaluate"} == {"(null)"}
+    assert {gpu for gpu, rule in ended if rule == "evaluate_heads"} == {"(null)"}
     submitted = set(re.findall(r"slurm_logs/rule_(\w+)", log))
-    expected = "dataset backbone features evaluation_features neighbours baselines head evaluate safe_retrieval"
+    expected = "dataset backbone features evaluation_features neighbours baselines head evaluate_heads safe_retrieval"
     assert submitted == set(expected.split())
 
 
