@@ -41,7 +41,7 @@ def write_dataset(job: Job[DatasetSpec]) -> None:
             skip_unreadable=spec.options.skip_unreadable,
             fingerprint=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
         )
-        draft.content = _content(index, draft.facts)
+        draft.content = content_of(index, draft.facts)
 
 
 class ImageDataset:
@@ -158,7 +158,7 @@ def _table(index: Index) -> pa.Table:
     return pa.table(columns)
 
 
-def _content(index: Index, facts: dict[str, Any]) -> str:
+def content_of(index: Index, facts: dict[str, Any]) -> str:
     """Return the digest of what readers find: rows and facts, whatever version of Arrow wrote the file."""
     digest = xxhash.xxh3_128(canonical_json(facts).encode())
     digest.update(index.label.astype("<i8").tobytes())

@@ -139,6 +139,7 @@ def test_digest_changes_with_the_table_and_with_the_images(tmp_path):
     (tmp_path / "t.csv").write_text("path,class\n0.png,b\n1.png,a\n")
     digests.append(content_digest(tmp_path, LABELS))
     (tmp_path / "pics/4.png").write_bytes(png(201))  # not in the table
+    (tmp_path / "t.csv").write_text("path,class,remark\n0.png,b,\n1.png,a,blurred\n")  # of which nothing is read
     assert content_digest(tmp_path, LABELS) == digests[-1]
     assert len(set(digests)) == 3
 
