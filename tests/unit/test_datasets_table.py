@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import table
-from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, make_tar, make_zip, open_split, png
+from pipeline_lib.datasets.images import content_of
+from tests.unit.dataset_worlds import grey_value, make_folder, make_tar, make_zip, open_split, png
 
 LABELS = {"kind": "table", "path": "t.csv", "images": "pics", "label_column": "class"}
 VOTES = {"kind": "table", "path": "t.csv", "images": "pics"}
@@ -131,16 +132,21 @@ def test_missing_table_is_named(tmp_path):
         open_split(tmp_path, LABELS)
 
 
+def what_readers_find(folder):
+    index = table.build_index(table.Options(**LABELS), folder)
+    return content_of(index, {"fingerprint": index.fingerprint})
+
+
 def test_digest_changes_with_the_table_and_with_the_images(tmp_path):
     write_world(tmp_path, "path,class\n0.png,a\n1.png,b\n")
-    digests = [content_digest(tmp_path, LABELS)]
+    digests = [what_readers_find(tmp_path)]
     (tmp_path / "pics/1.png").write_bytes(png(200))
-    digests.append(content_digest(tmp_path, LABELS))
+    digests.append(what_readers_find(tmp_path))
     (tmp_path / "t.csv").write_text("path,class\n0.png,b\n1.png,a\n")
-    digests.append(content_digest(tmp_path, LABELS))
+    digests.append(what_readers_find(tmp_path))
     (tmp_path / "pics/4.png").write_bytes(png(201))  # not in the table
     (tmp_path / "t.csv").write_text("path,class,remark\n0.png,b,\n1.png,a,blurred\n")  # of which nothing is read
-    assert content_digest(tmp_path, LABELS) == digests[-1]
+    assert what_readers_find(tmp_path) == digests[-1]
     assert len(set(digests)) == 3
 
 
