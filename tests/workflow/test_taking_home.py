@@ -52,7 +52,8 @@ def test_calibration_of_a_set_keeps_its_guarantees_over_a_thousand_draws(tiny: W
     folder = "results/calibration/resnet/default/digits/test"
     world.snakemake(f"{folder}/manifest.json")
 
-    made = artefacts.read(world.directory / folder, "calibrate", {"images": images, "alpha": alpha, "draws": 1000})
+    made = artefacts.read(world.directory / folder, "calibrate")
+    assert {"images": images, "alpha": alpha, "draws": 1000}.items() <= made.spec["calibration"].items()
     assert {"calibration_seed1.json", "reliability.png", "scores.csv"} <= made.files.keys()
     thresholds = pd.read_csv(world.directory / folder / "thresholds.csv").set_index("method")
     assert set(thresholds["simulated_draws"]) == {1000}
