@@ -55,7 +55,6 @@ pathvars:
 GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"))
 EVALUATION_SETS = CONFIG.evaluation_sets
 UPSTREAM = EVALUATION_SETS[0]
-FIRST_BACKBONE, FIRST_VARIANT = next(iter(CONFIG.backbones)), next(iter(CONFIG.variants))
 
 
 wildcard_constraints:

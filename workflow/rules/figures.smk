@@ -3,8 +3,6 @@
 from pipeline_lib.config import kinds
 
 FIGURES = kinds.wanted("figures", CONFIG)
-FIGURE_FILES = expand("<results>/plots/{name}.{suffix}", name=FIGURES, suffix=["png", "pdf"])
-FIGURE_FILES += ["<results>/plots/projection.html"]
 
 
 for NAME, FIGURE in FIGURES.items():

@@ -3,7 +3,6 @@
 from pipeline_lib.config import kinds
 
 TABLES = kinds.wanted("tables", CONFIG)
-TABLE_FILES = expand("<results>/tables/{name}.{suffix}", name=TABLES, suffix=["csv", "md", "tex"])
 
 
 for NAME, TABLE in TABLES.items():
