@@ -15,8 +15,8 @@ from pathlib import Path
 
 from engine import remove_locks
 
-from pipeline_lib.core.artefacts import RUN_LOCK
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.ownership import RUN_LOCK, require_results
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
@@ -24,8 +24,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """Remove what a killed run left in the working directory, and hold the results until this process ends.
 
-    A dry run holds nothing. Raises `PipelineError` when another run holds the results.
+    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or others' files lie there.
     """
+    require_results(results)
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
     if not _is_held_by_another(state / "running.lock", until_the_end=True):
