@@ -138,7 +138,7 @@ def _columns(
         columns["class_entropy"] = eval_cache.read_all("class_entropy")
     if has_own:
         columns["own_uncertainty"] = eval_cache.read_all("uncertainty")
-    if spec.is_upstream and has_classifier:
+    if spec.is_upstream and "task_loss" in eval_cache.arrays:
         columns["classifier_correct"] = eval_cache.read_all("label_rank") == 0
         columns["task_loss"] = eval_cache.read_all("task_loss")
     vote_entropy = dataset.vote_entropy()
