@@ -33,10 +33,14 @@ class Combination:
 
     @classmethod
     def of(cls, distance: np.ndarray, uncertainty: np.ndarray) -> Self:
-        """Return the combination with two or more reference images, float [n] each; a constant counts as 0."""
+        """Return the combination on the scale of reference images, float [n] each; a constant counts as 0."""
+        if len(distance) == 0:
+            return cls((0.0, np.inf), (0.0, np.inf), 0.0)
         distance, uncertainty = np.asarray(distance, np.float64), np.asarray(uncertainty, np.float64)
-        ranks = [pd.Series(values).rank().to_numpy() for values in (distance, uncertainty)]
-        rho = float(np.corrcoef(*ranks)[0, 1]) if min(np.ptp(values) for values in ranks) > 0 else 0.0
+        # Ranks are multiples of one half around a mean that is one too, so these sums are exact.
+        first, second = (pd.Series(x).rank().to_numpy() - (len(x) + 1) / 2 for x in (distance, uncertainty))
+        spread = float(first @ first) * float(second @ second)
+        rho = float(first @ second) / spread**0.5 if spread else 0.0
         return cls(_scale(distance), _scale(uncertainty), max(0.0, rho))
 
     def __call__(self, distance: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
@@ -49,9 +53,14 @@ def combine(distance: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
     return Combination.of(distance, uncertainty)(distance, uncertainty)
 
 
+def signal_of(signal: Signal, combination: Combination, distance: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+    """Return a signal of images, float64 [n]."""
+    return {"distance": distance, "uncertainty": uncertainty}.get(signal, combination(distance, uncertainty))
+
+
 def _scale(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.std()) if np.ptp(values) > 0 else np.inf
 
 
 def _standard(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:
-    return (np.asarray(values, np.float64) - mean) / deviation
+    return (np.asarray(values, np.float64) - mean) / deviation if deviation < np.inf else np.zeros(len(values))

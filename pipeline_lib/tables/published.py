@@ -161,7 +161,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     else:
         matches = int(table["is_within_published"].sum())
         caption = (
-            f"Every published number that this run reproduces. Within: our bootstrap interval (over classes, or images "
+            "Every published number that this run reproduces. Within: our bootstrap interval (over classes, or images "
             f"where a set has few classes) overlaps the published value ± its spread over seeds; {matches} of {len(table)} do."
         )
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=1)

@@ -52,8 +52,9 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     `head_ci_low`, `head_ci_high` the bootstrap interval (medians over seeds of its ends), then what needs no head, and
     `combination`, the head together with the 1-NN distance (median over seeds); the head's R-AUROC less the class
     entropy's and that of the combination less the distance's, with their paired bootstrap intervals; Recall@1 with its
-    interval; and `resampled_classes`, how many classes the intervals draw from (0: they draw images). Where at least one row has a published counterpart (same dataset, split, backbone and variant), the
-    columns of `published.beside` follow.
+    interval; and `resampled_classes`, how many classes the intervals draw from (0: they draw images). Where at least
+    one row has a published counterpart (same dataset, split, backbone and variant), the columns of `published.beside`
+    follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
