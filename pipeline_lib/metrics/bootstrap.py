@@ -137,8 +137,8 @@ class _SortedGroups:
     def auroc(self, pair: np.ndarray, memory: np.ndarray) -> list[float]:
         """Return the AUROC of two resamples. Counts are whole numbers, so all sums are exact.
 
-        pair: their counts, uint64 [n], one in each half; sums are below 2^32 where 2^31 images are never drawn. memory: uint64
-        [4, n + 1], to work in: new memory for every resample costs more than the sums.
+        pair: their counts, uint64 [n], one in each half; sums are below 2^32 where fewer than 2^31 images are drawn.
+        memory: uint64 [4, n + 1], to work in: new memory for every resample costs more than the sums.
         """
         positive = _take(pair, self._positive, memory[0])
         cumulative = memory[1, : len(self._negative) + 1]

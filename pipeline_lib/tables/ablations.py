@@ -49,9 +49,9 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     """Return one row per backbone and variant, the baseline first: R-AUROC averaged over some sets.
 
     Columns: `auroc_correct` is the median over seeds of the mean over the sets, `spread` the larger distance to the
-    minimum or maximum over seeds, `ci_low`, `ci_high` the bootstrap interval (see `published.estimate`),
-    `change` the difference to the baseline, `seeds` their number, `resampled_classes` how many classes the intervals draw
-    from on the set with the fewest (0: they draw images). The name of the sets, joined by `+`, is the dataset.
+    minimum or maximum over seeds, `ci_low`, `ci_high` the bootstrap interval (see `published.estimate`), `change` the
+    difference to the baseline, `seeds` their number, `resampled_classes` how many classes the intervals draw from on
+    the set with the fewest (0: they draw images). The name of the sets, joined by `+`, is the dataset.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """

@@ -162,6 +162,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         matches = int(table["is_within_published"].sum())
         caption = (
             "Every published number that this run reproduces. Within: our bootstrap interval (over classes, or images "
-            f"where a set has few classes) overlaps the published value ± its spread over seeds; {matches} of {len(table)} do."
+            f"where a set has few classes) overlaps the published value ± its spread over seeds; {matches} of "
+            f"{len(table)} do."
         )
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=1)

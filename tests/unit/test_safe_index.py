@@ -14,8 +14,8 @@ from pipeline_lib.calibration.risk_control import candidate_thresholds, learn_th
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.safe_retrieval import error_grid, removal_level
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
-from pipeline_lib.retrieval.restricted import nearest_kept
 from pipeline_lib.retrieval.items import share_threshold
+from pipeline_lib.retrieval.restricted import nearest_kept
 from pipeline_lib.retrieval.safe_index import SafeIndex
 from pipeline_lib.retrieval.signals import SIGNALS, Signal, combine
 
@@ -195,8 +195,8 @@ def test_the_reason_names_what_was_looked_at() -> None:
         found["distance"],
     )
     assert re.fullmatch(
-        r"uncertainty 9 and distance 1\S* to the nearest item together give \S+, above \S+, like those of the 50 % most "
-        r"uncertain and farthest of 2 reference images near class \d",
+        r"uncertainty 9 and distance 1\S* to the nearest item together give \S+, above \S+, like those of the 50 % "
+        r"most uncertain and farthest of 2 reference images near class \d",
         found["both"],
     )
 
