@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 # The folder of this repository, also when another workflow uses this one as a module.
@@ -18,11 +19,12 @@ from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.core import runner
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
+from pipeline_lib.stages.described import FOLDER
 from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.targets import targets
 import engine
 from bundles import planned_bundles
-from runs import begin_run, check_writable
+from runs import begin_run, check_writable, is_held
 
 try:
     # Another workflow that uses this one as a module may give it no config.
@@ -31,11 +33,29 @@ except PipelineError as error:
     sys.exit(f"config error: {error}")
 
 RESULTS = CONFIG.results_dir
-if engine.plans(workflow):
+IS_MODULE = engine.is_module(workflow)
+if engine.is_prefixed(workflow, RESULTS):
+    sys.exit(
+        f"config error: results_dir is '{RESULTS}', which `prefix` or `replace_prefix` of the module would change behind "
+        "the back of its jobs; set results_dir in the module's config instead"
+    )
+
+
+def begin():
+    """Begin a run; one that may not begin ends with one line."""
     try:
         begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
     except (PipelineError, OSError) as error:  # of a full disk, say
         sys.exit(f"error: {error}")
+
+
+DESCRIBED = Path(RESULTS, FOLDER)
+if engine.plans(workflow):
+    engine.before_running(workflow, begin)
+    if is_held(Path(RESULTS)):
+        # A look at a run that is at work changes nothing that its jobs read.
+        ASIDE = tempfile.TemporaryDirectory()
+        DESCRIBED = Path(ASIDE.name)
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
 os.environ.update(
@@ -52,7 +72,7 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"))
+GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"), DESCRIBED)
 EVALUATION_SETS = CONFIG.evaluation_sets
 UPSTREAM = EVALUATION_SETS[0]
 
@@ -72,7 +92,7 @@ wildcard_constraints:
 
 def inputs_of(ref):
     """Return the file that describes the job of an artefact, and what that job reads, by name."""
-    if ROOT == workflow.basedir:
+    if not IS_MODULE:
         engine.let_times_decide(workflow)
     return GRAPH.inputs(ref)
 
@@ -96,7 +116,7 @@ def several_jobs(refs):
 
 def together(name, refs):
     """Return the artefacts that one process each makes together, by rule; none in a module of another workflow."""
-    return planned_bundles(GRAPH, name, refs, engine.plans(workflow)) if ROOT == workflow.basedir else {}
+    return {} if IS_MODULE else planned_bundles(GRAPH, name, refs, engine.plans(workflow))
 
 
 def command(stage, more="", described="{input.job:q}"):
