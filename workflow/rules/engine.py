@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,23 @@ def remove_locks(directory: Path) -> None:
 def plans(workflow: Any) -> bool:
     """Return whether this process plans the run; others do single jobs, on other machines perhaps."""
     return workflow.is_main_process
+
+
+def around_deleting(workflow: Any, context: Callable[[], AbstractContextManager[None]]) -> None:
+    """Let --delete-all-output, which knows only the files that rules name, run in a context."""
+    delete = workflow.delete_output
+
+    def delete_in_context(only_temp: bool = False, dryrun: bool = False) -> None:
+        with contextlib.nullcontext() if only_temp or dryrun else context():
+            delete(only_temp=only_temp, dryrun=dryrun)
+
+    workflow.delete_output = delete_in_context
+
+
+def failed_jobs(workflow: Any) -> dict[str, Path]:
+    """Return the log of each job that failed for good, by its rule and its first output."""
+    jobs = [single for job in workflow.scheduler.failed for single in getattr(job, "jobs", [job])]
+    return {f"{job.rule.name} ({next(iter(job.output), '')})": Path(next(iter(job.log), "")) for job in jobs}
 
 
 def is_module(workflow: Any) -> bool:

@@ -12,13 +12,15 @@ import errno
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from engine import remove_locks
 
-from pipeline_lib.core.artefacts import RUN_LOCK
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import MANIFEST, RUN_LOCK
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 
 # Who holds a lock; nobody can tell where the file system knows no locks, or nothing can be written.
 Holder = Literal["this process", "another", "unknown"]
@@ -91,6 +93,30 @@ def _open(path: Path, flags: list[int]) -> int | None:
             "own"
         )
     return None
+
+
+@contextlib.contextmanager
+def deleting_whole_artefacts(results: Path) -> Iterator[None]:
+    """Let files of artefacts that are deleted in this block take along the other files of their artefact."""
+    before = [set(_present(folder)) for folder in artefacts.folders(results)]
+    yield
+    for files in before:
+        if not all(file.exists() for file in files):
+            for file in files:
+                file.unlink(missing_ok=True)
+            for folder in sorted({folder for file in files for folder in file.parents}, reverse=True):
+                if folder.is_relative_to(results):
+                    with contextlib.suppress(OSError):  # of a folder with something else in it
+                        folder.rmdir()
+
+
+def _present(folder: Path) -> Iterator[Path]:
+    """Yield the files of an artefact that are there."""
+    try:
+        names = artefacts.read(folder, verify=False).files
+    except ArtefactError:
+        return
+    yield from filter(Path.exists, (Path(os.path.normpath(folder / name)) for name in (MANIFEST, *names)))
 
 
 def check_writable(results: Path) -> None:
