@@ -16,7 +16,7 @@ from dask.delayed import delayed
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.walk import folders_of_artefacts
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, block_remedy, recorded_blocks
 from pipeline_lib.features.dask_cache import computing
@@ -72,6 +72,8 @@ def _check(directory: str, values: bool) -> Finding:
         ids = _check_values(manifest) if values and manifest.stage == BLOCK_STAGE else None
     except ArtefactError as error:
         return Finding(str(error))
+    except PipelineError as error:
+        return Finding(str(error), unread=True)
     except OSError as error:
         return Finding(f"{error.filename or folder}: can't be read ({error.strerror or error})", unread=True)
     return Finding(None, manifest.stage, manifest.content, ids)

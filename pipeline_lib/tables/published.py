@@ -28,7 +28,7 @@ class Spec(ViewSpec):
 
 
 class Estimate(NamedTuple):
-    """A median over seeds with the spread over seeds and the ends of its bootstrap interval over images."""
+    """A median over seeds with the spread over seeds and the ends of its bootstrap interval."""
 
     value: float
     spread: float
@@ -161,7 +161,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     else:
         matches = int(table["is_within_published"].sum())
         caption = (
-            f"Every published number that this run reproduces. Within: our bootstrap interval over images overlaps "
-            f"the published value ± its spread over seeds; {matches} of {len(table)} do."
+            "Every published number that this run reproduces. Within: our bootstrap interval (over classes, or images "
+            f"where a set has few classes) overlaps the published value ± its spread over seeds; {matches} of "
+            f"{len(table)} do."
         )
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=1)
