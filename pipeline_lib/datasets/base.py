@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.recognise import misnamed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -160,7 +161,8 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
     except (PipelineError, MemoryError):
         raise
     except Exception as error:  # a decoder of torn bytes can raise any of a dozen types
-        raise UnreadableImageError(f"{where}: can't be decoded as an image ({error})") from None
+        known = misnamed(stream) if isinstance(stream, str) else None
+        raise UnreadableImageError(f"{where}: " + (known or f"can't be decoded as an image ({error})")) from None
 
 
 def to_rgb(image: Image, where: str) -> Image:

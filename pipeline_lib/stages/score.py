@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
         require_replaceable_atlas(arguments.atlas)
     images = ImageList(arguments.sources)
     device = choose_device(arguments.device)
-    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds, device, arguments.precision)
+    model = load_with_backbone(
+        arguments.checkpoint, arguments.backbone, arguments.code_dir, arguments.seeds, device, arguments.precision
+    )
     spec = {
         "images": images.digest,
         "model": digest_of(model),
