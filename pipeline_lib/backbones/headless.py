@@ -25,12 +25,14 @@ def without_classifier(state: Mapping[str, Tensor], network: nn.Module, path: Pa
     masked autoencoder was trained with (`decoder*`, `mask_token`). Other keys stay, and don't fit.
     """
     own = network.state_dict()
+    if any(name not in state and not name.endswith("num_batches_tracked") for name in own):
+        return dict(state)  # of another network, or under other names: what is left out would only confuse
     layers = {name.rpartition(".")[0] for name in own}
     unused = [
         name
         for name in state
-        if name.rpartition(".")[0] not in layers
-        and (_is_of_linear_layer(name, state) or (name.startswith(_OF_TRAINING) and name not in own))
+        if (name.startswith(_OF_TRAINING) and name not in own)
+        or (name.rpartition(".")[0] not in layers and _is_of_linear_layer(name, state))
     ]
     if unused:
         shown = ", ".join(sorted(unused)[:_SHOWN]) + (", ..." if len(unused) > _SHOWN else "")

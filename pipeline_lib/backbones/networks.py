@@ -61,9 +61,10 @@ def in_timms_names(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Te
     if convert is None:
         return state
     try:
-        return dict(convert(dict(state), network))
+        converted = dict(convert(dict(state), network))
     except Exception:  # of keys that it doesn't know, which are told by what doesn't fit
         return state
+    return converted if own.keys() <= converted.keys() else state
 
 
 def data_config(network: nn.Module, image_size: int | None, crop_pct: float | None = None) -> dict[str, Any]:

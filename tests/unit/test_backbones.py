@@ -79,7 +79,13 @@ def test_a_timm_backbone_whose_classifier_is_left_out_gives_the_same_embedding(m
 @pytest.mark.parametrize(
     ("num_classes", "classifier", "width", "said", "warned"),
     [
-        (0, False, 96, "2 keys are of a classifier or decoder that is not used, and left out: fc.bias, fc.weight", None),
+        (
+            0,
+            False,
+            96,
+            "2 keys are of a classifier or decoder that is not used, and left out: fc.bias, fc.weight",
+            None,
+        ),
         (10, False, 10, "10 wide; its last layer is 'fc' (Linear)", "looks like a classifier of 10 classes"),
         (7, False, 7, "7 wide; its last layer is 'fc' (Linear)", "(classifier: fc)"),  # 7 is an argument of the factory
         (10, "fc", 96, None, None),
