@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup, escape
 
+from pipeline_lib.config import kinds
 from pipeline_lib.metrics.found import headed
 from pipeline_lib.pages.about import About
 from pipeline_lib.pages.parts import Typeset, as_data, template, typeset
 from pipeline_lib.tables.published import estimate, published_columns
 from pipeline_lib.tables.render import NOTHING, Table, number
-from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary
+from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, Summary
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 MAIN = "zero_shot"
 _METRIC = "auroc_correct"
+_WITHOUT_HEAD = tuple(method for method in METHODS if method not in ("head", "combination"))
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Figure:
     name: str
     module: ModuleType
     picture: bytes
+
+    @property
+    def heading(self) -> str:
+        """What it is called."""
+        return capitalised(kinds.label(self.module))
 
     @property
     def address(self) -> str:
@@ -105,13 +112,14 @@ def build_page(
     artefacts
         How many artefacts are behind the numbers.
     """
-    shown = {name: (label, table) for name, (label, table) in tables.items() if len(table.shown)}
+    first = {MAIN: tables[MAIN], **tables}
+    shown = {name: (capitalised(label), typeset(table)) for name, (label, table) in first.items() if len(table.shown)}
     find = Summary(metrics)
     return template(Path(__file__).with_suffix(".html")).render(
         about=about,
         headlines=[_of_backbone(find, about, backbone) for backbone in about.backbones],
         sections=[_section(tables[MAIN][1], about, pair, sheets) for pair in about.sets],
-        tables={name: (label, typeset(table)) for name, (label, table) in shown.items()},
+        tables=shown,
         figures={
             category: [figure for figure in figures if category == figure.module.CATEGORY]
             for category in dict.fromkeys(figure.module.CATEGORY for figure in figures)
@@ -123,24 +131,33 @@ def build_page(
     )
 
 
+def capitalised(text: str) -> str:
+    """Return a heading with a capital, where it begins with a word: t-SNE stays."""
+    return text[:1].upper() + text[1:] if text[1:2].isalpha() else text
+
+
 def as_html(text: str) -> Markup:
     """Return a sentence in which ``code`` is marked so."""
     return Markup(re.sub(r"`{1,2}([^`]+)`{1,2}", r"<code>\1</code>", str(escape(text))))
 
 
 def _of_backbone(find: Summary, about: About, backbone: str) -> Headline:
-    """Return the mean over unseen datasets of the heads on a backbone, beside the best of what needs no head."""
-    ours = estimate(find, _METRIC, about.downstream, backbone, "head", about.variant)
-    others = {
-        label: estimate(find, _METRIC, about.downstream, backbone, method, "").value
-        for method, label in METHODS.items()
-        if method != "head"
-    }
-    known = {label: value for label, value in others.items() if not math.isnan(value)}
-    best = max(known, key=known.__getitem__, default="")
-    recall = estimate(find, "r1", about.downstream, backbone, "representation", "").value
-    more = f"Recall@1 {number(recall)}" + (f"; best without a head: {best} {known[best]:.3f}" if best else "")
-    return Headline(number(ours.value), _interval(ours.low, ours.high), backbone, more)
+    """Return the mean over the unseen datasets of the heads on a backbone, beside the best of what needs no head."""
+    around = estimate(find, _METRIC, about.downstream, backbone, "head", about.variant)
+    value = find(_METRIC, MEAN, backbone, "head", about.variant)
+    others = {method: find(_METRIC, MEAN, backbone, method) for method in _WITHOUT_HEAD}
+    recall = find("r1", MEAN, backbone, "representation")
+    more = f"{_best(others)}; Recall@1 {number(recall)}"
+    return Headline(
+        number(value), _interval(value - around.value + around.low, value - around.value + around.high), backbone, more
+    )
+
+
+def _best(others: Mapping[str, float] | pd.Series[Any]) -> str:
+    """Return the best of what needs no head, from R-AUROC by method."""
+    known = {method: others[method] for method in _WITHOUT_HEAD if not math.isnan(others[method])}
+    best = max(known, key=known.__getitem__, default=None)
+    return "nothing without a head" if best is None else f"best without a head: {METHODS[best]} {known[best]:.3f}"
 
 
 def _section(main: Table, about: About, pair: EvaluationSet, sheets: Mapping[str, bytes]) -> Section:
@@ -156,8 +173,10 @@ def _section(main: Table, about: About, pair: EvaluationSet, sheets: Mapping[str
         role=role,
         images=next((text for text in shown["n"] if text != NOTHING), ""),
         headlines=[
-            Headline(number(row["head"]), _interval(row["head_ci_low"], row["head_ci_high"]), row["backbone"])
-            for row in of_first.to_dict("records")
+            Headline(
+                number(row["head"]), _interval(row["head_ci_low"], row["head_ci_high"]), row["backbone"], _best(row)
+            )
+            for _, row in of_first.iterrows()
         ],
         published=_published(of_first),
         numbers=typeset(_on_its_side(main, is_here)),
