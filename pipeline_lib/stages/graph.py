@@ -34,7 +34,7 @@ from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
-from pipeline_lib.stages.described import FOLDER, State, description
+from pipeline_lib.stages.described import FOLDER, State, description, is_foreign
 
 # Older than whatever a run makes.
 _LONG_AGO = 1_000_000_000
@@ -324,7 +324,8 @@ class Graph:
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path, text = self.description_path(ref), description(job, state, self._run)
+        path = self.description_path(ref)
+        text = description(job, state, self._run, is_foreign(path, self.folder(ref)))
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:

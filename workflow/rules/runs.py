@@ -19,8 +19,9 @@ from typing import Literal
 from engine import remove_locks
 
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import MANIFEST, RUN_LOCK
 from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.ownership import MANIFEST, RUN_LOCK, require_results
+from pipeline_lib.core.walk import folders_of_artefacts
 
 # Who holds a lock; nobody can tell where the file system knows no locks, or nothing can be written.
 Holder = Literal["this process", "another", "unknown"]
@@ -29,8 +30,10 @@ Holder = Literal["this process", "another", "unknown"]
 def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """Remove what a killed run left in the working directory, and hold the results until this process ends.
 
-    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell.
+    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell, and for a
+    folder with files that are not those of a run.
     """
+    require_results(results)
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
     if _lock(state / "running.lock") == "this process":
@@ -98,7 +101,7 @@ def _open(path: Path, flags: list[int]) -> int | None:
 @contextlib.contextmanager
 def deleting_whole_artefacts(results: Path) -> Iterator[None]:
     """Let files of artefacts that are deleted in this block take along the other files of their artefact."""
-    before = [set(_present(folder)) for folder in artefacts.folders(results)]
+    before = [set(_present(folder)) for folder in folders_of_artefacts(results, worlds=False)]
     yield
     for files in before:
         if not all(file.exists() for file in files):
