@@ -74,7 +74,10 @@ def inputs_of(ref):
     """Return the file that describes the job of an artefact, and what that job reads, by name."""
     if ROOT == workflow.basedir:
         engine.let_times_decide(workflow)
-    return GRAPH.inputs(ref)
+    try:
+        return GRAPH.inputs(ref)
+    except PipelineError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def job(stage, **fixed):
