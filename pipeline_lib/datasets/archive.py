@@ -68,9 +68,11 @@ def _around_splits(options: Options, members: list[Member]) -> str:
     names = [member.name for member in members if not any(map(is_ignored, member.name.split("/")))]
     top = {name.split("/", 1)[0] for name in names}
     folders = options.folder_of_split().values()
-    if options.splits is None or len(top) != 1 or any(folder.split("/", 1)[0] in top for folder in folders):
+    if options.splits is None or len(top) != 1:
         return ""
-    return top.pop()
+    (around,) = top
+    below = {name[len(around) + 1 :] for name in names}
+    return around if all(any(name.startswith(f"{folder}/") for name in below) for folder in folders) else ""
 
 
 def _below(root: str, members: list[Member], archive: Path) -> Iterator[tuple[str, Member]]:

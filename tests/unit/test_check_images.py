@@ -60,7 +60,7 @@ SET = {"backbone": "resnet", "dataset": "greek", "split": "test"}
             "task_loss 'probe' needs 200 images, but upstream 'latin/train' has 124",
         ),
         (
-            {"evaluation": {"safe_retrieval": {"shares": [0.1, 0.98]}}},
+            {"evaluation": {"safe_retrieval": {"shares": [0, 0.98], "table_share": 0.98}}},
             Ref.to("safe_retrieval", variant="default", **SET),
             r"'greek/test' has 48 images, of which evaluation.safe_retrieval.shares up to 0.98 leave 1",
         ),
