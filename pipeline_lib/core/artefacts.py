@@ -26,7 +26,7 @@ from typing import IO, Any
 import xxhash
 
 from pipeline_lib.core.drafts import draft_path, remove_abandoned_drafts
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 
 MANIFEST = "manifest.json"
 # A run leaves it in the results folder that it works on; one below another is a world of its own.
@@ -294,8 +294,10 @@ def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8")
         content = json.loads(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
+    except OSError as error:  # it may be whole, so it is not to be made again
+        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable for this user") from None
     except ValueError:
         raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -98,6 +98,7 @@ def images_of(spec: EvaluationSpec, columns: Columns, mix: MixedRows | None) -> 
         dataset=f"{spec.dataset}/{spec.split}",
         correct=columns["correct"],
         reference_correct=columns["reference_correct"],
+        label=columns["label"],
         crop_fraction=columns["crop_fraction"],
         classifier_correct=columns.get("classifier_correct"),
         vote_entropy=columns.get("vote_entropy"),

@@ -258,6 +258,7 @@ def train(images: Path, output: Path, **changes: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path) -> None:
     images = worlds.glyphs(tmp_path, per_class={"train": 12}, difficulty=[0.0, 0.1])
     curve = [json.loads(line) for line in train(images, tmp_path / "model")["curve.jsonl"].splitlines()]

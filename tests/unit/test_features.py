@@ -320,6 +320,7 @@ def test_centre_crop_keeps_the_drawn_share_of_the_side(world: Path) -> None:
     assert view(image, 3, 0)[1] == (fractions[3],)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view_spec", [CUTMIX, MIXUP], ids=["cutmix", "mixup"])
 def test_a_mixed_image_has_the_mixed_loss(world: Path, tmp_path: Path, view_spec: dict) -> None:
     """Every row against PyTorch's cross-entropy with the mixed label as a distribution over the classes."""
