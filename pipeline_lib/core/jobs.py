@@ -16,6 +16,8 @@ and, where it needs them,
 - `plugins(config, **wildcards)`, the components that are chosen by name and whose code the job also runs, such as
   `datasets.folder`;
 - `resolve(config, **wildcards)`, the `Ref` of the stage that makes the artefact, where another one may;
+- `check_images(config, images, classes, **wildcards)`, which raises `PipelineError` where these are too few: as soon as
+  the set is indexed that its spec names (`dataset`, `split`), before anything is extracted;
 - `sources(spec)`, the user's own files and folders whose change makes the artefact stale;
 - `SETTINGS`, the names of the fields of `Settings` that its command takes.
 """

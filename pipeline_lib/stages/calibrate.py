@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.config.evaluation import Calibration
 from pipeline_lib.config.figures import Look
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import SetSpec
 
@@ -49,6 +50,18 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
     """Return the artefacts that a job reads."""
     images = {"backbone": backbone, "dataset": dataset, "split": split}
     return {"baselines": Ref.to("baselines", **images), "scores": Ref.to("evaluate_heads", variant=variant, **images)}
+
+
+def check_images(
+    config: Config, images: int, classes: int, backbone: str, variant: str, dataset: str, split: str
+) -> None:
+    """Raise `PipelineError` where fewer images are left to test on than are labelled."""
+    count = config.evaluation.calibration.images
+    if images < 2 * count:
+        raise PipelineError(
+            f"'{dataset}/{split}' has {images} images; with {count} to calibrate on, fewer than {count} are left to "
+            f"test on; lower evaluation.calibration.images to {images // 2} or less"
+        )
 
 
 def run(job: Job[Spec]) -> None:

@@ -77,6 +77,7 @@ class Graph:
         self._nodes: dict[Ref, _Node] = {}
         self._derivations: dict[Ref, str] = {}
         self._states: dict[Ref, tuple[State, Manifest | None]] = {}
+        self._checked: set[Ref] = set()
         self._unknown_datasets: dict[Path, int | None] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
@@ -189,6 +190,7 @@ class Graph:
     def _node(self, ref: Ref) -> _Node:
         known = self._nodes.get(ref)
         if known is not None:
+            self._check_images(ref, known)
             return known
         stage, wildcards = load_stage(ref.stage), dict(ref.wildcards)
         spec = stage.Spec.of(self.config, **wildcards)
@@ -207,7 +209,19 @@ class Graph:
         node = _Node(stage, spec, code, inputs, parts)
         if complete:
             self._nodes[ref] = node
+        self._check_images(ref, node)
         return node
+
+    def _check_images(self, ref: Ref, node: _Node) -> None:
+        """Let a stage refuse a number of images that it can't do with, as soon as that is known."""
+        if ref in self._checked or not hasattr(node.stage, "check_images"):
+            return
+        dataset, split = (getattr(node.spec, name) for name in ("dataset", "split"))
+        _, listed = self._known(Ref.to("dataset", dataset=dataset))
+        if listed is not None and split in listed.facts["splits"]:
+            self._checked.add(ref)
+            images, classes = listed.facts["splits"][split], len(listed.facts["classes"])
+            node.stage.check_images(self.config, images, classes, **dict(ref.wildcards))
 
     def _known(self, ref: Ref) -> tuple[State, Manifest | None]:
         """Return the state of an artefact and, if it is fresh, its manifest; set the times of its files to say so."""
