@@ -54,7 +54,6 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
 def run(job: Job[Spec]) -> None:
     """Calibrate, draw and write."""
     from pipeline_lib.calibration.evaluate import calibrate_heads, write_calibration
-    from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.alignment import require_same_images
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.figures import reliability, style
@@ -71,4 +70,3 @@ def run(job: Job[Spec]) -> None:
     with job.writing() as draft:
         write_calibration(draft.path, heads)
         style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.look.dpi)
-        draft.facts.update(software=artefacts.software_versions("scikit-learn"))
