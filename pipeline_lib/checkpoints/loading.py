@@ -146,7 +146,7 @@ def _representation(
         load_into(network, weights, path)
     if config.backbone.is_custom:
         layer = options.get("classifier")
-        if layer is None:
+        if not layer:
             return network
         if layer in dict(network.named_modules()):
             return representation_of(HookedEncoder(network, layer))

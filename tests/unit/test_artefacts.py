@@ -129,6 +129,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
         artefacts.read(tmp_path / "a", "stage")
 
 
+@pytest.mark.slow
 def test_a_manifest_with_any_bit_flipped_is_named(tmp_path: Path) -> None:
     with artefacts.writing(tmp_path / "a", "stage", {"mean": [0.485, 1e-05], "weights": {10: None, 9: 0}}) as draft:
         (draft.path / "file").write_text("hello")

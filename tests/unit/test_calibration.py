@@ -287,6 +287,7 @@ def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_imag
     assert _calibrate(tmp_path, heads, wrong, images=600) == 1  # fewer are left to test on
 
 
+@pytest.mark.slow
 def test_the_simulated_columns_are_the_truth_over_a_thousand_draws(tmp_path: Path) -> None:
     """Of 1,000 images, 100 are drawn with replacement; uncertainties are distinct."""
     images, alpha, confidence, draws = 100, 0.3, 0.9, 1000

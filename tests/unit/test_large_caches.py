@@ -201,6 +201,7 @@ def test_tasks_side_by_side_all_compute_products_in_one_thread_each(
         assert blas_threads() == 2, "afterwards this process has as many as before"
 
 
+@pytest.mark.slow
 def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of products that are large enough for BLAS to cut them up among threads."""
     for name, value in (BLAS_THREADS | {"DASK_NUM_WORKERS": "2"}).items():

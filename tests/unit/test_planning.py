@@ -59,6 +59,7 @@ def extracted(config: Config) -> list[Extraction]:
     return extractions(config, caches, split_sizes(config, {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["zarr", "hdf5"])
 def test_the_planned_bytes_are_those_of_written_blocks(tmp_path: Path, storage: str) -> None:
     content = world(tmp_path, format=storage)
