@@ -34,6 +34,7 @@ from typing import Any, Generic, TypeVar
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Draft, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.software import software_behind
 from pipeline_lib.core.spec import Spec
 
 SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
@@ -132,6 +133,7 @@ class Job(Generic[SpecT]):
             inputs,
             code=self.code,
             derivation=self._derivation(inputs),
+            software=software_behind(self.code or (f"stages.{self.stage}",)),
             targets=self.targets,
             replace=self.planned,
         ) as draft:

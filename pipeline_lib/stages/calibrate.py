@@ -67,7 +67,6 @@ def check_images(
 def run(job: Job[Spec]) -> None:
     """Calibrate, draw and write."""
     from pipeline_lib.calibration.evaluate import calibrate_heads, write_calibration
-    from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.alignment import require_same_images
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.figures import reliability, style
@@ -84,4 +83,3 @@ def run(job: Job[Spec]) -> None:
     with job.writing() as draft:
         write_calibration(draft.path, heads)
         style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.look.dpi)
-        draft.facts.update(software=artefacts.software_versions("scikit-learn"))

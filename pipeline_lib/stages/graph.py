@@ -247,6 +247,7 @@ class Graph:
             or made.spec != node.spec.plain()
             or made.code != node.code
             or not (artefacts.has_all_files(made) if len(made.files) <= 16 else True)
+            or (hasattr(node.stage, "FILES") and not _has_its_bytes(made))
             or not self._has_its_sources(ref, node, made)
         ):
             return self._noted(ref, "stale")
@@ -270,8 +271,7 @@ class Graph:
         source = self._resolved(source)
         path = self.outputs(source)[0]
         if state == "fresh":
-            is_file = source.stage == PUBLISHED or hasattr(load_stage(source.stage), "FILES")
-            content = _digest_of(path) if is_file or manifest is None else manifest.content
+            content = _digest_of(path) if manifest is None else manifest.content
             return "fresh" if content == recorded["content"] else "stale"
         if not path.exists() and recorded["derivation"] == self.derivation(source):
             return "fresh"
@@ -352,9 +352,8 @@ class Graph:
         return path
 
     def _read_at(self, ref: Ref) -> Path:
-        """Return what a job reads of an artefact: its folder, or its file."""
-        (path, *_) = self.outputs(ref)
-        return path.parent if path.name == MANIFEST else path
+        """Return what a job reads of an artefact: its folder; of what isn't made here, its file."""
+        return self.outputs(ref)[0] if ref.stage == PUBLISHED else self.folder(ref)
 
     def _input_path(self, ref: Ref) -> str:
         """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
@@ -373,6 +372,11 @@ def components() -> list[str]:
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")
+
+
+def _has_its_bytes(made: Manifest) -> bool:
+    """Return whether the files of an artefact are as they were written: people open those with a place of their own."""
+    return all(_digest_of(made.directory / name) == file["xxh3_128"] for name, file in made.files.items())
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:

@@ -91,9 +91,8 @@ def _open(path: Path, flags: list[int]) -> int | None:
             refusal = error.errno
     if refusal == errno.EACCES:
         raise PipelineError(
-            f"{path}: can't be opened (Permission denied), so nobody can tell whether another snakemake is at work; have "
-            "its owner make it readable (chmod a+rx on the folders above, a+r on the file), or work in a folder of your "
-            "own"
+            f"{path}: can't be opened (Permission denied), so nobody can tell whether another snakemake is at work; "
+            "have its owner make it readable (chmod a+r), or work in a folder of your own"
         )
     return None
 
