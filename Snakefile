@@ -41,3 +41,20 @@ rule all:
     default_target: True
     input:
         [str(file) for ref in targets(CONFIG) for file in GRAPH.outputs(ref)],
+
+
+# A part of the whole, as in `snakemake --cores all heads`.
+for NAME, STAGES in {
+    "datasets": ["dataset"],
+    "features": ["cache"],
+    "heads": ["head"],
+    "tables": ["metrics", "table"],
+    "plots": ["figure", "projection_page"],
+    "checkpoints": ["export"],
+}.items():
+
+    rule:
+        name:
+            NAME
+        input:
+            all_of(*STAGES),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline_lib.config.section import KindSection
 from pipeline_lib.core.errors import PipelineError
@@ -31,8 +31,8 @@ class Options(KindSection):
     arguments: dict[str, Any] = Field({}, description="Keyword arguments of the function.")
     checkpoint: str = Field(description="The weights (.safetensors or a torch state dict).")
     key_prefix: str = Field("", description="Prefix of the checkpoint's keys that is to be removed (`module.`).")
-    classifier: str | None = Field(
-        description="Name of the layer whose input is the representation and output the logits; null = there is none, "
+    classifier: str | Literal[False] = Field(
+        description="Name of the layer whose input is the representation and output the logits; false = there is none, "
         "the network's output is the representation."
     )
     image_size: int = Field(ge=1, description="Side of the images in pixels.")
@@ -42,6 +42,13 @@ class Options(KindSection):
     )
     interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bicubic", description="Resampling filter.")
     crop_pct: float = Field(1.0, gt=0, le=1, description="Share of the resized image that the centre crop keeps.")
+
+    @field_validator("classifier", mode="before")
+    @classmethod
+    def _layer_or_none(cls, value: Any) -> Any:
+        if value is not False and not (isinstance(value, str) and value):
+            raise ValueError("must be the name of a layer, or false where the network has no classifier")
+        return value
 
 
 def watched_files(options: Options) -> list[Path]:
@@ -64,7 +71,7 @@ def build(options: Options, num_classes: int | None) -> HookedEncoder | Headless
         raise PipelineError(f"factory '{options.factory}' with arguments {options.arguments}: {error}") from None
     if not isinstance(network, nn.Module):
         raise PipelineError(f"factory '{options.factory}' returned {type(network).__name__}, not a torch.nn.Module")
-    return HeadlessEncoder(network) if options.classifier is None else HookedEncoder(network, options.classifier)
+    return HeadlessEncoder(network) if options.classifier is False else HookedEncoder(network, options.classifier)
 
 
 def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
@@ -91,11 +98,17 @@ def import_factory(name: str, code_dir: str) -> Callable[..., Any]:
 
 def prepare(options: Options) -> HookedEncoder | HeadlessEncoder:
     """Return the network with the checkpoint's weights."""
+    from pipeline_lib.backbones.headless import describe_representation, without_classifier
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 
     encoder = build(options, None)
     path = Path(options.checkpoint)
-    load_into(encoder.network, read_state_dict(path, options.key_prefix), path)
+    state = read_state_dict(path, options.key_prefix)
+    if options.classifier is False:
+        state = without_classifier(state, encoder.network, path)
+    load_into(encoder.network, state, path)
+    if options.classifier is False:
+        print(describe_representation(encoder, options.arguments, (3, options.image_size, options.image_size)))
     return encoder
 
 

@@ -54,14 +54,14 @@ def prepare(options: Options) -> TimmEncoder:
     num_classes = options.num_classes if options.classifier else 0
     if options.checkpoint is None:
         return _create(options, num_classes, pretrained=True)
+    from pipeline_lib.backbones.headless import without_classifier
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 
     encoder = build(options, num_classes)
     path = Path(options.checkpoint)
     state = read_state_dict(path, options.key_prefix)
     if not options.classifier:
-        layer = f"{encoder.network.pretrained_cfg['classifier']}."
-        state = {name: values for name, values in state.items() if not name.startswith(layer)}
+        state = without_classifier(state, encoder.network, path)
     load_into(encoder.network, state, path)
     return encoder
 

@@ -144,17 +144,14 @@ class Config(Section):
             raise ValueError(
                 f"joint_training.backbone: '{self.joint_training.backbone}' has no classifier to train; choose another"
             )
-        learning = [("variants", name, backbone) for name in self.variants for backbone in self.backbones]
-        if self.ablations is not None:
-            ablated = self.ablations.backbones
-            learning += [
-                ("ablations.variants", name, backbone) for backbone in ablated for name in self.ablations.variants
-            ]
-        for section, name, backbone in learning:
+        for backbone, name in self.heads():
+            section = "variants" if name in self.variants else "ablations.variants"
             task_loss, view = self.task_loss_of(backbone, name), self.variant(name).view
             where = f"{section}.{name}.training.task_loss: {task_loss}"
             if task_loss == CROSS_ENTROPY and not self.has_classifier(backbone):
-                raise ValueError(f"{where} needs a classifier, but backbone '{backbone}' has none; use knn, or null")
+                raise ValueError(
+                    f"{where} needs a classifier, but backbone '{backbone}' has none; use knn or probe, or null"
+                )
             if task_loss == CROSS_ENTROPY:
                 continue
             options = self.features.views[view]
@@ -246,7 +243,18 @@ class Config(Section):
 
     def has_classifier(self, backbone: str) -> bool:
         """Return whether a backbone has a classifier."""
-        return getattr(self.backbone(backbone), "classifier", True) not in (None, False)
+        return getattr(self.backbone(backbone), "classifier", True) is not False
+
+    @functools.cached_property
+    def classifiers_to_learn_from(self) -> frozenset[str]:
+        """The backbones from whose classifier's task loss any head learns."""
+        return frozenset(name for name, variant in self.heads() if self.task_loss_of(name, variant) == CROSS_ENTROPY)
+
+    def heads(self) -> list[tuple[str, str]]:
+        """Return the backbone and the variant of all heads of a seed."""
+        names = [(backbone, variant) for backbone in self.backbones for variant in self.variants]
+        ablations = self.ablations
+        return names + [(b, v) for b in ablations.backbones for v in ablations.variants] if ablations else names
 
     def task_loss_of(self, backbone: str, variant: str) -> TaskLoss:
         """Return what the heads of a variant rank the images of a backbone by."""

@@ -22,8 +22,13 @@ class Neighbours(Section):
 
 
 class Bootstrap(Section):
-    """Percentile-bootstrap intervals over images."""
+    """Percentile-bootstrap intervals over classes or images; neighbours are not searched anew."""
 
+    unit: Literal["auto", "classes", "images"] = Field(
+        "auto",
+        description="What is drawn anew: whole classes, or single images as if their neighbours were independent of "
+        "each other, which gives intervals that are too narrow; auto = classes where a set has ten or more.",
+    )
     resamples: int = Field(1000, ge=1, description="Number of resamples.")
     confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of the interval.")
     seed: Seed = Field(0, description="Seed of the resamples.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -10,11 +10,16 @@ from pipeline_lib.config.section import Name, Section
 
 
 class Upstream(Section):
-    """The dataset whose labels the backbones know; heads learn on it."""
+    """The dataset that heads learn on; the best case is that the backbones' classifiers know its classes."""
 
     dataset: Name = Field(description="Name of a dataset below `datasets`.")
     train_split: Name = Field("train", description="Split that heads (and `trained` backbones) learn from.")
     eval_split: Name = Field("test", description="Held-out split for upstream metrics.")
+    loss_over: Literal["all", "classes"] = Field(
+        "all",
+        description="The outputs of a classifier that its task loss and entropy are of: all, or those alone that are "
+        "classes of the dataset.",
+    )
 
 
 class Downstream(Section):

@@ -3,7 +3,7 @@
 A task loss is a module of `pipeline_lib/task_losses/`, found by its name. It defines
 
 - `Options`, a `TaskLossOptions` whose `kind` is the module's name; its fields are keys of the section `task_losses`;
-- `losses(rows, epoch, options, device)`, which yields those of the rows of an epoch, float32, in pieces;
+- `losses(rows, options, device)`, which yields those of the rows of all epochs, in order, float32, in pieces;
 - `LEARNT_FROM`, what a model card says of heads that learnt from it;
 
 and, where it needs them,
@@ -49,8 +49,16 @@ def _known(name: str) -> str:
 TaskLoss = Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": list(TASK_LOSSES), "type": "string"})]
 
 
-class Comparison(Section):
-    """How a representation is compared with those of other images of its view, and where."""
+class Computation(Section):
+    """Where a task loss is computed, and what it draws."""
+
+    seed: Seed = Field(0, description="Seed of the images that others are compared with, and of folds.")
+    device: Device = Field("auto", description="Where it is computed; auto = a GPU where there is one.")
+    threads: int = Field(1, ge=1, description="CPU threads.")
+
+
+class Comparison(Computation):
+    """How a representation is compared with those of other images of its view."""
 
     temperature: float = Field(
         0.1, gt=0, description="tau: similarities are divided by it; small values look at the nearest images only."
@@ -61,17 +69,18 @@ class Comparison(Section):
         description="Each image is compared with at most so many others per epoch, drawn by `seed`; knn needs at least "
         "twice the number of upstream classes.",
     )
-    seed: Seed = Field(0, description="Seed of which images these are.")
-    device: Device = Field("auto", description="Where similarities are computed; auto = a GPU where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads.")
 
 
-class TaskLossOptions(Comparison, KindSection):
+class TaskLossOptions(Computation, KindSection):
     """A task loss and its options."""
 
 
+class ComparisonOptions(Comparison, TaskLossOptions):
+    """A task loss that compares images."""
+
+
 class TaskLosses(Comparison):
-    """How `knn` and `contrastive` compare a representation with those of other images of its view."""
+    """How task losses that need no classifier are computed."""
 
     # Options that one task loss has alone; `_options_are_of_a_task_loss` refuses all else.
     model_config = ConfigDict(extra="allow")

@@ -21,16 +21,16 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import xxhash
 
 from pipeline_lib.core.drafts import draft_path, remove_abandoned_drafts
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.drafts import writing_file as writing_file
+from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.ownership import DRAFT_MARK, require_replaceable
+from pipeline_lib.core.ownership import MANIFEST as MANIFEST
 
-MANIFEST = "manifest.json"
-# A run leaves it in the results folder that it works on; one below another is a world of its own.
-RUN_LOCK = ".running.lock"
 FORMAT = 3
 _FIELDS = ("stage", "spec", "facts", "code", "inputs", "files", "derivation", "content")
 _OWN_CHECKSUM = "manifest_xxh3_128"
@@ -122,23 +122,28 @@ def writing(
     targets : sequence of Path
         Where the files go that have a place of their own (a figure, a table); their manifest stays in `directory`.
     replace : bool
-        Whether `directory` is known to be ours, as where a run plans its results; else it must be an artefact or empty.
+        Whether `directory` is known to be ours, as where a run planned it; else it must be empty or an artefact of the
+        stage, with nothing added to it.
 
     Raises
     ------
     ArtefactError
-        `directory` holds files and is no artefact, so it is somebody else's.
+        `directory` holds something else.
     """
     directory = Path(directory)
     if not replace:
-        _refuse_foreign(directory)
+        require_replaceable(directory, stage)
+    if directory.is_symlink():
+        directory = directory.resolve()
     partial = draft_path(directory)
     remove_abandoned_drafts(directory)
     partial.mkdir(parents=True)
+    (partial / DRAFT_MARK).touch()
     final = {target.name: target for target in targets}
     try:
         draft = Draft(partial)
         yield draft
+        (partial / DRAFT_MARK).unlink()
         files = {}
         for path in sorted(p for p in partial.rglob("*") if p.is_file()):
             _fsync(path)
@@ -175,33 +180,6 @@ def writing(
         _fsync(directory.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """Raise `ArtefactError` for a folder that publishing would delete although no artefact lies in it."""
-    if directory.is_dir() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
-        raise ArtefactError(
-            f"{directory}: holds files but no {MANIFEST}, so it is not known to be an artefact and is left alone; move "
-            "or delete it, or choose another output"
-        )
-
-
-@contextlib.contextmanager
-def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Write one file whole or not at all: yields a file beside `path` that replaces it at the end."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = draft_path(path)
-    remove_abandoned_drafts(path)
-    try:
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
         raise
 
 
@@ -243,17 +221,6 @@ def read(
     return manifest
 
 
-def folders(results: Path) -> Iterator[Path]:
-    """Yield the folders of the artefacts below a results folder in a fixed order, without those of worlds in it."""
-    for folder, subfolders, files in os.walk(results):
-        if RUN_LOCK in files and Path(folder) != Path(results):
-            subfolders.clear()
-            continue
-        if MANIFEST in files:
-            yield Path(folder)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-
-
 def rewrite(manifest: Manifest, inputs: Mapping[str, Sequence[Mapping[str, str]]], derivation: str) -> None:
     """Write an artefact's manifest anew: made from other inputs of the same content, it is what it was."""
     content = {name: getattr(manifest, name) for name in _FIELDS} | {"inputs": inputs, "derivation": derivation}
@@ -274,7 +241,7 @@ def problems(manifest: Manifest) -> Iterator[str]:
     for relative, expected in manifest.files.items():
         path = manifest.directory / relative
         if not path.is_file():
-            yield f"{path}: missing"
+            yield f"{path}: {'no plain file' if path.exists() else 'missing'}"
         elif (size := path.stat().st_size) != expected["bytes"]:
             yield f"{path}: {size} bytes, but the manifest says {expected['bytes']}"
         elif file_digest(path) != expected["xxh3_128"]:
@@ -292,10 +259,14 @@ def _manifest_text(content: Mapping[str, Any]) -> str:
 def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
+        if path.exists() and not path.is_file():
+            raise ArtefactError(f"{path}: no plain file; {remedy}")
         text = path.read_bytes().decode("utf-8")
         content = json.loads(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
+    except OSError as error:  # it may be whole, so it is not to be made again
+        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable for this user") from None
     except ValueError:
         raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -14,6 +14,8 @@ Everything heavy is imported inside functions: the config reads only `Options`.
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +37,9 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".avif"),
     *(".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
 )
+# Pillow's decoders of these. Left to itself it would try all of its own, whatever a file's name: PostScript among them,
+# for which it starts Ghostscript.
+_FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 _SUFFIXES_SHOWN = 5
 _ORIENTATION = 0x0112  # EXIF's tag
 
@@ -146,7 +151,9 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
     from PIL import Image
 
     try:
-        with Image.open(stream) as image:
+        if isinstance(stream, str) and not stat.S_ISREG(os.stat(stream).st_mode):  # noqa: PTH116 (a Path costs more)
+            raise UnreadableImageError(f"{where}: no plain file")
+        with Image.open(stream, formats=_FORMATS) as image:
             return to_rgb(image, where)
     except FileNotFoundError:
         raise UnreadableImageError(f"{where}: no such image file") from None

@@ -36,6 +36,7 @@ from pipeline_lib.datasets.archive_members import (
 )
 from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, one_line, positions, resolve
 from pipeline_lib.datasets.files import digest_of_entries, digest_of_files, list_images, subfolders
+from pipeline_lib.datasets.outputs import class_list
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.tar_of_tars import list_class_tars
 
@@ -120,9 +121,7 @@ def watched_files(options: ImageNetOptions, data_dir: Path) -> list[Path]:
 @functools.cache
 def classes() -> tuple[str, ...]:
     """Return the 1,000 wnids of ImageNet-1k, in the order of its classifiers' outputs."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    return tuple(ImageNetInfo("imagenet1k").label_names())
+    return tuple(class_list("imagenet1k"))
 
 
 def labels(images: Images) -> np.ndarray:

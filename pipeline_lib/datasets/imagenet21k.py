@@ -29,10 +29,9 @@ from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import FolderOpener, MemberOpener
 from pipeline_lib.datasets.base import ImageOpener, Index, positions, resolve
 from pipeline_lib.datasets.files import digest_of_entries
+from pipeline_lib.datasets.outputs import ClassList, class_list
 from pipeline_lib.datasets.spec import DatasetOptions, FolderName
 from pipeline_lib.datasets.tar_of_tars import list_class_tars
-
-ClassList = Literal["imagenet1k", "imagenet12k", "imagenet21k", "imagenet21k_miil", "imagenet22k", "imagenet22k_ms"]
 
 
 class Options(DatasetOptions):
@@ -98,13 +97,6 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
     The tars in it are not watched: indexing refuses one that is still being written.
     """
     return [resolve(data_dir, options.path)]
-
-
-def class_list(name: ClassList) -> list[str]:
-    """Return the wnids of a list of timm's, in the order of the outputs of the classifiers that were trained on it."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    return list(ImageNetInfo(name).label_names())
 
 
 def held_out_of(names: Sequence[str], share: float, seed: int) -> np.ndarray:

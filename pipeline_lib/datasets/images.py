@@ -15,10 +15,11 @@ import xxhash
 from PIL.Image import Image
 
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.artefacts import Manifest, canonical_json
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.base import ImageOpener, Index
+from pipeline_lib.datasets.outputs import positions_in_outputs
 from pipeline_lib.datasets.spec import DatasetSpec
 
 STAGE = "dataset"
@@ -31,6 +32,7 @@ def write_dataset(job: Job[DatasetSpec]) -> None:
     spec = job.spec
     index: Index = spec.reader.build_index(spec.options, Path(spec.data_dir))
     _check(spec.name, index)
+    outputs = positions_in_outputs(index.classes, spec.options.outputs or (), Path(spec.data_dir), spec.name)
     with job.writing() as draft:
         pq.write_table(_table(index), draft.path / INDEX)
         splits = pd.Series(index.split).value_counts(sort=False)
@@ -41,6 +43,8 @@ def write_dataset(job: Job[DatasetSpec]) -> None:
             skip_unreadable=spec.options.skip_unreadable,
             fingerprint=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
         )
+        if outputs:
+            draft.facts["outputs"] = outputs
         draft.content = content_of(index, draft.facts)
 
 
@@ -119,6 +123,16 @@ class ImageDataset:
             cumulative += (running / running[-1]).tolist() if voted else []
             ends.append(len(classes))
         return np.array(ends), np.array(classes, np.int64), np.array(cumulative)
+
+
+def outputs_of(dataset: Manifest, count: int) -> np.ndarray | None:
+    """Return which of so many outputs of a classifier each class is, int64 [k]; None where the two don't fit.
+
+    The classes are the outputs, in their order, where the dataset doesn't say otherwise.
+    """
+    classes = range(len(dataset.facts["classes"]))
+    found = {str(len(classes)): classes, **dataset.facts.get("outputs", {})}.get(str(count))
+    return None if found is None else np.array(found, np.int64)
 
 
 def _uniform(seed: int, epoch: int, sample_id: int) -> float:

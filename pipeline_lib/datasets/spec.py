@@ -27,11 +27,22 @@ Checksum = Annotated[
 ]
 
 
+def _in_a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class DatasetOptions(KindSection):
     """Options that every dataset kind has."""
 
     skip_unreadable: int = Field(
         0, ge=0, description="How many images may fail to decode before the job stops; each is listed."
+    )
+    outputs: Annotated[tuple[FolderName, ...] | None, BeforeValidator(_in_a_list)] = Field(
+        None,
+        min_length=1,
+        description="Which outputs of a classifier the classes are: imagenet1k, imagenet21k or another list of timm's "
+        "WordNet ids, or a file with a name a line, in the order of the outputs; several, for backbones of different "
+        "classifiers. null = the classes are the outputs, in their order.",
     )
     # Excluded from specs: where files come from changes no image.
     download: tuple[Download, ...] = Field(

@@ -16,7 +16,7 @@ from pipeline_lib.evaluation.spec import EvaluationSpec
 
 _KEY = [column for column in COLUMNS if column not in ("value", "n")]
 # A mean of interval bounds is no interval, a mean of counts no count.
-_NOT_AVERAGED = r"_ci_low$|_ci_high$|^lone_class_images$"
+_NOT_AVERAGED = r"_ci_low$|_ci_high$|^lone_class_images$|^resampled_classes$"
 
 
 def aggregate(evaluation_dirs: Iterable[Path]) -> pd.DataFrame:

@@ -98,6 +98,7 @@ def images_of(spec: EvaluationSpec, columns: Columns, mix: MixedRows | None) -> 
         dataset=f"{spec.dataset}/{spec.split}",
         correct=columns["correct"],
         reference_correct=columns["reference_correct"],
+        label=columns["label"],
         crop_fraction=columns["crop_fraction"],
         classifier_correct=columns.get("classifier_correct"),
         vote_entropy=columns.get("vote_entropy"),
@@ -138,7 +139,7 @@ def _columns(
         columns["class_entropy"] = eval_cache.read_all("class_entropy")
     if has_own:
         columns["own_uncertainty"] = eval_cache.read_all("uncertainty")
-    if spec.is_upstream and has_classifier:
+    if spec.is_upstream and "task_loss" in eval_cache.arrays:
         columns["classifier_correct"] = eval_cache.read_all("label_rank") == 0
         columns["task_loss"] = eval_cache.read_all("task_loss")
     vote_entropy = dataset.vote_entropy()

@@ -1,4 +1,8 @@
-"""Evaluation of trained heads: all seeds of a variant on one split. A head is a few matrix products; no torch."""
+"""Evaluation of trained heads: all seeds of a variant on one split. A head is a few matrix products; no torch.
+
+Beside each head (method `head`) stands its combination with the 1-NN distance (`combination`, see `retrieval.signals`).
+Like the distance, it needs the set, so it says nothing of crops or of other sets.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from pipeline_lib.evaluation.scoring import read_heads, score_cache
 from pipeline_lib.evaluation.spec import HeadsSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.auroc import auroc
+from pipeline_lib.retrieval.signals import combine
 from pipeline_lib.retrieval.store import read_neighbours
 
 
@@ -61,11 +66,17 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
     # Side by side: the bootstrap keeps one core busy, and scoring leaves it half of the machine.
     with ThreadPoolExecutor(1) as background:
         scoring = background.submit(score_cache, heads, crop_cache)
-        resampled = resampled_aurocs(images, list(image.values()), spec)
+        together = [combine(baselines["knn_distance"], u) for u in image.values()]
+        resampled, of_combinations = np.split(resampled_aurocs(images, [*image.values(), *together], spec), 2)
         crop = scoring.result()
     uncertainties = {seed: Uncertainty(image[seed], crop[seed], upstream.get(seed)) for seed in heads}
     measured = measure_uncertainties(images, uncertainties, resampled, rivals, spec)
     rows = [row for seed, metrics in measured.items() for row in metric_rows(spec, "head", seed, metrics)]
+    for seed, u, of_head, on_resamples in zip(heads, together, resampled, of_combinations, strict=True):
+        of_this_head = Rival(auroc(image[seed], ~images.correct, images.dataset), of_head)
+        others = rivals | {"head": of_this_head}
+        found = measure_uncertainties(images, {seed: Uncertainty(u)}, on_resamples[None], others, spec)
+        rows += metric_rows(spec, "combination", seed, found[seed])
     columns = {
         "sample_id": sample_id,
         **{f"uncertainty_seed{seed}": values for seed, values in image.items()},

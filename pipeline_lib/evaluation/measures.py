@@ -5,12 +5,12 @@ What may be needed to compute a metric, by the names that the metrics use:
 - of the images: `correct` and `wrong`, bool [n], whether the nearest neighbour has the same label; `reference_correct`
   and `reference_wrong`, the same by the reference code's search; `label_rank` and `classifier_wrong`, how many classes
   the classifier scores above the true one, and whether there are any; `vote_entropy`; `crop_fraction`;
-  `lone_class_images`; `dataset`, which messages name;
+  `label`, int [n]; `lone_class_images`; `dataset`, which messages name;
 - of an uncertainty: `uncertainty`, float [n]; `reference_uncertainty`, as the reference code has it;
   `crop_uncertainty`, of the centre crops; `upstream_uncertainty`, of the upstream evaluation images;
   `mixed_uncertainty` and `mixed_wrong`, of a mix of both sets; `resampled`, its R-AUROC on each bootstrap resample;
   `rivals`, what it is compared with, by name;
-- of the options: `bootstrap` and `target_accuracies`.
+- of the options: `bootstrap`, with the `resampling` of these images that it asks for, and `target_accuracies`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline_lib.evaluation.mixed import MixedRows
 from pipeline_lib.evaluation.spec import MetricOptions
-from pipeline_lib.metrics.bootstrap import bootstrap_auroc
+from pipeline_lib.metrics.bootstrap import Resampling, bootstrap_auroc
 from pipeline_lib.metrics.found import Family, found_metrics
 from pipeline_lib.metrics.metric import Value
 
@@ -43,6 +43,7 @@ class Images:
 
     dataset: named in messages. correct: whether the nearest neighbour has the same label, bool [n];
     reference_correct: the same by the reference code's search, bool [n].
+    label: of the class, int [n] from 0; decides whether intervals resample classes.
     crop_fraction: share of the side that the centre crop keeps, float32 [n].
     classifier_correct: bool [n]; label_rank: how many classes the classifier scores above the true one, int [n].
     vote_entropy: float64 [n] in nats, NaN for images without votes.
@@ -53,6 +54,7 @@ class Images:
     dataset: str
     correct: np.ndarray
     reference_correct: np.ndarray | None = None
+    label: np.ndarray | None = None
     crop_fraction: np.ndarray | None = None
     classifier_correct: np.ndarray | None = None
     label_rank: np.ndarray | None = None
@@ -78,11 +80,10 @@ class Uncertainty:
 def resampled_aurocs(images: Images, uncertainties: Sequence[np.ndarray], options: MetricOptions) -> np.ndarray:
     """Return the R-AUROC of each uncertainty of the images, float [n], on each resample, float64 [m, resamples].
 
-    The resamples depend on the seed and the number of images alone, so that differences are paired, also those
-    between uncertainties of different calls.
+    The resamples depend on the seed and the images alone, so that differences are paired, also those between
+    uncertainties of different calls.
     """
-    bootstrap = options.bootstrap
-    return bootstrap_auroc(uncertainties, ~images.correct, bootstrap.resamples, bootstrap.seed)
+    return bootstrap_auroc(uncertainties, ~images.correct, _resampling(images, options))
 
 
 def measure_representation(images: Images, options: MetricOptions) -> dict[str, Value]:
@@ -131,7 +132,12 @@ def _known_of_images(images: Images, options: MetricOptions) -> dict[str, Any]:
     for name in ("", "reference_", "classifier_"):
         if f"{name}correct" in known:
             known[f"{name}wrong"] = ~known[f"{name}correct"]
-    return known | {"bootstrap": options.bootstrap, "target_accuracies": options.target_accuracies}
+    known |= {"bootstrap": options.bootstrap, "resampling": _resampling(images, options)}
+    return known | {"target_accuracies": options.target_accuracies}
+
+
+def _resampling(images: Images, options: MetricOptions) -> Resampling:
+    return Resampling.of(options.bootstrap, len(images.correct), images.label)
 
 
 def _known_of(uncertainty: Uncertainty, images: Images) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Safe retrieval (Table 1 of the paper): the 1-NN error when the most uncertain images are left out.
 
-A share r of the images with the largest u is rejected as queries, removed from the database, or both. "The most
-uncertain" is meant within groups, in three ways (`KINDS`):
+A share r of the images with the largest u is rejected as queries, removed from the database, or both; beside u stand
+the distance to the nearest neighbour and both together (`SIGNALS`, see `retrieval.signals`), in the full database. "The
+largest" is meant within groups, in three ways (`KINDS`):
 
 - per_class: the groups are the true classes, as in the published table, although a query's class is not known;
 - global: all images are one group;
@@ -15,12 +16,14 @@ without any other one of its class in the database counts as wrong.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import metric_rows, write_metric_rows
@@ -31,20 +34,24 @@ from pipeline_lib.metrics.checks import require_no_nan
 from pipeline_lib.metrics.metric import Value
 from pipeline_lib.metrics.retrieval import neighbour_is_correct
 from pipeline_lib.retrieval.restricted import nearest_kept
+from pipeline_lib.retrieval.signals import Combination, Signal, signal_of
 from pipeline_lib.retrieval.store import read_neighbours
 
 CURVES = "curves.csv"
 SURFACE = "surface.csv"
 # How the groups are formed, and what the names of the metrics end in; the published ones have no ending.
 KINDS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
+# The same of what is left out by.
+SIGNALS: dict[Signal, str] = {"uncertainty": "", "distance": "_by_distance", "both": "_by_both"}
 
 
 def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCache) -> None:
     """Evaluate the heads of a variant on one split and write the artefact.
 
     `metrics.csv` holds, per seed, `error_1nn_full` and, at the share `table_share`, `error_1nn_clean_queries` and
-    `error_1nn_clean_database` (rejected as queries and removed from the database) of each kind. `curves.csv` has the
-    errors per seed, kind and share, `surface.csv` those per seed, query share and database share of the kind `global`.
+    `error_1nn_clean_database` (rejected as queries and removed from the database) of each kind and signal. `curves.csv`
+    has the errors per seed, kind, signal and share, `surface.csv` those per seed, query share and database share of the
+    kind `global` by the uncertainty.
 
     Parameters
     ----------
@@ -58,6 +65,8 @@ def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCach
     ------
     ArtefactError
         Naming the artefact whose images don't match.
+    PipelineError
+        Naming the set of which too few images are left.
     """
     spec, shares = job.spec, job.spec.left_out.shares
     baselines = read_scores(job.input("baselines"), spec.same_set())
@@ -75,17 +84,23 @@ def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCach
         "global": np.zeros_like(label),
         "per_neighbour_class": label[neighbour],
     }
-    removed_at = {}
+    distance = baselines["knn_distance"]
+    removed_at: dict[Key, np.ndarray] = {}
     for seed, uncertainty in scores.of_seeds(spec.seeds).items():
         require_no_nan(uncertainty, f"uncertainty of seed {seed} on {spec.dataset}")
-        for kind in KINDS:
-            removed_at[seed, kind] = removal_level(uncertainty, groups[kind], shares)
-    nearest = nearest_kept(
-        lambda start, stop: eval_cache.read("embedding", 0, start, stop),
-        neighbour,
-        np.stack(list(removed_at.values())),
-        len(shares),
-    )
+        combination = Combination.of(distance, uncertainty)
+        for kind, signal in itertools.product(KINDS, SIGNALS):
+            value = signal_of(signal, combination, distance, uncertainty)
+            removed_at[seed, kind, signal] = removal_level(value, groups[kind], shares)
+    try:
+        # The distance is the same for all seeds, and what is the same is searched once.
+        distinct, which = np.unique(np.stack(list(removed_at.values())), axis=0, return_inverse=True)
+        read = lambda start, stop: eval_cache.read("embedding", 0, start, stop)  # noqa: E731
+        nearest = nearest_kept(read, neighbour, distinct, len(shares))[which]
+    except PipelineError as error:
+        raise PipelineError(
+            f"{spec.dataset}/{spec.split}: {error} (evaluation.safe_retrieval.shares), or take the set out of the run"
+        ) from None
     grids = {
         key: error_grid(level, np.stack([neighbour_is_correct(label, of_level) for of_level in found]), len(shares))
         for (key, level), found in zip(removed_at.items(), nearest, strict=True)
@@ -143,17 +158,18 @@ def error_grid(removed_at: np.ndarray, correct: np.ndarray, levels: int) -> tupl
     return wrong / queries[:, None], queries
 
 
-Grids = Mapping[tuple[int, str], tuple[np.ndarray, np.ndarray]]
+Key = tuple[int, str, Signal]  # seed, kind, signal
+Grids = Mapping[Key, tuple[np.ndarray, np.ndarray]]
 
 
 def _metric_rows(spec: SafeRetrievalSpec, grids: Grids) -> list[dict[str, Any]]:
     rows, level = [], spec.left_out.shares.index(spec.left_out.table_share)
     for seed in spec.seeds:
-        error, queries = grids[seed, "global"]
+        error, queries = grids[seed, "global", "uncertainty"]
         metrics = {"error_1nn_full": Value(float(error[0, 0]), int(queries[0]))}
-        for kind, ending in KINDS.items():
-            error, queries = grids[seed, kind]
-            n = int(queries[level])
+        for kind, signal in itertools.product(KINDS, SIGNALS):
+            error, queries = grids[seed, kind, signal]
+            n, ending = int(queries[level]), KINDS[kind] + SIGNALS[signal]
             metrics[f"error_1nn_clean_queries{ending}"] = Value(float(error[level, 0]), n)
             metrics[f"error_1nn_clean_database{ending}"] = Value(float(error[level, level]), n)
         rows += metric_rows(spec, "head", seed, metrics)
@@ -161,7 +177,7 @@ def _metric_rows(spec: SafeRetrievalSpec, grids: Grids) -> list[dict[str, Any]]:
 
 
 def _curves(grids: Grids, shares: Sequence[float]) -> pd.DataFrame:
-    """Return one row per seed, kind and share: what is left out as queries, from the database, and in both ways.
+    """Return one row per seed, kind, signal and share: left out as queries, from the database, and in both ways.
 
     n_queries: the queries of `clean_queries` and `clean_both`, and the images that the database is left with;
     `clean_database` has all images as queries.
@@ -172,6 +188,7 @@ def _curves(grids: Grids, shares: Sequence[float]) -> pd.DataFrame:
                 {
                     "seed": seed,
                     "kind": kind,
+                    "signal": signal,
                     "share": shares,
                     "clean_queries": error[:, 0],
                     "clean_database": error[0],
@@ -179,14 +196,14 @@ def _curves(grids: Grids, shares: Sequence[float]) -> pd.DataFrame:
                     "n_queries": queries,
                 }
             )
-            for (seed, kind), (error, queries) in grids.items()
+            for (seed, kind, signal), (error, queries) in grids.items()
         ],
         ignore_index=True,
     )
 
 
 def _surface(grids: Grids, shares: Sequence[float]) -> pd.DataFrame:
-    """Return one row per seed, query share and database share of the kind `global`."""
+    """Return one row per seed, query share and database share of the kind `global`, by the uncertainty."""
     count = len(shares)
     return pd.concat(
         [
@@ -199,8 +216,8 @@ def _surface(grids: Grids, shares: Sequence[float]) -> pd.DataFrame:
                     "n": np.repeat(queries, count),
                 }
             )
-            for (seed, kind), (error, queries) in grids.items()
-            if kind == "global"
+            for (seed, kind, signal), (error, queries) in grids.items()
+            if (kind, signal) == ("global", "uncertainty")
         ],
         ignore_index=True,
     )

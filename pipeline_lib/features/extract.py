@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.config.views import Augmented
+from pipeline_lib.core import artefacts
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
@@ -29,6 +29,7 @@ from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features import store
+from pipeline_lib.features.classifier import Classifier, check_order, classifier_of
 from pipeline_lib.features.decoding import Draws, decoded_images
 from pipeline_lib.features.rows import digest_of_rows
 from pipeline_lib.features.spec import BlockSpec
@@ -59,12 +60,10 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     torch.set_num_threads(spec.threads)
     images = ImageDataset(first.input("dataset"), spec.split)
     backbone = open_backbone(first.input("backbone"), device=choose_device(spec.device), precision=spec.precision)
-    if spec.with_task_loss and backbone.num_classes != len(images.classes):
-        raise PipelineError(
-            f"backbone '{spec.backbone}' classifies {backbone.num_classes} classes, but the upstream dataset "
-            f"'{images.name}' has {len(images.classes)}; choose a backbone trained on it, or another upstream"
-        )
-    blocks = [_Block(job.spec, images, backbone, on_images) for job in jobs]
+    upstream = first.optional_input("upstream")
+    made_with = None if upstream is None else artefacts.read(upstream, "dataset")
+    classifier = classifier_of(backbone, images.manifest, made_with, spec)
+    blocks = [_Block(job.spec, images, backbone, classifier, on_images) for job in jobs]
     views = [(block.view, block.epochs) for block in blocks]
     kept: list[int] = []
     skipped: list[dict[str, Any]] = []
@@ -118,16 +117,21 @@ class _Block:
         spec: BlockSpec,
         images: ImageDataset,
         backbone: Backbone,
+        classifier: Classifier,
         on_images: Callable[[int], None],
     ) -> None:
         self._spec, self._images, self._backbone, self._on_images = spec, images, backbone, on_images
+        self._classifier = classifier
         # Only an augmented view draws labels: on clean images an image's label is its own.
         view = spec.view
         self._drawn_label = functools.partial(images.drawn_label, view.seed) if isinstance(view, Augmented) else None
         self.view = make_view(spec.view, backbone.data_config, images, self._drawn_label)
         self.epochs = range(*spec.epochs)
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras
-        self._arrays = _allocate(spec, backbone, extras)
+        self._arrays = _allocate(spec, backbone, extras, classifier.label is not None)
+        # Of clean images, whose classes the classifier should know.
+        is_clean = spec.view.kind == "eval" and classifier.label is not None
+        self._predicted = np.empty(spec.samples[1] - spec.samples[0], np.int64) if is_clean else None
         # Made once: a new batch of photographs would be thousands of new pages each time.
         shape = (spec.batch_size, *backbone.data_config["input_size"])
         self._pixels = torch.empty(shape, dtype=torch.uint8)
@@ -169,30 +173,24 @@ class _Block:
         self._on_images(count)
 
     def _scalars(self, logits: Tensor, epoch: list[int], row: list[int], position: list[int]) -> dict[str, np.ndarray]:
-        """Return what is kept of the logits [n, classes]: one number per row and array.
+        """Return what is kept of the logits [n, outputs]: one number per row and array, as `Classifier.scalars`.
 
-        class_entropy = -sum_c p_c ln p_c in nats; task_loss = -ln p_label, the cross-entropy;
-        label_rank = number of classes that come before the true one (0: top-1 is right; < 5: top-5 is right).
         The true class of an augmented image is drawn from its votes, where it has some; all other views keep the label.
         For a mixed image, task_loss = -(w ln p_label + (1 - w) ln p_partner) with w its `label_weight`.
         A backbone without a classifier has none of them.
         """
         if not self._backbone.num_classes:
             return {}
-        log_probability = F.log_softmax(logits.float(), dim=1)
-        scalars = {"class_entropy": -(log_probability.exp() * log_probability).sum(dim=1)}
-        if self._spec.with_task_loss:
-            label = torch.as_tensor(self._labels(epoch, position), device=logits.device)
-            of_label = log_probability.gather(1, label[:, None])
-            scalars["task_loss"] = -of_label[:, 0]
-            scalars["label_rank"] = _label_rank(logits, label)
-            if "partner_label" in self.view.extras:
-                partner, weight = (
-                    torch.as_tensor(self._arrays[name][epoch, row], device=logits.device)
-                    for name in ("partner_label", "label_weight")
-                )
-                of_partner = log_probability.gather(1, partner.long()[:, None])[:, 0]
-                scalars["task_loss"] = -(weight * of_label[:, 0] + (1 - weight) * of_partner)
+        output = self._classifier.label
+        label = None if output is None else torch.as_tensor(output[self._labels(epoch, position)], device=logits.device)
+        scalars, log_probability = self._classifier.scalars(logits, label)
+        if self._predicted is not None:
+            self._predicted[row] = log_probability.argmax(dim=1).cpu().numpy()
+        if output is not None and "partner_label" in self.view.extras:
+            partner = torch.as_tensor(output[self._arrays["partner_label"][epoch, row].astype(np.int64)])
+            weight = torch.as_tensor(self._arrays["label_weight"][epoch, row], device=logits.device)
+            of_partner = log_probability.gather(1, partner.to(logits.device)[:, None])[:, 0]
+            scalars["task_loss"] = weight * scalars["task_loss"] - (1 - weight) * of_partner
         return {name: values.cpu().numpy() for name, values in scalars.items()}
 
     def _labels(self, epoch: list[int], position: list[int]) -> np.ndarray:
@@ -205,6 +203,10 @@ class _Block:
     def write(self, job: Job[BlockSpec], kept: list[int], skipped: list[dict[str, Any]]) -> None:
         """Write the artefact; kept: positions of the images in its rows, skipped: those that don't decode."""
         spec, images = self._spec, self._images
+        if self._predicted is not None and self._classifier.label is not None:
+            name = f"backbone '{spec.backbone}' on upstream dataset '{images.name}'"
+            label = self._classifier.label[images.label[kept]]
+            check_order(self._predicted[: len(kept)], label, self._classifier.outputs(self._backbone.num_classes), name)
         arrays = {name: np.ascontiguousarray(values[:, : len(kept)]) for name, values in self._arrays.items()}
         arrays |= {
             "sample_id": images.sample_id[kept],
@@ -222,19 +224,14 @@ class _Block:
             )
 
 
-def _label_rank(logits: Tensor, label: Tensor) -> Tensor:
-    """Return how many classes come before the label, int32 [n]: by higher logit, of equal ones by lower number."""
-    of_label = logits.gather(1, label[:, None])
-    is_lower = torch.arange(logits.shape[1], device=logits.device) < label[:, None]
-    return ((logits > of_label) | ((logits == of_label) & is_lower)).sum(dim=1).int()
-
-
-def _allocate(spec: BlockSpec, backbone: Backbone, extras: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _allocate(
+    spec: BlockSpec, backbone: Backbone, extras: tuple[str, ...], with_task_loss: bool
+) -> dict[str, np.ndarray]:
     """Return the block's empty arrays, [epochs, samples, ...]; memory is bounded by the size of a block."""
     shape = (spec.epochs[1] - spec.epochs[0], spec.samples[1] - spec.samples[0])
     arrays = {"embedding": np.empty((*shape, backbone.dim), spec.dtype)}
     if backbone.num_classes:
         arrays["class_entropy"] = np.empty(shape, np.float32)
-    if spec.with_task_loss:
+    if with_task_loss:
         arrays |= {"task_loss": np.empty(shape, np.float32), "label_rank": np.empty(shape, np.int32)}
     return arrays | {name: np.empty(shape, np.float32) for name in extras}

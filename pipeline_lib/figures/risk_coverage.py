@@ -1,6 +1,6 @@
 """Error of the nearest-neighbour search among the images that are kept, when the most uncertain are left out.
 
-By the head, by the baselines, by a perfect order, and at random.
+By the head, by the baselines, by the head and the 1-NN distance together, by a perfect order, and at random.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _LOOKS: dict[str, style.Look] = {
     "class_entropy": {"color": style.series(1).colour, "linestyle": style.series(1).line, "linewidth": 1.1},
     "embedding_norm": {"color": style.series(2).colour, "linestyle": style.series(3).line, "linewidth": 1.1},
     "knn_distance": {"color": style.series(5).colour, "linestyle": style.series(4).line, "linewidth": 1.1},
+    "combination": {"color": style.series(5).colour, "linestyle": "-", "linewidth": 1.4},
     "oracle": {"color": "black", "linestyle": style.series(2).line, "linewidth": 1.0},
     "random": {"color": style.GREY, "linestyle": "-", "linewidth": 0.8},
 }
@@ -153,12 +154,18 @@ def draw(
 def _panel(axes: Axes, selection: Selection) -> None:
     import numpy as np
 
+    from pipeline_lib.retrieval.signals import combine
+
     curves = np.array([risks(uncertainty, selection.wrong) for uncertainty in selection.head.values()])
     by_area = np.argsort(curves.mean(axis=1), kind="stable")
-    typical = curves[by_area[(len(curves) - 1) // 2]]
+    chosen = by_area[(len(curves) - 1) // 2]
+    typical, u = curves[chosen], list(selection.head.values())[chosen]
+    others = dict(selection.baselines)
+    if "knn_distance" in others:
+        others["combination"] = combine(others["knn_distance"], u)
     axes.axhline(float(np.mean(selection.wrong)), **_LOOKS["random"])
     axes.plot(coverages(), oracle_risks(selection.wrong), gid="oracle", **_LOOKS["oracle"])
-    for method, uncertainty in selection.baselines.items():
+    for method, uncertainty in others.items():
         axes.plot(coverages(), risks(uncertainty, selection.wrong), gid=method, **_LOOKS[method])
     axes.fill_between(coverages(), curves.min(axis=0), curves.max(axis=0), **_BAND)
     axes.plot(coverages(), typical, gid="head", **_LOOKS["head"])
@@ -172,5 +179,6 @@ def _panel(axes: Axes, selection: Selection) -> None:
 
 def _handles(seeds: int, baselines: Iterable[str]) -> list[Artist]:
     label = {"head": f"head ({style.plural(seeds, 'seed')})"} | {name: METHODS[name] for name in baselines}
+    label |= {"combination": METHODS["combination"]} if "knn_distance" in label else {}
     label |= {"oracle": "oracle", "random": "random"}
     return [style.handle(text, **_LOOKS[method]) for method, text in label.items()]

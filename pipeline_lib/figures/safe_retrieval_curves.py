@@ -1,6 +1,6 @@
 """Table 1 of the paper as curves: error of the nearest-neighbour search over the share of images that is left out.
 
-As queries, in the database, and as both.
+As queries, in the database, and as both; by the uncertainty, by the distance to the nearest neighbour, and by both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
 from pipeline_lib.figures.reading import read_sets
-from pipeline_lib.tables.safe_retrieval import LABELS
+from pipeline_lib.tables.safe_retrieval import SIGNALS
 from pipeline_lib.tables.spec import SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names
 
@@ -31,6 +31,7 @@ QUANTITIES = {
     "clean_queries": ("rejected as queries", style.series(2)),
     "clean_both": ("both", style.series(0)),
 }
+LABELS = {"uncertainty": "uncertainty u", "distance": "1-NN distance", "both": "both together"}
 _MARK_EVERY = 3
 STEPS = (1, 2, 5, 10)
 
@@ -70,7 +71,8 @@ def draw(
 ) -> Figure:
     """Return one panel per set: the error without uncertain queries, without an uncertain database, and without both.
 
-    Colour and marker tell what is left out, line style the kind of threshold. Lines are medians over seeds, bands go
+    Colour and marker tell how images are left out, line style by what; the largest of all images are, whatever their
+    class. Lines are medians over seeds, bands go
     from the lowest to the highest.
 
     curves: per set, rows as in `curves.csv`. width, height: inches.
@@ -78,9 +80,9 @@ def draw(
     seeds = max(table["seed"].nunique() for table in curves.values())
     subtitle = (
         f"Heads on {style.shorten(backbone)}, variant {style.shorten(variant)}, trained on "
-        f"{style.shorten(upstream.dataset)} (upstream). A share of the images with the largest u is rejected as "
-        "queries, removed from the database, or both; the largest u of each true class, of all images, or of each "
-        "class of the nearest neighbour (neither of these needs the query's label). "
+        f"{style.shorten(upstream.dataset)} (upstream). A share of the images is rejected as queries, removed from the "
+        "database, or both: those of the largest u, the farthest from their nearest neighbours, or by both together. "
+        "None of these needs a query's label. "
         + (
             f"Median of {style.plural(seeds, 'seed')}, band: minimum to maximum."
             if seeds > 1
@@ -116,9 +118,10 @@ def set_title(name: str, is_upstream: bool, columns: int) -> str:
 def _panel(axes: Axes, table: pd.DataFrame) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    of_all = table[table["kind"] == "global"]
     for offset, (quantity, (_, look)) in enumerate(QUANTITIES.items()):
-        for number, kind in enumerate(LABELS):
-            errors = table[table["kind"] == kind].groupby("share")[quantity].agg(["median", "min", "max"])
+        for number, signal in enumerate(SIGNALS):
+            errors = of_all[of_all["signal"] == signal].groupby("share")[quantity].agg(["median", "min", "max"])
             share = 100 * errors.index.to_numpy()
             axes.fill_between(share, errors["min"], errors["max"], color=look.colour, alpha=0.15, linewidth=0)
             axes.plot(
@@ -130,7 +133,7 @@ def _panel(axes: Axes, table: pd.DataFrame) -> None:
                 marker=look.marker,
                 markersize=3.5,
                 markevery=(offset, _MARK_EVERY),  # markers of different lines side by side, not on each other
-                gid=f"{quantity}/{kind}",
+                gid=f"{quantity}/{signal}",
             )
     axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
@@ -140,13 +143,13 @@ def _panel(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _handles() -> list[Artist]:
-    """Return quantities and kinds in turn: a legend is filled column by column, so each gets a row of its own."""
+    """Return quantities and signals in turn: a legend is filled column by column, so each gets a row of its own."""
     quantities = [
         style.handle(label, color=look.colour, marker=look.marker, markersize=3.5)
         for label, look in QUANTITIES.values()
     ]
-    kinds = [
-        style.handle(f"largest u of {label}", color="black", linestyle=style.series(number).line)
+    signals = [
+        style.handle(label, color="black", linestyle=style.series(number).line)
         for number, label in enumerate(LABELS.values())
     ]
-    return [handle for pair in zip(quantities, kinds, strict=True) for handle in pair]
+    return [handle for pair in zip(quantities, signals, strict=True) for handle in pair]

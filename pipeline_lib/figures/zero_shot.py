@@ -1,8 +1,8 @@
 """R-AUROC of the uncertainty heads, from chance (0.5) up, one group of bars per dataset.
 
 The upstream dataset comes first, then the datasets that the heads never saw, by falling R-AUROC. Bars are medians over
-seeds, whiskers the lowest and highest seed, diamonds the entropy of the classifier's prediction. In the form of Figure
-1 of the paper.
+seeds, whiskers the lowest and highest seed, marks what needs no head: the entropy of the classifier's prediction, the
+distance to the nearest neighbour; and the head together with this distance. In the form of Figure 1 of the paper.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
 from pipeline_lib.tables.spec import METRICS, SetsSpec
-from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics
+from pipeline_lib.tables.summary import METHODS, OF_HEADS, EvaluationSet, Summary, names, read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,13 @@ SIZE = (6.75, 3.0)
 CHANCE = 0.5
 _GROUP_WIDTH = 0.8
 _WIDEST_BAR_INCHES = 0.6
-_DIAMOND: style.Look = {"linestyle": "", "marker": "D", "markersize": 3.2, "color": "black", "markerfacecolor": "white"}
+_MARK: style.Look = {"linestyle": "", "markersize": 3.2, "color": "black"}
+# Side by side within a bar, as shares of its width.
+_MARKS: dict[str, tuple[float, style.Look]] = {
+    "class_entropy": (-0.25, _MARK | {"marker": "D", "markerfacecolor": "white"}),
+    "knn_distance": (0.0, _MARK | {"marker": "o", "markerfacecolor": "white"}),
+    "combination": (0.25, _MARK | {"marker": "o"}),
+}
 
 
 class Spec(SetsSpec):
@@ -88,7 +94,7 @@ def draw(
     slot_inches = (width - 0.6) / len(order)
     bar = min(_GROUP_WIDTH / len(backbones), _WIDEST_BAR_INCHES / slot_inches)
     median, minimum, maximum = (statistic(name) for name in ("median", "minimum", "maximum"))
-    entropy = statistic("median", "class_entropy", "")
+    marks = {method: statistic("median", method, variant if method in OF_HEADS else "") for method in _MARKS}
     for number, backbone in enumerate(backbones):
         position = np.arange(len(order)) + (number - (len(backbones) - 1) / 2) * bar
         look = style.series(number)
@@ -107,7 +113,8 @@ def draw(
         if np.nanmax(spread, initial=0) > 0:
             whiskers: style.Look = {"fmt": "none", "ecolor": "black", "elinewidth": 0.8, "capsize": 1.5}
             axes.errorbar(position, median[number], yerr=spread, **whiskers)
-        axes.plot(position, entropy[number], zorder=4, **_DIAMOND)
+        for method, (offset, mark) in _MARKS.items():
+            axes.plot(position + offset * bar, marks[method][number], zorder=4, gid=method, **mark)
     axes.axhline(CHANCE, color="black", linewidth=0.8)
     axes.axvline(0.5, color=style.GREY, linewidth=0.6, linestyle=(0, (3, 3)))
     axes.set_xlim(-0.5, len(order) - 0.5)
@@ -116,8 +123,11 @@ def draw(
     images = [int(np.nanmax(column, initial=0)) for column in statistic("n").T]
     _label_sets(axes, order, images, slot_inches)
     handles = axes.get_legend_handles_labels()[0]
-    if not np.isnan(entropy).all():
-        handles.append(style.handle("classifier's entropy", **_DIAMOND))
+    handles += [
+        style.handle(METHODS[method], **mark)
+        for method, (_, mark) in _MARKS.items()
+        if not np.isnan(marks[method]).all()
+    ]
     style.legend(figure, handles, width)
     return figure
 

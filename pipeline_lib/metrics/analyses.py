@@ -18,7 +18,8 @@ METRICS = (
         "lower",
         "The same without the most uncertain queries of each true class (``queries``), and without these images in the "
         "database either (``database``); with ``_global`` of all images, with ``_per_neighbour_class`` of those whose "
-        "nearest neighbour has the same class.",
+        "nearest neighbour has the same class; ``_by_distance`` leaves out those farthest from their neighbours, "
+        "``_by_both`` those of the largest z(distance) + max(0, ρ) z(u).",
         is_shown=False,
     ),
     Metric(

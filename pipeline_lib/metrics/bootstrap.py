@@ -1,35 +1,75 @@
-"""Percentile-bootstrap intervals over images.
+"""Percentile-bootstrap intervals over classes or images.
 
-A resample draws n images with replacement; what matters is how often each is drawn. The counts depend on the seed
-and on n alone, so all methods and seeds on one dataset see the same resamples: differences between them are paired.
+A resample draws as many whole classes as there are, with replacement, or as many images; what matters is how often each
+image is drawn. Neighbours are not searched anew. Images share a gallery and a class, so they are not independent of
+each other, and on an unseen set the classes are a sample too: intervals over images are too narrow, those over classes
+about as wide as they should be (`tests/benchmarks/benchmark_coverage.py`). Few classes tell little of other classes, so
+that below `FEWEST_CLASSES` the intervals are over images unless the config asks for classes.
+
+The counts depend on the seed and the labels alone, so all methods and seeds on one dataset see the same resamples:
+differences between them are paired.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from pipeline_lib.config.evaluation import Bootstrap
 from pipeline_lib.metrics.checks import require_no_nan
 
+FEWEST_CLASSES = 10
 _HALF, _LOWER = np.uint64(32), np.uint64(2**32 - 1)
 
 
-def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each image is drawn, int64 [rows], for each resample."""
-    generator = np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield np.bincount(generator.integers(0, rows, rows), minlength=rows)
+@dataclass(frozen=True)
+class Resampling:
+    """The resamples of one set.
+
+    images, resamples, seed: how many, and of which draw. class_of: the class of each image, int64 [images], where whole
+    classes are drawn; None where images are.
+    """
+
+    images: int
+    resamples: int
+    seed: int
+    class_of: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, bootstrap: Bootstrap, images: int, label: np.ndarray | None) -> Self:
+        """Return the resamples that a config asks for. label: of each image, int [images]; None = not known."""
+        class_of = None
+        if label is not None and bootstrap.unit != "images":
+            classes, found = np.unique(label, return_inverse=True)
+            if bootstrap.unit == "classes" or len(classes) >= FEWEST_CLASSES:
+                class_of = found
+        return cls(images, bootstrap.resamples, bootstrap.seed, class_of)
+
+    @property
+    def classes(self) -> int:
+        """How many classes are drawn; 0 where images are."""
+        return 0 if self.class_of is None else int(self.class_of.max()) + 1
+
+    def counts(self) -> Iterator[np.ndarray]:
+        """Yield how often each image is drawn, int64 [images], for each resample."""
+        units = self.classes or self.images
+        generator = np.random.default_rng(self.seed)
+        for _ in range(self.resamples):
+            drawn = np.bincount(generator.integers(0, units, units), minlength=units)
+            yield drawn if self.class_of is None else drawn[self.class_of]
 
 
-def bootstrap_recall_at_1(correct: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Return Recall@1 of each resample, float64 [resamples]. correct: bool [n]; neighbours are not searched anew."""
+def bootstrap_recall_at_1(correct: np.ndarray, resampling: Resampling) -> np.ndarray:
+    """Return Recall@1 of each resample, float64 [resamples]. correct: bool [n]."""
     values = np.asarray(correct, dtype=np.float64)
-    return np.array([counts @ values for counts in resample_counts(len(values), resamples, seed)]) / len(values)
+    return np.array([counts @ values / counts.sum() for counts in resampling.counts()])
 
 
 def bootstrap_auroc(
-    uncertainties: np.ndarray | Sequence[np.ndarray], is_positive: np.ndarray, resamples: int, seed: int
+    uncertainties: np.ndarray | Sequence[np.ndarray], is_positive: np.ndarray, resampling: Resampling
 ) -> np.ndarray:
     """Return the AUROC of each uncertainty on each resample, float64 [m, resamples].
 
@@ -43,8 +83,8 @@ def bootstrap_auroc(
         float [m, n], one row per method or seed.
     is_positive
         bool [n].
-    resamples, seed
-        How many resamples, and of which draw.
+    resampling
+        How often each image is drawn.
 
     Raises
     ------
@@ -54,8 +94,8 @@ def bootstrap_auroc(
     for uncertainty in uncertainties:
         require_no_nan(uncertainty, "uncertainty")
     orders = [_SortedGroups(uncertainty, is_positive) for uncertainty in uncertainties]
+    resamples, counts = resampling.resamples, resampling.counts()
     values = np.empty((len(orders), resamples))
-    counts = resample_counts(len(is_positive), resamples, seed)
     # Two resamples at a time, as the lower and the upper half of one integer: half as many look-ups and sums.
     pair, memory = np.empty(len(is_positive), np.uint64), np.empty((4, len(is_positive) + 1), np.uint64)
     for first in range(0, resamples, 2):
@@ -97,8 +137,8 @@ class _SortedGroups:
     def auroc(self, pair: np.ndarray, memory: np.ndarray) -> list[float]:
         """Return the AUROC of two resamples. Counts are whole numbers, so all sums are exact.
 
-        pair: their counts, uint64 [n], one in each half; sums are below 2^32 for fewer than 2^31 images. memory: uint64
-        [4, n + 1], to work in: new memory for every resample costs more than the sums.
+        pair: their counts, uint64 [n], one in each half; sums are below 2^32 where fewer than 2^31 images are drawn.
+        memory: uint64 [4, n + 1], to work in: new memory for every resample costs more than the sums.
         """
         positive = _take(pair, self._positive, memory[0])
         cumulative = memory[1, : len(self._negative) + 1]

@@ -54,7 +54,7 @@ METRICS = (
         "auroc_correct_ci_{end}",
         "R-AUROC, {end} end",
         "",
-        "Ends of the bootstrap interval of R-AUROC over images; neighbours are not searched anew.",
+        "Ends of the bootstrap interval of R-AUROC, over classes or images; neighbours are not searched anew.",
         _interval,
         ("resampled", "bootstrap"),
         is_shown=False,

@@ -1,14 +1,19 @@
-"""Safe retrieval as an object: an index that refuses uncertain queries and leaves out uncertain items.
+"""Safe retrieval as an object: an index that refuses doubtful queries and leaves out uncertain items.
 
     index = SafeIndex(dim=384, query_share=0.1, item_share=0.1)
     index.add(ids, representation, uncertainty)
     found = index.search(query_representation, query_uncertainty, k=5)
     found.ids, found.similarity, found.is_rejected, found.reason(0)
 
-A share r stands for the threshold that leaves out the floor(r m) most uncertain of m reference images: the largest
-u of those that are kept. What is above is left out; images that share the threshold's value stay, so ties leave
-out fewer. An item's references are all items of the index. A query's are the same, or a sample of uncertainties of
-its own. A share of 0 sets no threshold.
+Queries are rejected by a signal: their uncertainty, their distance to the nearest item, or both together (see
+`pipeline_lib.retrieval.signals`). Items are left out by their uncertainty.
+
+A share r stands for the threshold that leaves out the floor(r m) largest of m reference images: the largest value of
+those that are kept. What is above is left out; images that share the threshold's value stay, so ties leave out fewer.
+An item's references are all items of the index. A query's are the same (at most 10,000, evenly spread), which don't
+find themselves, or a sample of queries. A share of 0 sets no threshold. Where items have labels, each class has a
+threshold of its own, for the queries whose nearest item is of this class: else a class that is hard throughout would be
+left out as a whole, and nothing of the others.
 
 The representations are kept here, faiss holds a copy of those that are not left out. So any factory string allows
 items to be removed, an index is saved without faiss's own format, and its copy is built anew by the first search after
@@ -18,7 +23,7 @@ a change.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -26,40 +31,16 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.retrieval.cosine_index import CosineIndex, faiss_index
+from pipeline_lib.core.errors import PipelineError, one_of
+from pipeline_lib.retrieval.checks import checked_floats, checked_integers, checked_share
+from pipeline_lib.retrieval.cosine_index import faiss_index
+from pipeline_lib.retrieval.found import NO_ITEM, Found
+from pipeline_lib.retrieval.items import Items, Kept, distance_of, share_threshold
+from pipeline_lib.retrieval.signals import SIGNALS, Signal
 
 STAGE = "safe_index"
 ITEMS = "items.safetensors"
-NO_ITEM = -1
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search of n queries for k items found.
-
-    ids: int64 [n, k], nearest first; -1 where there is none: in every place of a rejected query.
-    similarity: cosine, float64 [n, k]; NaN where there is none.
-    is_rejected: bool [n]. uncertainty: of the queries, float64 [n].
-    threshold: the largest u that is accepted. share: of `references` images, which is above it.
-    """
-
-    ids: np.ndarray
-    similarity: np.ndarray
-    is_rejected: np.ndarray
-    uncertainty: np.ndarray
-    threshold: float
-    share: float
-    references: int
-
-    def reason(self, query: int) -> str | None:
-        """Return one line that says why a query (its position) was rejected; None for one that was answered."""
-        if not self.is_rejected[query]:
-            return None
-        return (
-            f"uncertainty {self.uncertainty[query]:.6g} is above {self.threshold:.6g}, like that of the "
-            f"{100 * self.share:g} % most uncertain of {self.references:,} reference images"
-        )
+_REFERENCES = 10_000
 
 
 class SafeIndex:
@@ -74,10 +55,13 @@ class SafeIndex:
         on the items that are not left out.
     parameters
         faiss's parameters of the search, such as `nprobe=16`.
+    signal
+        What queries are rejected by: `both`, `distance` or `uncertainty`.
     query_share, item_share
-        Shares of the most uncertain queries to reject and items to leave out, in [0, 1); can be set at any time.
+        Shares of queries to reject and of the most uncertain items to leave out, in [0, 1); can be set at any time.
     reference
-        Uncertainties, float [m], whose quantiles are the thresholds of queries; None = those of the items.
+        Representations [m, dim] and uncertainties [m] of a sample of queries, whose quantiles are the thresholds of
+        queries; None = the items.
 
     Raises
     ------
@@ -91,39 +75,46 @@ class SafeIndex:
         dim: int,
         factory: str = "Flat",
         parameters: str = "",
+        signal: Signal = "both",
         query_share: float = 0.0,
         item_share: float = 0.0,
-        reference: np.ndarray | None = None,
+        reference: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         if dim < 1:
             raise PipelineError(f"dim is {dim}, but must be at least 1: the length of a representation")
+        if signal not in SIGNALS:
+            raise PipelineError(f"signal '{signal}' is unknown; allowed: {one_of(SIGNALS)}")
         self.dim, self.factory, self.parameters = dim, factory, parameters
-        self._query_share = _checked_share("query_share", query_share)
-        self._item_share = _checked_share("item_share", item_share)
-        self._reference = None if reference is None else _checked_floats("uncertainties", reference, np.float64, None)
-        self._ids = np.empty(0, np.int64)
-        self._values = np.empty((0, dim), np.float32)
-        self._uncertainty = np.empty(0, np.float64)
-        self._built: tuple[CosineIndex, np.ndarray] | None = None
+        self.signal: Signal = signal
+        self._query_share = checked_share("query_share", query_share)
+        self._item_share = checked_share("item_share", item_share)
+        self._reference = None
+        if reference is not None:
+            values = checked_floats("representations of the reference", reference[0], np.float32, None, dim)
+            of_values = checked_floats("uncertainties of the reference", reference[1], np.float64, len(values))
+            self._reference = values, of_values
+        self._items = Items.none(dim)
+        self._thresholds: dict[int, float] | None = None  # that were set, by class
+        self._kept: Kept | None = None  # until the items change
         faiss_index(dim, factory, parameters)  # a wrong factory string is told now, not by the first search
 
     def __len__(self) -> int:
         """Return how many items there are, also those that are left out at present."""
-        return len(self._ids)
+        return len(self._items.ids)
 
     @property
     def ids(self) -> np.ndarray:
         """The ids of all items in the order in which they were added, int64 [n]."""
-        return self._ids.copy()
+        return self._items.ids.copy()
 
     @property
     def query_share(self) -> float:
-        """Share of the most uncertain queries that are rejected."""
+        """Share of queries that are rejected; setting it undoes a threshold that was set."""
         return self._query_share
 
     @query_share.setter
     def query_share(self, share: float) -> None:
-        self._query_share = _checked_share("query_share", share)
+        self._query_share, self._thresholds = checked_share("query_share", share), None
 
     @property
     def item_share(self) -> float:
@@ -132,20 +123,46 @@ class SafeIndex:
 
     @item_share.setter
     def item_share(self, share: float) -> None:
-        self._item_share = _checked_share("item_share", share)
-        self._built = None
+        self._item_share = checked_share("item_share", share)
+        self._kept = None
 
     @property
-    def query_threshold(self) -> float:
-        """The largest uncertainty of a query that is answered; infinite with a share of 0."""
-        return share_threshold(self._references, self._query_share)
+    def query_thresholds(self) -> dict[int, float]:
+        """By class of the nearest item (0 where items have no labels), the largest signal that is answered.
+
+        Infinite where all are. Can be set, to numbers by class or one for all: from `learn_then_test`, say, on what
+        `signal_of` returns of labelled queries. Then it holds, also for other items, until `query_share` is set.
+        """
+        if self._thresholds is not None:
+            return dict(self._thresholds)
+        kept = self._searched()
+        return {
+            label: share_threshold(kept.reference[kept.reference_label == label], self._query_share)
+            for label in np.unique(self._items.label).tolist()
+        }
+
+    @query_thresholds.setter
+    def query_thresholds(self, thresholds: float | Mapping[int, float]) -> None:
+        labels = np.unique(self._items.label).tolist()
+        given = thresholds if isinstance(thresholds, Mapping) else dict.fromkeys(labels, thresholds)
+        missing = [label for label in labels if math.isnan(given.get(label, math.nan))]
+        if missing:
+            raise PipelineError(f"query_thresholds has no number for class {missing[0]}; give one for each class")
+        self._thresholds = {label: float(value) for label, value in given.items()}
+
+    @property
+    def references(self) -> np.ndarray:
+        """The signal of the reference images, float64 [m], whose quantiles are candidates for a threshold."""
+        return self._searched().reference.copy()
 
     @property
     def left_out(self) -> np.ndarray:
         """The ids of the items that are left out, int64 [m], in the order in which they were added."""
-        return self._ids[~self._is_kept]
+        return self._items.ids[~self._is_kept]
 
-    def add(self, ids: np.ndarray, representation: np.ndarray, uncertainty: np.ndarray) -> None:
+    def add(
+        self, ids: np.ndarray, representation: np.ndarray, uncertainty: np.ndarray, label: np.ndarray | None = None
+    ) -> None:
         """Add items, or none of them when one can't be.
 
         Parameters
@@ -154,11 +171,14 @@ class SafeIndex:
             int64 [n], not negative.
         representation, uncertainty
             float [n, dim], kept as float32, and float [n].
+        label
+            Their classes, int64 [n], where classes are to have thresholds of their own; None = all are of class 0.
         """
-        ids = _checked_ids(ids)
-        values = _checked_floats("representations", representation, np.float32, len(ids), self.dim)
-        uncertainty = _checked_floats("uncertainties", uncertainty, np.float64, len(ids))
-        together = np.concatenate([self._ids, ids])
+        ids = checked_integers("ids", ids)
+        values = checked_floats("representations", representation, np.float32, len(ids), self.dim)
+        uncertainty = checked_floats("uncertainties", uncertainty, np.float64, len(ids))
+        label = np.zeros(len(ids), np.int64) if label is None else checked_integers("labels", label, len(ids))
+        together = np.concatenate([self._items.ids, ids])
         distinct, counts = np.unique(together, return_counts=True)
         if len(distinct) < len(together):
             raise PipelineError(
@@ -166,20 +186,15 @@ class SafeIndex:
             )
         if (ids < 0).any():
             raise PipelineError(f"id {ids.min()} is negative; ids must be 0 or larger, since {NO_ITEM} means no item")
-        self._ids = together
-        self._values = np.concatenate([self._values, values])
-        self._uncertainty = np.concatenate([self._uncertainty, uncertainty])
-        self._built = None
+        self._items, self._kept = self._items.followed_by(Items(ids, values, uncertainty, label)), None
 
     def remove(self, ids: np.ndarray) -> None:
         """Remove items by their ids, int64 [n]; nothing is removed when any id is not there."""
-        ids = _checked_ids(ids)
-        unknown = ids[~np.isin(ids, self._ids)]
+        ids = checked_integers("ids", ids)
+        unknown = ids[~np.isin(ids, self._items.ids)]
         if len(unknown):
             raise PipelineError(f"id {unknown[0]} is not in the index of {len(self)} items ({len(unknown)} such ids)")
-        stays = ~np.isin(self._ids, ids)
-        self._ids, self._values, self._uncertainty = self._ids[stays], self._values[stays], self._uncertainty[stays]
-        self._built = None
+        self._items, self._kept = self._items[~np.isin(self._items.ids, ids)], None
 
     def search(
         self, representation: np.ndarray, uncertainty: np.ndarray, k: int = 1, own_ids: np.ndarray | None = None
@@ -197,33 +212,37 @@ class SafeIndex:
         """
         if k < 1:
             raise PipelineError(f"k is {k}, but at least 1 item must be asked for")
-        if not len(self):
-            raise PipelineError("the index is empty; add items before searching")
-        queries = _checked_floats("representations", representation, np.float32, None, self.dim)
-        uncertainty = _checked_floats("uncertainties", uncertainty, np.float64, len(queries))
+        queries = checked_floats("representations", representation, np.float32, None, self.dim)
+        uncertainty = checked_floats("uncertainties", uncertainty, np.float64, len(queries))
         if own_ids is not None and np.shape(own_ids) != (len(queries),):
             raise PipelineError(f"own_ids has shape {np.shape(own_ids)}, but there are {len(queries)} queries")
-        if self._built is None:
-            # The rows of the items that are not left out, in faiss's order.
-            rows = np.flatnonzero(self._is_kept)
-            self._built = CosineIndex(self._values[rows], self.factory, self.parameters), rows
-        index, rows = self._built
-        threshold = self.query_threshold
-        is_rejected = uncertainty > threshold
-        answered = np.flatnonzero(~is_rejected)
-        own_rows = np.full(len(answered), NO_ITEM)
-        if own_ids is not None:
-            own = np.asarray(own_ids)[answered]
-            by_id = np.argsort(self._ids[rows])
-            position = by_id[np.searchsorted(self._ids[rows], own, sorter=by_id).clip(max=len(rows) - 1)]
-            own_rows = np.where(self._ids[rows[position]] == own, position, NO_ITEM)
-        ids = np.full((len(queries), k), NO_ITEM, np.int64)
-        similarity = np.full((len(queries), k), np.nan)
-        nearest = index.search(queries[answered], k, own_rows)
-        is_there = nearest.index >= 0
-        ids[answered] = np.where(is_there, self._ids[rows[nearest.index]], NO_ITEM)
-        similarity[answered] = np.where(is_there, nearest.similarity, np.nan)
-        return Found(ids, similarity, is_rejected, uncertainty, threshold, self._query_share, len(self._references))
+        kept = self._searched()
+        nearest = kept.nearest(queries, k, own_ids)
+        distance, label = distance_of(nearest), kept.items.label[nearest.index[:, 0]]
+        value, thresholds = kept.signal(distance, uncertainty), self.query_thresholds
+        # A class that came after thresholds were set is not answered for.
+        threshold = np.array([thresholds.get(own, -math.inf) for own in label.tolist()])
+        is_rejected = value > threshold
+        is_found = (nearest.index >= 0) & ~is_rejected[:, None]
+        return Found(
+            ids=np.where(is_found, kept.items.ids[nearest.index], NO_ITEM),
+            similarity=np.where(is_found, nearest.similarity, np.nan),
+            is_rejected=is_rejected,
+            uncertainty=uncertainty,
+            distance=distance,
+            signal=self.signal,
+            value=value,
+            threshold=threshold,
+            share=self._query_share if self._thresholds is None else None,
+            references=np.array([np.count_nonzero(kept.reference_label == own) for own in label.tolist()], np.int64),
+            label=label if len(thresholds) > 1 else None,
+        )
+
+    def signal_of(
+        self, representation: np.ndarray, uncertainty: np.ndarray, own_ids: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return what queries are rejected by, float64 [n], to calibrate or to set thresholds on. As `search`."""
+        return self.search(representation, uncertainty, 1, own_ids).value
 
     def save(self, directory: Path) -> None:
         """Write the index as an artefact: its items as safetensors, and a manifest with settings and checksums."""
@@ -231,13 +250,16 @@ class SafeIndex:
             "dim": self.dim,
             "factory": self.factory,
             "parameters": self.parameters,
+            "signal": self.signal,
             "query_share": self._query_share,
             "item_share": self._item_share,
         }
-        arrays: dict[str, np.ndarray] = {"ids": self._ids, "representation": self._values}
-        arrays["uncertainty"] = self._uncertainty
+        arrays: dict[str, np.ndarray] = dict(vars(self._items))
         if self._reference is not None:
-            arrays["reference"] = self._reference
+            arrays["reference_representation"], arrays["reference_uncertainty"] = self._reference
+        if self._thresholds is not None:
+            arrays["threshold_label"] = np.array(list(self._thresholds), np.int64)
+            arrays["threshold"] = np.array(list(self._thresholds.values()), np.float64)
         with artefacts.writing(directory, STAGE, spec) as draft:
             save_file(arrays, draft.path / ITEMS)
             draft.facts.update(items=len(self), software=artefacts.software_versions("faiss-cpu"))
@@ -247,53 +269,28 @@ class SafeIndex:
         """Read a saved index; raises `ArtefactError` naming the file that is missing or damaged."""
         manifest = artefacts.read(directory, STAGE, remedy="save the index again")
         arrays = load_file(Path(directory) / ITEMS)
-        index = cls(**manifest.spec, reference=arrays.get("reference"))
-        index.add(arrays["ids"], arrays["representation"], arrays["uncertainty"])
+        reference = None
+        if "reference_uncertainty" in arrays:
+            reference = arrays["reference_representation"], arrays["reference_uncertainty"]
+        index = cls(**manifest.spec, reference=reference)
+        index.add(arrays["ids"], arrays["representation"], arrays["uncertainty"], arrays["label"])
+        if "threshold" in arrays:
+            index._thresholds = dict(zip(arrays["threshold_label"].tolist(), arrays["threshold"].tolist(), strict=True))
         return index
 
-    @property
-    def _references(self) -> np.ndarray:
-        return self._uncertainty if self._reference is None else self._reference
+    def _searched(self) -> Kept:
+        if not len(self):
+            raise PipelineError("the index is empty; add items before searching")
+        if self._kept is None:
+            reference = self._items
+            if self._reference is not None:
+                values, uncertainty = self._reference
+                nobody = np.full(len(values), NO_ITEM)
+                reference = Items(nobody, values, uncertainty, nobody)
+            self._kept = Kept(self._items[self._is_kept], reference, self.signal, self.factory, self.parameters)
+        return self._kept
 
     @property
     def _is_kept(self) -> np.ndarray:
-        return self._uncertainty <= share_threshold(self._uncertainty, self._item_share)
-
-
-def share_threshold(uncertainty: np.ndarray, share: float) -> float:
-    """Return the largest u that is kept when the floor(share m) largest of u, float [m], are left out.
-
-    Infinite where that is none of them: then nothing is known of what would be too uncertain.
-    """
-    # 0.29 * 100 is a little less than 29, which must not cost an image.
-    count = math.floor(share * len(uncertainty) + 1e-9)
-    if count == 0:
-        return math.inf
-    kept = len(uncertainty) - count
-    return float(np.partition(uncertainty, kept - 1)[kept - 1])
-
-
-def _checked_share(name: str, share: float) -> float:
-    if not 0 <= share < 1:
-        raise PipelineError(f"{name} is {share}, but must be at least 0 and less than 1")
-    return float(share)
-
-
-def _checked_ids(ids: np.ndarray) -> np.ndarray:
-    ids = np.asarray(ids)
-    if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
-        raise PipelineError(f"ids have type {ids.dtype} and shape {ids.shape}, but must be whole numbers, one per item")
-    return ids.astype(np.int64)
-
-
-def _checked_floats(what: str, values: np.ndarray, dtype: type, rows: int | None, dim: int | None = None) -> np.ndarray:
-    """Return finite values, [n] or [n, dim]; rows: how many they must be, None = any number."""
-    values = np.asarray(values, dtype)
-    width = () if dim is None else (dim,)
-    if values.ndim != 1 + len(width) or values.shape[1:] != width or rows not in (None, len(values)):
-        wanted = ", ".join(map(str, ("n" if rows is None else rows, *width)))
-        raise PipelineError(f"the {what} have shape {values.shape}, but must be [{wanted}]")
-    is_finite = np.isfinite(values) if dim is None else np.isfinite(values).all(axis=1)
-    if not is_finite.all():
-        raise PipelineError(f"row {int(np.argmin(is_finite))} of the {what} holds NaN or infinity; check their source")
-    return values
+        uncertainty = self._items.uncertainty
+        return uncertainty <= share_threshold(uncertainty, self._item_share)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 INPUTS = (
     Input("dataset", "the dataset"),
     Input("backbone", "the backbone"),
+    Input("upstream", "the upstream dataset, where the blocks were made with it", False),
     Input("blocks", "every block of the view; they lie in the folder `blocks` beside the output", many=True),
 )
 OUTPUT = "features/{backbone}/{dataset}/{split}/{view}/cache"

@@ -28,8 +28,11 @@ def plugins(config: Config, dataset: str) -> list[str]:
 
 def sources(spec: Spec) -> list[Path]:
     """Return the raw files and folders whose change makes the index stale."""
-    watched_files = getattr(spec.reader, "watched_files", None)
-    return watched_files(spec.options, Path(spec.data_dir)) if watched_files else []
+    from pipeline_lib.datasets.outputs import files_of_outputs
+
+    data_dir, watched_files = Path(spec.data_dir), getattr(spec.reader, "watched_files", None)
+    lists = files_of_outputs(spec.options.outputs or (), data_dir)
+    return [*(watched_files(spec.options, data_dir) if watched_files else ()), *lists]
 
 
 def run(job: Job[Spec]) -> None:

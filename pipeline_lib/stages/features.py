@@ -12,7 +12,11 @@ from pipeline_lib.features.spec import BlockSpec as Spec
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
 
-INPUTS = (Input("dataset", "the dataset"), Input("backbone", "the backbone"))
+INPUTS = (
+    Input("dataset", "the dataset"),
+    Input("backbone", "the backbone"),
+    Input("upstream", "the upstream dataset, where the outputs of the classifier that count are its classes", False),
+)
 OUTPUT = "features/{backbone}/{dataset}/{split}/{view}/blocks/samples-{start}-{stop}_epochs-{first}-{last}"
 SETTINGS = ("workers",)
 
@@ -22,7 +26,12 @@ def inputs(config: Config, backbone: str, dataset: str, **block: str) -> Refs:
     return {
         "dataset": Ref.to("dataset", dataset=dataset),
         "backbone": Ref.to(made_by(config, backbone), backbone=backbone),
+        "upstream": Ref.to("dataset", dataset=config.upstream.dataset) if _counts_classes(config, backbone) else None,
     }
+
+
+def _counts_classes(config: Config, backbone: str) -> bool:
+    return config.upstream.loss_over == "classes" and config.has_classifier(backbone)
 
 
 def plugins(config: Config, backbone: str, dataset: str, **block: str) -> list[str]:

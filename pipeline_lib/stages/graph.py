@@ -34,7 +34,7 @@ from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
-from pipeline_lib.stages.described import FOLDER, State, description
+from pipeline_lib.stages.described import FOLDER, State, description, is_foreign
 
 # Older than whatever a run makes.
 _LONG_AGO = 1_000_000_000
@@ -64,11 +64,14 @@ class Graph:
         Folder of the results.
     published : Path
         Folder of the published numbers (`<name>.csv`), which some tables and figures read.
+    described : Path, optional
+        Folder of the files that describe jobs; jobs find their artefacts from the default alone, which is among these.
     """
 
-    def __init__(self, config: Config, results: Path, published: Path) -> None:
+    def __init__(self, config: Config, results: Path, published: Path, described: Path | None = None) -> None:
         self.config = config
         self.results = Path(results)
+        self.described = described or self.results / FOLDER
         self._published = Path(published)
         self._run = f"{time.time_ns()}-{os.getpid()}"
         self._nodes: dict[Ref, _Node] = {}
@@ -276,16 +279,16 @@ class Graph:
         if any(_time_of(path) != before for path, before in self._unknown_datasets.items()):
             self.judge_anew()
 
-    def description_path(self, ref: Ref) -> Path:
-        """Return the file that describes the job of an artefact."""
+    def description_path(self, ref: Ref, below: Path | None = None) -> Path:
+        """Return the file that describes the job of an artefact, below the folder of such files or another."""
         ref = self._resolved(ref)
         folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
-        return self.results / FOLDER / f"{folder}.json"
+        return (below or self.described) / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
         if not hasattr(node.stage, "sources"):
             return True
-        noted = sources.path_beside(self.description_path(ref))
+        noted = sources.path_beside(self.description_path(ref, self.results / FOLDER))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
 
     def _settle(self, ref: Ref, state: State) -> None:
@@ -321,7 +324,8 @@ class Graph:
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path, text = self.description_path(ref), description(job, state, self._run)
+        path = self.description_path(ref)
+        text = description(job, state, self._run, is_foreign(path, self.folder(ref)))
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:

@@ -28,12 +28,9 @@ OUTPUT = "heads/{backbone}/{variant}/seed{seed}"
 
 def wanted(config: Config) -> list[Ref]:
     """Return the heads that a config asks for."""
-    names = [(backbone, variant) for backbone in config.backbones for variant in config.variants]
-    if config.ablations is not None:
-        names += [(backbone, name) for backbone in config.ablations.backbones for name in config.ablations.variants]
     return [
         Ref.to("head", backbone=backbone, variant=variant, seed=seed)
-        for backbone, variant in names
+        for backbone, variant in config.heads()
         for seed in config.seeds
     ]
 
@@ -111,6 +108,13 @@ def _rows(job: Job[Spec]) -> FeatureRows:
         raise PipelineError(f"training.task_loss is {task_loss}; {advice}")
     cache = FeatureCache(job.input("features").parent)
     if directory is None:
+        if "task_loss" not in cache.arrays:
+            spec = job.spec
+            raise PipelineError(
+                f"training.task_loss is {CROSS_ENTROPY}, but {cache.view_dir} has no array 'task_loss': which outputs "
+                f"of the classifier of '{spec.backbone}' the classes of '{spec.dataset}' are is not known; set "
+                f"datasets.{spec.dataset}.outputs, or training.task_loss to knn, probe or contrastive"
+            )
         return cache
     rows = WithTaskLoss(cache, directory)
     if rows.spec.options.kind != task_loss:

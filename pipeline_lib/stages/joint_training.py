@@ -82,7 +82,7 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.backbones.artefact import CURVE, open_backbone
     from pipeline_lib.core.artefacts import software_versions
     from pipeline_lib.core.device import choose_device
-    from pipeline_lib.datasets.images import ImageDataset
+    from pipeline_lib.datasets.images import ImageDataset, outputs_of
     from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
     from pipeline_lib.evaluation.while_training import evaluate
     from pipeline_lib.heads.loss import loss_of
@@ -97,10 +97,12 @@ def run(job: Job[Spec]) -> None:
     images = ImageDataset(job.input("dataset"), spec.train_split)
     evaluated = ImageDataset(job.input("dataset"), spec.eval_split)
     backbone = open_backbone(job.input("backbone"), choose_device(recipe.device))
-    if backbone.num_classes != len(images.classes):
+    known = outputs_of(images.manifest, backbone.num_classes)
+    if known is None or known.tolist() != list(range(backbone.num_classes)):
         raise PipelineError(
-            f"backbone '{spec.backbone}' classifies {backbone.num_classes} classes, but the upstream dataset "
-            f"'{images.name}' has {len(images.classes)}; choose a backbone trained on it, or another upstream"
+            f"joint_training goes on with the classifier of backbone '{spec.backbone}', whose {backbone.num_classes} "
+            f"outputs must be the {len(images.classes)} classes of upstream dataset '{images.name}' in their order; "
+            "choose a backbone trained on it, or another upstream"
         )
     view = AugmentedView(recipe, spec.seed, backbone.data_config)
     batches = ImageBatches(images, view, recipe.batch_size, workers)

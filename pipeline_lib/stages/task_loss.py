@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,7 @@ def run(job: Job[Spec]) -> None:
     cache, task_loss = FeatureCache(view_dir), kinds.load("task_losses", options.kind)
     if hasattr(task_loss, "warning") and (warning := task_loss.warning(cache, options)):
         print(warning, file=sys.stderr)
-    losses = functools.partial(task_loss.losses, cache, options=options, device=choose_device(options.device))
+    losses = task_loss.losses(cache, options, choose_device(options.device))
     title = f"task loss {options.kind} of {spec.backbone} on view {spec.view}"
     with (
         naming_images(view_dir),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from pipeline_lib.tables.published import MEAN_OF, Estimate, beside, estimate, published_columns
 from pipeline_lib.tables.render import NOTHING, Table, number_of_seeds, signed, with_spreads, without_constant
 from pipeline_lib.tables.spec import ViewSpec
-from pipeline_lib.tables.summary import EvaluationSet, Summary, on_sets
+from pipeline_lib.tables.summary import EvaluationSet, Summary, on_sets, resampled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,9 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     """Return one row per backbone and variant, the baseline first: R-AUROC averaged over some sets.
 
     Columns: `auroc_correct` is the median over seeds of the mean over the sets, `spread` the larger distance to the
-    minimum or maximum over seeds, `ci_low`, `ci_high` the bootstrap interval over images (see `published.estimate`),
-    `change` the difference to the baseline, `seeds` their number. The name of the sets, joined by `+`, is the dataset.
+    minimum or maximum over seeds, `ci_low`, `ci_high` the bootstrap interval (see `published.estimate`), `change` the
+    difference to the baseline, `seeds` their number, `resampled_classes` how many classes the intervals draw from on
+    the set with the fewest (0: they draw images). The name of the sets, joined by `+`, is the dataset.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -80,6 +81,9 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
                     "spread": ours.spread,
                     "ci_low": ours.low,
                     "ci_high": ours.high,
+                    "resampled_classes": min(
+                        find("resampled_classes", pair, backbone, "representation") for pair in spec.averaged
+                    ),
                 }
             )
     table = pd.DataFrame(rows)
@@ -111,7 +115,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     caption = (
         f"What single changes of the recipe do to the R-AUROC, averaged over {', '.join(datasets)}. The first row is "
         f"the recipe itself. Median over {number_of_seeds(table)} ± the larger distance to the minimum or maximum; "
-        "the interval is a percentile bootstrap over images, combined over the datasets. Bold: better than the "
+        f"the interval is a percentile bootstrap {resampled(table)}, combined over the datasets. Bold: better than the "
         "recipe by more than both spreads."
     )
     shown, groups = without_constant(shown, "Backbone", 1)

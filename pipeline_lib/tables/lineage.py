@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.walk import folders_of_artefacts
 
 SOFTWARE = (
     "torch",
@@ -46,7 +47,7 @@ def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
         Columns `artefact` (folder below `results`), `stage`, `digest` of its manifest, `made_from` (the artefacts that
         it read, joined by blanks; one that is no longer there is `name=content`), `rows`, `bytes`.
     """
-    found = {folder: artefacts.read(folder, verify=False) for folder in artefacts.folders(results)}
+    found = {path: artefacts.read(path, verify=False) for path in folders_of_artefacts(results, worlds=False)}
     made = {(manifest.derivation, manifest.content): folder for folder, manifest in found.items()}
     # One that was made again in another way, but came out the same.
     counts = Counter(content for _, content in made)

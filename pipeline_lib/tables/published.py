@@ -91,7 +91,7 @@ class Counterparts:
 
 
 class Estimate(NamedTuple):
-    """A median over seeds with the spread over seeds and the ends of its bootstrap interval over images."""
+    """A median over seeds with the spread over seeds and the ends of its bootstrap interval."""
 
     value: float
     spread: float
@@ -254,8 +254,9 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     caption = "Every published number whose dataset, split and metric this run has too."
     if len(same):
         caption += (
-            " Difference and within, where the backbone is the published one; within: our bootstrap interval over "
-            f"images overlaps the published value ± its spread over seeds; {int(same.sum())} of {len(same)} do."
+            " Difference and within, where the backbone is the published one; within: our bootstrap interval (over "
+            f"classes, or images where a set has few) overlaps the published value ± its spread over seeds; "
+            f"{int(same.sum())} of {len(same)} do."
         )
     return Table(table, pd.DataFrame(shown), pd.DataFrame(index=table.index), caption, groups=3)
 

@@ -2,7 +2,8 @@
 
 Over all images, without the most uncertain queries, and with a database that the most uncertain images were taken out
 of too. The share is taken from each true class (as published, which needs labels), from all images, or from the images
-whose nearest neighbour has the same class.
+whose nearest neighbour has the same class. Beside u as what decides stand the distance to the nearest neighbour, and
+both together.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PUBLISHED = "pretrained_uncertainties"
 ENDINGS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
 LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour_class": "each neighbour's class"}
 _CLEANED = ("clean_queries", "clean_database")
+# The same for what is left out by, and what the columns of the others than u end in.
+SIGNALS = {"uncertainty": "", "distance": "_by_distance", "both": "_by_both"}
 _PUBLISHED_COLUMNS = ("published_full", *(f"published_{name}{end}" for name in _CLEANED for end in ("", "_spread")))
 
 
@@ -47,8 +50,9 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
 
     Columns: `full` is the 1-NN error of all images, `clean_queries` the one without the most uncertain queries,
     `clean_database` the one without the most uncertain images in the database either (medians over seeds, `_spread`:
-    the larger distance to the minimum or maximum), `reduction` = 1 - clean_database / full. Where at least one row has
-    a published counterpart (same dataset and split; kind `per_class`), `published_full` and so on follow.
+    the larger distance to the minimum or maximum), `reduction` = 1 - clean_database / full; `clean_queries_by_distance`
+    and so on leave out by the other signals. Where at least one row has a published counterpart (same dataset and split;
+    kind `per_class`), `published_full` and so on follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -84,10 +88,12 @@ def _row(
         "seeds": error("full", "seeds"),
         "kind": kind,
         "full": full,
-        "clean_queries": error(f"clean_queries{ENDINGS[kind]}"),
-        "clean_queries_spread": error(f"clean_queries{ENDINGS[kind]}", "spread"),
-        "clean_database": clean_database,
-        "clean_database_spread": error(f"clean_database{ENDINGS[kind]}", "spread"),
+        **{
+            f"{quantity}{by}{end}": error(f"{quantity}{ENDINGS[kind]}{by}", statistic)
+            for by in SIGNALS.values()
+            for quantity in _CLEANED
+            for end, statistic in (("", "median"), ("_spread", "spread"))
+        },
         "reduction": 1 - clean_database / full if full > 0 else float("nan"),
     }
 
@@ -107,6 +113,11 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "+ clean queries": with_spreads(table, "clean_queries", "clean_queries_spread"),
             "+ clean database": with_spreads(table, "clean_database", "clean_database_spread"),
             "Change": table["reduction"].map(_percent),
+            **{
+                f"{heading} {by}": table[f"{quantity}{SIGNALS[signal]}"].map(number)
+                for signal, by in (("distance", "by distance"), ("both", "by both"))
+                for quantity, heading in zip(_CLEANED, ("Queries", "Database"), strict=True)
+            },
         }
     )
     if "published_full" in table:
@@ -121,7 +132,9 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         f"{share} most uncertain images in the database either. The most uncertain of each true class (as published; "
         "it needs the queries' labels), of all images, or of the images whose nearest neighbour has the same class "
         f"(neither needs them). Median over {number_of_seeds(table)} ± the larger distance to the "
-        "minimum or maximum. Change: of the error, from full to clean database."
+        "minimum or maximum. Change: of the error, from full to clean database. By distance: without those farthest "
+        "from their nearest neighbours; by both: by z(distance) + max(0, ρ) z(u), ρ their rank correlation on the set "
+        "(medians)."
     )
     # Up to "Full" is what the three kinds share.
     return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=4)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.metrics.found import components, label
 from pipeline_lib.tables.render import Table, number
 from pipeline_lib.tables.spec import ViewSpec
-from pipeline_lib.tables.summary import METHODS, EvaluationSet, Summary, row_names
+from pipeline_lib.tables.summary import METHODS, OF_HEADS, EvaluationSet, Summary, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def plugins(config: Config) -> list[str]:
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
-    """Return one row per backbone, set and method: Recall@1, AURC, E-AURC, coverage at each target Recall@1.
+    """Return one row per backbone, set and method: Recall@1, AURC, E-AURC, AUGRC, coverage at each target Recall@1.
 
     Medians over seeds. The baselines of `METHODS` stand beside the heads of one variant.
 
@@ -50,7 +50,7 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     for backbone in spec.backbones:
         for pair in spec.downstream:
             for method in METHODS:
-                of = spec.variant if method == "head" else ""
+                of = spec.variant if method in OF_HEADS else ""
                 rows.append(
                     {
                         "backbone": backbone,
@@ -59,7 +59,10 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
                         "method": method,
                         "variant": of,
                         "r1": find("r1", pair, backbone, "representation"),
-                        **{name: find(name, pair, backbone, method, of) for name in ("aurc", "e_aurc", *targets)},
+                        **{
+                            name: find(name, pair, backbone, method, of)
+                            for name in ("aurc", "e_aurc", "augrc", *targets)
+                        },
                     }
                 )
     return pd.DataFrame(rows)
@@ -78,7 +81,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         }
     )
     bold = pd.DataFrame(index=shown.index)
-    for name in ["aurc", "e_aurc", *(column for column in table.columns if column.startswith(_COVERAGE))]:
+    for name in ["aurc", "e_aurc", "augrc", *(column for column in table.columns if column.startswith(_COVERAGE))]:
         heading = label(name)
         shown[heading] = table[name].map(number)
         rounded = table[name].round(3)
@@ -89,7 +92,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             bold[heading] = rounded.eq(of_dataset.transform("min"))
     caption = (
         "Answer only for images whose uncertainty is low. AURC: mean 1-NN error over all shares of images kept, the "
-        "most certain first (lower is better). E-AURC: the same less that of a perfect order. Coverage: the largest "
+        "most certain first (lower is better). E-AURC: the same less that of a perfect order. AUGRC: "
+        "mean over the same shares of the part of all images that is kept and wrong. Coverage: the largest "
         "share of images that can be kept at the stated Recall@1. Medians over seeds. Bold: the best method."
     )
     return Table(table, shown, bold, caption, groups=2)

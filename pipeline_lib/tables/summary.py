@@ -18,7 +18,9 @@ METHODS = {
     "class_entropy": "class entropy",
     "embedding_norm": "embedding norm",
     "knn_distance": "1-NN distance",
+    "combination": "distance + head",
 }
+OF_HEADS = ("head", "combination")  # those that there is one of for each variant and seed
 
 
 class EvaluationSet(NamedTuple):
@@ -127,6 +129,15 @@ def names(evaluation_sets: Sequence[EvaluationSet]) -> dict[EvaluationSet, str]:
     """Return a name for each set: the dataset's, followed by the split where a dataset occurs more than once."""
     datasets = [evaluation_set.dataset for evaluation_set in evaluation_sets]
     return {pair: pair.dataset if datasets.count(pair.dataset) == 1 else "/".join(pair) for pair in evaluation_sets}
+
+
+def resampled(table: pd.DataFrame) -> str:
+    """Return what the intervals of a table resample, for a caption, from its columns `resampled_classes`, `dataset`."""
+    classes = table["resampled_classes"]
+    of_images = list(dict.fromkeys(table.loc[classes == 0, "dataset"]))
+    if not (classes > 0).any():
+        return "over images"
+    return "over whole classes" + (f" ({', '.join(of_images)}: over images)" if of_images else "")
 
 
 def row_names(table: pd.DataFrame) -> list[str]:

@@ -25,13 +25,16 @@ from pipeline_lib.tables.render import (
     without_constant,
 )
 from pipeline_lib.tables.spec import SetsSpec
-from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, Summary, role, row_names
+from pipeline_lib.tables.summary import MEAN, METHODS, OF_HEADS, EvaluationSet, Summary, resampled, role, row_names
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LABEL, PAPER = "zero-shot R-AUROC", ""
 PUBLISHED = "pretrained_uncertainties"
+# What the differences that are shown are between: a method, and what it is compared with.
+_DIFFERENCES = {"head": "minus_class_entropy", "combination": "minus_knn_distance"}
+_OF_REPRESENTATION = ("r1", "r1_ci_low", "r1_ci_high", "resampled_classes")
 HEADINGS = {name: label[0].upper() + label[1:] for name, label in METHODS.items()}
 
 
@@ -46,10 +49,12 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     """Return one row per backbone, variant and set: the upstream one first, the downstream mean last.
 
     Columns: `head` is the median R-AUROC over seeds, `head_spread` the larger distance to the minimum or maximum,
-    `head_ci_low`, `head_ci_high` the bootstrap interval over images (medians over seeds of its ends), then the
-    baselines, the head's R-AUROC less the class entropy's with its paired bootstrap interval, and Recall@1 with its
-    interval. Where at least one row has a published counterpart (same dataset, split, backbone and variant), the
-    columns of `published.beside` follow.
+    `head_ci_low`, `head_ci_high` the bootstrap interval (medians over seeds of its ends), then what needs no head, and
+    `combination`, the head together with the 1-NN distance (median over seeds); the head's R-AUROC less the class
+    entropy's and that of the combination less the distance's, with their paired bootstrap intervals; Recall@1 with its
+    interval; and `resampled_classes`, how many classes the intervals draw from (0: they draw images). Where at least
+    one row has a published counterpart (same dataset, split, backbone and variant), the columns of `published.beside`
+    follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -88,12 +93,17 @@ def _row(
         "head_spread": head("auroc_correct", "spread"),
         "head_ci_low": head("auroc_correct_ci_low"),
         "head_ci_high": head("auroc_correct_ci_high"),
-        **{method: find("auroc_correct", shown, backbone, method) for method in METHODS if method != "head"},
         **{
-            f"minus_class_entropy{end}": head(f"auroc_correct_minus_class_entropy{end}")
+            method: find("auroc_correct", shown, backbone, method, variant if method in OF_HEADS else "")
+            for method in METHODS
+            if method != "head"
+        },
+        **{
+            f"{difference}{end}": find(f"auroc_correct_{difference}{end}", shown, backbone, method, variant)
+            for method, difference in _DIFFERENCES.items()
             for end in ("", "_ci_low", "_ci_high")
         },
-        **{metric: find(metric, shown, backbone, "representation") for metric in ("r1", "r1_ci_low", "r1_ci_high")},
+        **{metric: find(metric, shown, backbone, "representation") for metric in _OF_REPRESENTATION},
     }
 
 
@@ -114,6 +124,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             **{heading: table[method].map(number) for method, heading in HEADINGS.items() if method != "head"},
             "Head − entropy": table["minus_class_entropy"].map(signed),
             "its 95 % interval": _intervals(table, "minus_class_entropy", signed),
+            "Distance + head − distance": table["minus_knn_distance"].map(signed),
+            "its interval": _intervals(table, "minus_knn_distance", signed),
             **published_columns(table),
         }
     )
@@ -122,10 +134,11 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     shown, groups = without_constant(shown, "Variant", 2)
     caption = (
         "R-AUROC: how well an uncertainty predicts that an image's nearest neighbour has another label (0.5 = chance). "
+        "1-NN distance: to the nearest other image; distance + head: z(distance) + max(0, ρ) z(u), ρ their rank "
+        "correlation on the set itself; neither needs a label. "
         f"Median over {number_of_seeds(table)} ± the larger distance to the minimum or maximum; the "
-        "intervals are percentile bootstraps over images, that of the difference to the class entropy paired (the same "
-        "resamples for both). Downstream datasets were not seen in training. "
-        "Bold: the best method of the row."
+        f"intervals are percentile bootstraps {resampled(table)}, those of differences paired (the same resamples for "
+        "both). Downstream datasets were not seen in training. Bold: the best method of the row."
     )
     return Table(table, shown, bold, caption, groups)
 

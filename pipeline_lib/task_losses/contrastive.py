@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline_lib.config.task_losses import TaskLossOptions
+from pipeline_lib.config.task_losses import ComparisonOptions
 from pipeline_lib.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ LEARNT_FROM = (
 MINIMUM_EPOCHS = 2
 
 
-class Options(TaskLossOptions):
+class Options(ComparisonOptions):
     """How images are compared."""
 
     kind: Literal["contrastive"] = "contrastive"
 
 
-def losses(rows: FeatureRows, epoch: int, options: Options, device: torch.device) -> Iterator[np.ndarray]:
-    """Yield the losses of consecutive rows of an epoch, float32, in pieces.
+def losses(rows: FeatureRows, options: Options, device: torch.device) -> Iterator[np.ndarray]:
+    """Yield the losses of consecutive rows of all epochs, float32, in pieces.
 
     Raises `PipelineError` when there is only one epoch, and for a representation that is not finite.
     """
@@ -50,11 +50,12 @@ def losses(rows: FeatureRows, epoch: int, options: Options, device: torch.device
             f"task_loss 'contrastive' compares two augmentations of an image, but the view has {rows.epochs} epoch; "
             f"set its epochs to at least {MINIMUM_EPOCHS}"
         )
-    partner = (epoch + 1) % rows.epochs
     count = min(rows.rows, options.images)
     chosen = np.sort(np.random.default_rng(options.seed).permutation(rows.rows)[:count])
-    references = chosen_unit_rows(rows, partner, chosen, device)
-    for start, unit, similarity in similarities(rows, epoch, chosen, references, options.temperature):
-        other = unit_rows(rows, partner, start, start + len(unit), device)
-        own = (unit * other).sum(dim=1) / options.temperature
-        yield (torch.logaddexp(own, torch.logsumexp(similarity, dim=1)) - own).cpu().numpy()
+    for epoch in range(rows.epochs):
+        partner = (epoch + 1) % rows.epochs
+        references = chosen_unit_rows(rows, partner, chosen, device)
+        for start, unit, similarity in similarities(rows, epoch, chosen, references, options.temperature):
+            other = unit_rows(rows, partner, start, start + len(unit), device)
+            own = (unit * other).sum(dim=1) / options.temperature
+            yield (torch.logaddexp(own, torch.logsumexp(similarity, dim=1)) - own).cpu().numpy()

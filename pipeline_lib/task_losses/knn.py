@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline_lib.config.task_losses import TaskLossOptions
+from pipeline_lib.config.task_losses import ComparisonOptions
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +32,14 @@ LEARNT_FROM = (
 )
 
 
-class Options(TaskLossOptions):
+class Options(ComparisonOptions):
     """How images are compared."""
 
     kind: Literal["knn"] = "knn"
 
 
-def losses(rows: FeatureRows, epoch: int, options: Options, device: torch.device) -> Iterator[np.ndarray]:
-    """Yield the losses of consecutive rows of an epoch, float32, in pieces.
+def losses(rows: FeatureRows, options: Options, device: torch.device) -> Iterator[np.ndarray]:
+    """Yield the losses of consecutive rows of all epochs, float32, in pieces.
 
     R is drawn by class: two images of as many classes as it has room for, then of each class one more in turns.
     Raises `PipelineError` for a representation that is not finite, naming its row.
@@ -50,16 +50,17 @@ def losses(rows: FeatureRows, epoch: int, options: Options, device: torch.device
 
     label = rows.read("label", 0, 0, rows.rows)
     chosen = _drawn_by_class(label, options)
-    references = chosen_unit_rows(rows, epoch, chosen, device)
     of_references = torch.from_numpy(label[chosen]).to(device)
-    for start, unit, similarity in similarities(rows, epoch, chosen, references, options.temperature):
-        mine = torch.from_numpy(label[start : start + len(unit)]).to(device)
-        other_class = mine[:, None] != of_references
-        everything = torch.logsumexp(similarity, dim=1)
-        same_class = torch.logsumexp(similarity.masked_fill_(other_class, -torch.inf), dim=1)
-        same_class = torch.where(same_class.isinf(), -1 / options.temperature, same_class)
-        # A share of all similarity is at most 1; rounding must not make it more.
-        yield torch.clamp(everything - same_class, min=0).cpu().numpy()
+    for epoch in range(rows.epochs):
+        references = chosen_unit_rows(rows, epoch, chosen, device)
+        for start, unit, similarity in similarities(rows, epoch, chosen, references, options.temperature):
+            mine = torch.from_numpy(label[start : start + len(unit)]).to(device)
+            other_class = mine[:, None] != of_references
+            everything = torch.logsumexp(similarity, dim=1)
+            same_class = torch.logsumexp(similarity.masked_fill_(other_class, -torch.inf), dim=1)
+            same_class = torch.where(same_class.isinf(), -1 / options.temperature, same_class)
+            # A share of all similarity is at most 1; rounding must not make it more.
+            yield torch.clamp(everything - same_class, min=0).cpu().numpy()
 
 
 def warning(rows: FeatureRows, options: Options) -> str | None:

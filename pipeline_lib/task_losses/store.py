@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ ARRAY = "task_loss.npy"
 def write_task_loss(
     job: Job[TaskLossSpec],
     cache: FeatureCache,
-    losses: Callable[[int], Iterator[np.ndarray]],
+    losses: Iterable[np.ndarray],
     progress: Callable[[int], None] = lambda rows: None,
 ) -> None:
     """Write the losses of all epochs of a view, float32 [epochs, rows].
@@ -30,7 +30,7 @@ def write_task_loss(
     cache
         The view.
     losses
-        Yields those of an epoch in pieces, in the order of the rows.
+        Those of all epochs in pieces, in the order of epochs and rows.
     progress
         Told the rows of each piece.
 
@@ -42,17 +42,16 @@ def write_task_loss(
     with job.writing() as draft:
         shape = (cache.epochs, cache.rows)
         stored = np.lib.format.open_memmap(draft.path / ARRAY, "w+", np.float32, shape)
-        for epoch in range(cache.epochs):
-            row = 0
-            for piece in losses(epoch):
-                if not np.isfinite(piece).all():
-                    raise PipelineError(
-                        f"task_loss of epoch {epoch}, row {row + int(np.argmin(np.isfinite(piece)))} is not finite; "
-                        "raise task_losses.temperature"
-                    )
-                stored[epoch, row : row + len(piece)] = piece
-                row += len(piece)
-                progress(len(piece))
+        written, values = 0, stored.reshape(-1)
+        for piece in losses:
+            if not np.isfinite(piece).all():
+                epoch, row = divmod(written + int(np.argmin(np.isfinite(piece))), cache.rows)
+                raise PipelineError(
+                    f"task_loss of epoch {epoch}, row {row} is not finite; raise task_losses.temperature"
+                )
+            values[written : written + len(piece)] = piece
+            written += len(piece)
+            progress(len(piece))
         stored.flush()
         draft.facts.update(epochs=cache.epochs, rows=cache.rows)
 

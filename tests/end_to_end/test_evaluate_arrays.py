@@ -150,7 +150,7 @@ def test_folders_with_other_files_are_refused(
     (tmp_path / "mine" / "my_notes.txt").write_text("dear diary")
     before = files_below(tmp_path)
     fails([*sources(world), "--out", str(tmp_path / "mine")], capsys, "my_notes.txt", "would be lost")
-    fails([*sources(world), "--out", str(tmp_path)], capsys, "holds files, but no earlier report")
+    fails([*sources(world), "--out", str(tmp_path)], capsys, "holds files but no manifest.json of ours")
     fails([*sources(world), "--out", str(tmp_path / "mine" / "my_notes.txt")], capsys, "is a file")
     assert files_below(tmp_path) == before
 

@@ -31,7 +31,7 @@ from pipeline_lib.figures import (
     zero_shot,
 )
 from pipeline_lib.tables.benchmark import OWN, Entry
-from pipeline_lib.tables.safe_retrieval import LABELS
+from pipeline_lib.tables.safe_retrieval import LABELS, SIGNALS
 from pipeline_lib.tables.summary import EvaluationSet
 
 UPSTREAM = EvaluationSet("latin", "test")
@@ -212,14 +212,16 @@ def make_curves(sets: Sets, seeds: Sequence[int]) -> dict[EvaluationSet, pd.Data
         {
             "seed": seed,
             "kind": kind,
+            "signal": signal,
             "share": share,
             "clean_queries": 0.4 - 0.3 * share + 0.01 * seed * share,
             "clean_database": 0.4 + 0.05 * share * number,
-            "clean_both": 0.4 - 0.5 * share + 0.02 * number * share,
+            "clean_both": 0.4 - 0.5 * share + 0.02 * number * share + (kind == "per_class"),
             "n_queries": 700 - int(700 * share),
         }
         for seed in seeds
-        for number, kind in enumerate(LABELS)
+        for kind in LABELS
+        for number, signal in enumerate(SIGNALS)
         for share in shares
     ]
     return {shown: pd.DataFrame(rows) for shown in sets}

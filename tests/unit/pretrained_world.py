@@ -69,7 +69,7 @@ def world(root: Path, architecture: str = "test_resnet", kind: str = "timm", dty
     elif kind == "custom":
         worlds.backbone(root, architecture=architecture)
     elif kind == "headless":
-        worlds.backbone(root, architecture=architecture, num_classes=96, classifier=None)
+        worlds.backbone(root, architecture=architecture, num_classes=96, classifier=False)
     else:
         method_backbone(root, architecture, kind)
     images = ImageDataset(root / "latin", "test")

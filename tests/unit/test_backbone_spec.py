@@ -15,7 +15,7 @@ from pipeline_lib.stages import backbone, joint_training, method
 from tests import jobs
 from tests.unit import worlds
 
-CUSTOM = {"kind": "custom", "factory": "networks:build", "checkpoint": "w.pt", "classifier": None, "image_size": 32}
+CUSTOM = {"kind": "custom", "factory": "networks:build", "checkpoint": "w.pt", "classifier": False, "image_size": 32}
 GP = {"kind": "sngp", "spectral_norm_bound": None, "discount": None}
 METHOD = {"kind": "method", "architecture": "test_vit", "checkpoint": "start.pt", "method": GP}
 WORLD: dict[str, Any] = {

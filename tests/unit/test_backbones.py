@@ -19,6 +19,7 @@ from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import HeadlessEncoder, HookedEncoder, TimmEncoder
 from pipeline_lib.backbones.timm import Options as TimmOptions
 from pipeline_lib.backbones.weights import load_into, read_state_dict
+from pipeline_lib.config import kinds
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.training.trainer import Record, Trainer
 from tests import jobs
@@ -73,6 +74,47 @@ def test_a_timm_backbone_whose_classifier_is_left_out_gives_the_same_embedding(m
         embedding, logits = backbone(IMAGES)
         torch.testing.assert_close(embedding, TimmEncoder(network)(IMAGES)[0])
     assert backbone.num_classes == 0 and logits.shape == (4, 0) and logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "classifier", "width", "said", "warned"),
+    [
+        (0, False, 96, "2 keys are of a classifier that is not used, and left out: fc.bias, fc.weight", None),
+        (10, False, 10, "10 wide; its last layer is 'fc' (Linear)", "looks like a classifier of 10 classes"),
+        (7, False, 7, "7 wide; its last layer is 'fc' (Linear)", "(classifier: fc)"),  # 7 is an argument of the factory
+        (10, "fc", 96, None, None),
+    ],
+)
+def test_a_custom_network_without_a_classifier_says_what_its_representation_is(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    num_classes: int,
+    classifier: str | bool,
+    width: int,
+    said: str | None,
+    warned: str | None,
+) -> None:
+    options = worlds.custom_options(tmp_path, num_classes=num_classes or 10, classifier=classifier)
+    options["arguments"]["num_classes"] = num_classes
+    jobs.run("backbone", {"name": "mine", "options": options}, tmp_path / "mine")
+    assert open_backbone(tmp_path / "mine").dim == width
+    output = capsys.readouterr()
+    assert said is None or said in output.out
+    assert (warned in output.err) if warned else "WARNING" not in output.err
+
+
+def test_a_checkpoint_of_another_network_is_no_unused_classifier(tmp_path: Path) -> None:
+    options = worlds.custom_options(tmp_path, num_classes=10, classifier=False)
+    options["arguments"] = {"architecture": "test_vit", "num_classes": 0}
+    with pytest.raises(PipelineError, match=r"doesn't fit the network: .* keys of the network are missing"):
+        jobs.run("backbone", {"name": "mine", "options": options}, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("word", [None, True, "", 0])
+def test_there_is_one_word_for_no_classifier(word: object, tmp_path: Path) -> None:
+    options = worlds.custom_options(tmp_path) | {"classifier": word}
+    with pytest.raises(ValueError, match="must be the name of a layer, or false where the network has no classifier"):
+        kinds.validated("backbones", options, "backbones.mine")
 
 
 def test_a_timm_model_without_a_classifier_is_refused_with_what_to_do() -> None:
@@ -216,6 +258,7 @@ def train(images: Path, output: Path, **changes: Any) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path) -> None:
     images = worlds.glyphs(tmp_path, per_class={"train": 12}, difficulty=[0.0, 0.1])
     curve = [json.loads(line) for line in train(images, tmp_path / "model")["curve.jsonl"].splitlines()]

@@ -95,7 +95,7 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     for text in ("[1]", "{", '{"format": 1, "kind": "logistic"}', '{"format": 2}', '{"format": 1, "kind": "spline"}'):
         path.write_text(text)
-        with pytest.raises(PipelineError, match=r"other\.json: is no calibration of format 1"):
+        with pytest.raises(PipelineError, match=r"other\.json: is no calibration of format 2"):
             Calibrator.load(path)
 
 
@@ -287,6 +287,7 @@ def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_imag
     assert _calibrate(tmp_path, heads, wrong, images=600) == 1  # fewer are left to test on
 
 
+@pytest.mark.slow
 def test_the_simulated_columns_are_the_truth_over_a_thousand_draws(tmp_path: Path) -> None:
     """Of 1,000 images, 100 are drawn with replacement; uncertainties are distinct."""
     images, alpha, confidence, draws = 100, 0.3, 0.9, 1000

@@ -107,6 +107,7 @@ def test_an_index_keeps_its_version_when_a_newer_one_comes(tmp_path, prepare):
     assert grey_value(dataset.image(0)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_threads_and_processes_read_at_random_after_their_parent_has_read(tmp_path, prepare, method):
     prepare({"test": [(0, n) for n in range(50)]})

@@ -71,8 +71,8 @@ def test_the_examples_of_using_uncertainties_run(
     for block in blocks(UNCERTAINTIES, "python"):
         exec(block, names)
     lines = capsys.readouterr().out.splitlines()
-    promised = re.search(r"# (uncertainty 9 is above .*) \.\.\.", UNCERTAINTIES)
-    assert promised and lines[0].startswith(promised[1])
+    promised = re.search(r"# (uncertainty 9 and distance .*,)\n# (above .*)\n", UNCERTAINTIES)
+    assert promised and lines[0] == " ".join(promised.groups())
     assert len(names["index"]) == 998
     assert names["on_average"] > 0 and names["surely"] > 0
 

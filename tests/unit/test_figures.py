@@ -95,6 +95,7 @@ def test_equal_figures_give_equal_bytes(name: str, tmp_path: Path, monkeypatch: 
     assert written[0][0].startswith(b"\x89PNG") and written[0][1].startswith(b"%PDF")
 
 
+@pytest.mark.slow
 def test_a_plan_imports_nothing_heavy_and_bytes_depend_on_neither_hash_seed_nor_a_users_matplotlibrc(
     tmp_path: Path,
 ) -> None:

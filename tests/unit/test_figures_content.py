@@ -341,9 +341,9 @@ def test_curves_are_medians_over_seeds() -> None:
     panel = draw_safe_curves(DOWNSTREAM[:1], BACKBONES, (1, 2, 4)).axes[0]
     lines = {curve.get_gid(): curve for curve in panel.lines if curve.get_gid()}
     assert len(lines) == 9
-    np.testing.assert_allclose(lines["clean_queries/global"].get_xdata(), 100 * SHARES)
-    np.testing.assert_allclose(line(panel, "clean_queries/global"), 0.4 - 0.3 * SHARES + 0.02 * SHARES)
-    np.testing.assert_allclose(line(panel, "clean_both/per_neighbour_class"), 0.4 - 0.5 * SHARES + 0.04 * SHARES)
+    np.testing.assert_allclose(lines["clean_queries/uncertainty"].get_xdata(), 100 * SHARES)
+    np.testing.assert_allclose(line(panel, "clean_queries/uncertainty"), 0.4 - 0.3 * SHARES + 0.02 * SHARES)
+    np.testing.assert_allclose(line(panel, "clean_both/both"), 0.4 - 0.5 * SHARES + 0.04 * SHARES)
 
 
 def test_surface_shows_the_median_relative_to_the_full_error() -> None:

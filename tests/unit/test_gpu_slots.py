@@ -158,6 +158,7 @@ def test_jobs_of_two_users_take_different_gpus_and_wait_for_each_other(jobs: Job
         assert gpu_of(third) == taken
 
 
+@pytest.mark.slow
 def test_a_stage_computes_on_the_gpu_that_it_took(tmp_path: Path) -> None:
     """torch is told of two GPUs, of which another process has the first."""
     script = """
@@ -178,6 +179,7 @@ assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_a_model_that_a_user_loads_goes_where_it_was_sent_and_takes_no_gpu_from_others(tmp_path: Path) -> None:
     """torch is told of two GPUs, both of which jobs have."""
     script = """

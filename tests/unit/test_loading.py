@@ -67,6 +67,7 @@ def test_a_worker_that_dies_while_its_tensor_is_fetched_is_the_same_line(error):
         list(loaded(BrokenLoader(error=error, num_workers=0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(("fault", "kind"), [(not_there, FileNotFoundError), (refused, RuntimeError)])
 def test_what_a_worker_meets_stays_what_it_is(fault, kind, workers):

@@ -34,6 +34,7 @@ def losses_of(files: dict[str, bytes]) -> list[float]:
     return [record["loss"] for record in curve(files)[1:]]
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_the_curve_also_of_a_training_that_went_on(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(while_training, "evaluate", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "architecture"), [("mcinfonce", "test_resnet"), ("sngp", "test_vit")])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, architecture: str
@@ -110,6 +111,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     assert not (tmp_path / "killed.resume").exists()
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(images: Path, tmp_path: Path) -> None:
     spec = make_spec("infonce", epochs=1, warmup_epochs=0)
     assert train(images, tmp_path / "none", spec) == train(images, tmp_path / "two", spec, workers=2)

@@ -15,10 +15,10 @@ from pipeline_lib.config.evaluation import Bootstrap
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.bootstrap import (
+    Resampling,
     bootstrap_auroc,
     bootstrap_recall_at_1,
     percentile_interval,
-    resample_counts,
 )
 from pipeline_lib.metrics.ood import auroc_ood
 
@@ -91,15 +91,18 @@ def test_nan_names_the_dataset_and_the_row() -> None:
 
 
 @settings(max_examples=30)
-@given(rows=scored, seed=st.integers(0, 1000))
-def test_bootstrap_auroc_equals_a_loop_over_the_same_resamples(rows: list[tuple[int, bool]], seed: int) -> None:
+@given(rows=scored, seed=st.integers(0, 1000), of_classes=st.booleans())
+def test_bootstrap_auroc_equals_a_loop_over_the_same_resamples(
+    rows: list[tuple[int, bool]], seed: int, of_classes: bool
+) -> None:
     uncertainties = np.array([[u for u, _ in rows], [-abs(u) for u, _ in rows]], np.float64)
     is_positive = np.array([positive for _, positive in rows])
-    values = bootstrap_auroc(uncertainties, is_positive, 8, seed)
+    resampling = Resampling(len(rows), 8, seed, np.arange(len(rows)) // 3 if of_classes else None)
+    values = bootstrap_auroc(uncertainties, is_positive, resampling)
     assert values.shape == (2, 8)
-    for position, counts in enumerate(resample_counts(len(rows), 8, seed)):
+    for position, counts in enumerate(resampling.counts()):
         drawn = np.repeat(np.arange(len(rows)), counts)
-        assert len(drawn) == len(rows)
+        assert of_classes or len(drawn) == len(rows)
         for uncertainty, value in zip(uncertainties, values[:, position], strict=True):
             if both_kinds(is_positive[drawn].tolist()):
                 assert value == pytest.approx(by_pairs(uncertainty[drawn], is_positive[drawn]), abs=1e-14)
@@ -109,17 +112,32 @@ def test_bootstrap_auroc_equals_a_loop_over_the_same_resamples(rows: list[tuple[
 
 def test_bootstrap_recall_equals_a_loop_over_the_same_resamples() -> None:
     correct = np.random.default_rng(0).random(50) < 0.7
-    values = bootstrap_recall_at_1(correct, 20, seed=3)
-    expected = [correct[np.repeat(np.arange(50), counts)].mean() for counts in resample_counts(50, 20, seed=3)]
-    np.testing.assert_allclose(values, expected, atol=1e-15)
+    for class_of in (None, np.arange(50) // 4):
+        resampling = Resampling(50, 20, 3, class_of)
+        values = bootstrap_recall_at_1(correct, resampling)
+        expected = [correct[np.repeat(np.arange(50), counts)].mean() for counts in resampling.counts()]
+        np.testing.assert_allclose(values, expected, atol=1e-15)
+
+
+def test_whole_classes_are_drawn_where_there_are_ten_or_the_config_asks_for_them() -> None:
+    label = np.arange(60) % 12 * 7  # labels need not be dense
+    drawn = Resampling.of(Bootstrap(), 60, label)
+    assert drawn.classes == 12
+    for counts in drawn.counts():
+        assert len(set(zip(label, counts, strict=True))) == 12, "images of one class are drawn together"
+        assert counts.sum() == 60
+    assert Resampling.of(Bootstrap(), 60, label % 9).classes == 0
+    assert Resampling.of(Bootstrap(), 60, None).classes == 0
+    assert Resampling.of(Bootstrap(unit="images"), 60, label).classes == 0
+    assert Resampling.of(Bootstrap(unit="classes"), 60, label % 9).classes == len(set(label % 9))
 
 
 def test_bootstrap_is_a_function_of_its_seed() -> None:
     rng = np.random.default_rng(0)
     uncertainty, is_positive = rng.normal(size=(1, 200)), rng.random(200) < 0.5
-    first = bootstrap_auroc(uncertainty, is_positive, 30, seed=1)
-    np.testing.assert_array_equal(first, bootstrap_auroc(uncertainty, is_positive, 30, seed=1))
-    assert not np.array_equal(first, bootstrap_auroc(uncertainty, is_positive, 30, seed=2))
+    first = bootstrap_auroc(uncertainty, is_positive, Resampling(200, 30, 1))
+    np.testing.assert_array_equal(first, bootstrap_auroc(uncertainty, is_positive, Resampling(200, 30, 1)))
+    assert not np.array_equal(first, bootstrap_auroc(uncertainty, is_positive, Resampling(200, 30, 2)))
 
 
 def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
@@ -130,7 +148,7 @@ def test_interval_covers_the_true_value_about_as_often_as_it_says() -> None:
     covered = 0
     for _ in range(100):
         uncertainty = rng.normal(size=(1, 300)) + is_positive
-        low, high = percentile_interval(bootstrap_auroc(uncertainty, is_positive, 200, seed=0)[0], 0.9)
+        low, high = percentile_interval(bootstrap_auroc(uncertainty, is_positive, Resampling(300, 200, 0))[0], 0.9)
         covered += low <= truth <= high
     assert 80 <= covered <= 98
 
@@ -140,14 +158,12 @@ def test_undefined_resamples_are_left_out_of_the_interval() -> None:
     assert np.isnan(percentile_interval(np.full(3, np.nan), 0.95)).all()
 
 
-def test_auroc_ood_mixes_equally_many_images_of_both_sets() -> None:
+def test_auroc_ood_uses_every_image_of_both_sets() -> None:
     rng = np.random.default_rng(0)
     upstream, downstream = rng.normal(size=5000), rng.normal(size=400) + 1
-    value = auroc_ood(upstream, downstream, Bootstrap(), "toy")
-    assert value == auroc_ood(upstream, downstream, Bootstrap(), "toy")
-    assert value == (pytest.approx(0.76, abs=0.05), 800)
-    # All of the smaller set is there: an upstream set that is always lower is told apart completely.
-    assert auroc_ood(upstream, np.full(3, 100.0), Bootstrap(), "toy") == (1.0, 6)
+    together, is_downstream = np.concatenate([upstream, downstream]), np.arange(5400) >= 5000
+    assert auroc_ood(upstream, downstream, "toy") == (auroc(together, is_downstream, "toy"), 5400)
+    assert auroc_ood(upstream, np.full(3, 100.0), "toy") == (1.0, 5003)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert auroc_ood(downstream, downstream, Bootstrap(), "toy") == (0.5, 800)
+        assert auroc_ood(downstream, downstream, "toy") == (0.5, 800)

@@ -49,6 +49,7 @@ def images_of(n: int = 60) -> Images:
         dataset="birds",
         correct=rng.random(n) < 0.6,
         reference_correct=rng.random(n) < 0.6,
+        label=rng.integers(0, 12, n),
         crop_fraction=rng.random(n),
         classifier_correct=rank == 0,
         label_rank=rank,
@@ -115,7 +116,7 @@ def test_headings_say_what_differs_in_a_family(name: str, heading: str) -> None:
 def test_a_metric_is_left_out_where_something_that_it_needs_is_not_known() -> None:
     few = Images("birds", images_of().correct)
     of_representation, of_uncertainty = measured(few)
-    assert of_representation.keys() == {"r1", "r1_ci_low", "r1_ci_high"}
+    assert of_representation.keys() == {"r1", "r1_ci_low", "r1_ci_high", "resampled_classes"}
     left_out = {"reference_auroc_correct", "auroc_classification", "rcorr_entropy", "auroc_correct_mixed"}
     assert not left_out & of_uncertainty.keys() and "auroc_ood" in of_uncertainty
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.metrics.generalised_risk import augrc
 from pipeline_lib.metrics.selective import aurc, coverage_at_accuracy, excess_aurc, risk_coverage_curve
 
 Rows = list[tuple[int, bool]]
@@ -45,7 +46,7 @@ def test_risk_without_ties_equals_a_running_mean() -> None:
 def test_order_of_rows_does_not_matter(rows: Rows, order: object) -> None:
     shuffled = rows.copy()
     order.shuffle(shuffled)  # type: ignore[attr-defined]
-    for metric in (aurc, excess_aurc):
+    for metric in (aurc, excess_aurc, augrc):
         assert metric(*arrays(shuffled), "toy") == metric(*arrays(rows), "toy")
     assert coverage_at_accuracy(*arrays(shuffled), 0.7) == coverage_at_accuracy(*arrays(rows), 0.7)
 
@@ -79,13 +80,24 @@ def test_coverage_at_accuracy_tries_every_threshold(rows: Rows, target: float) -
     assert coverage_at_accuracy(u, wrong, target) == max(coverages)
 
 
+@given(rows=scored)
+def test_augrc_is_the_mean_share_of_images_that_are_kept_and_wrong(rows: Rows) -> None:
+    u, wrong = arrays(rows)
+    coverage, risk = risk_coverage_curve(u, wrong)
+    assert augrc(u, wrong, "toy") == pytest.approx(np.mean(coverage * risk), abs=1e-15)
+    constant = augrc(np.zeros(len(u)), wrong, "toy")
+    assert constant == pytest.approx(wrong.mean() * (len(u) + 1) / (2 * len(u)), abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_changes_under_increasing_maps(seed: int) -> None:
     rng = np.random.default_rng(seed)
     level, wrong = rng.integers(0, 40, 300), rng.random(300) < 0.3
 
     def values(u: np.ndarray) -> list[float]:
-        return [aurc(u, wrong, "toy"), excess_aurc(u, wrong, "toy"), coverage_at_accuracy(u, wrong, 0.75)]
+        return [metric(u, wrong, "toy") for metric in (aurc, excess_aurc, augrc)] + [
+            coverage_at_accuracy(u, wrong, 0.75)
+        ]
 
     expected = values(level.astype(np.float32))
     for image in (1e8 + level, 1e-30 * (level + 1), np.exp(level - 30.0), np.sort(rng.normal(size=40))[level]):
@@ -94,7 +106,7 @@ def test_nothing_changes_under_increasing_maps(seed: int) -> None:
 
 def test_nan_names_the_row() -> None:
     u, wrong = np.array([0.0, 1.0, np.nan, 3.0]), np.array([False, True, False, True])
-    for metric in (aurc, excess_aurc):
+    for metric in (aurc, excess_aurc, augrc):
         with pytest.raises(PipelineError, match=r"digits/test is NaN in row 2 "):
             metric(u, wrong, "digits/test")
     with pytest.raises(PipelineError, match="row 2"):

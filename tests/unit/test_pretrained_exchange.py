@@ -38,6 +38,7 @@ def require_equal(model: PretrainedModel, run: Callable) -> None:
         np.testing.assert_allclose(found[1], uncertainty, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_says_what_the_model_says_for_batches_of_any_size(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +54,7 @@ def test_an_onnx_file_says_what_the_model_says_for_batches_of_any_size(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "weights are inside"
 
 
+@pytest.mark.slow
 def test_an_exported_program_says_what_the_model_says_all_heads_averaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_network_that_can_not_be_traced_is_named(tmp_path: Path, checkpoint: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_says_something_else_is_not_kept(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

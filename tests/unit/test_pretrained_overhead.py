@@ -23,6 +23,7 @@ from pipeline_lib.pretrained import load
 from tests.unit import pretrained_world
 
 
+@pytest.mark.slow
 def test_the_papers_head_adds_less_than_two_percent_to_vit_small_at_224_px(one_thread: None) -> None:
     network = timm.create_model("vit_small_patch16_224").eval()
     head = UncertaintyHead(network.num_features)

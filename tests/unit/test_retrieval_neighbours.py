@@ -206,6 +206,7 @@ for rows in (500, 2000):
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.bin"
     np.random.default_rng(0).integers(0, 0x3C00, 2000 * 8192, np.uint16).tofile(path)  # as float16: from 0 to 1

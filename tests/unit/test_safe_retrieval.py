@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation import safe_retrieval
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.retrieval.restricted import nearest_kept
+from pipeline_lib.retrieval.signals import combine
 from pipeline_lib.stages.arguments import read_spec
 from pipeline_lib.tables.summary import EvaluationSet
 from tests.jobs import run
@@ -165,7 +167,9 @@ class World:
                 "similarity": np.zeros(n),
             }
             pq.write_table(pa.table(found), draft.path / "neighbours.parquet")
-        self.write_scores("baselines", SET, {"sample_id": self.sample_id, "label": self.label})
+        self.distance = 1 - np.sort(self.similarity, axis=1)[:, -2].round(2)
+        of_baselines = {"sample_id": self.sample_id, "label": self.label, "knn_distance": self.distance}
+        self.write_scores("baselines", SET, of_baselines)
         heads = {f"uncertainty_seed{seed}": values for seed, values in self.uncertainty.items()}
         self.write_scores("scores", {**SET, "variant": "paper"}, {"sample_id": self.sample_id, **heads})
         world = self
@@ -193,10 +197,11 @@ class World:
         inputs = {name: self.root / name for name in ("baselines", "scores", "neighbours")}
         run("safe_retrieval", self.spec, self.root / out, features=self.root / "eval" / "cache", **inputs)
 
-    def errors(self, seed: int, kind: str) -> np.ndarray:
+    def errors(self, seed: int, kind: str, signal: str = "uncertainty") -> np.ndarray:
         """Return the error per query share and database share, by loops."""
         group = {"per_class": self.label, "global": 0 * self.label, "per_neighbour_class": self.label[self.neighbour]}
         group, u = group[kind], self.uncertainty[seed]
+        u = {"uncertainty": u, "distance": self.distance, "both": combine(self.distance, u)}[signal]
         kept = []
         for share in SHARES:
             here = np.ones(len(u), dtype=bool)
@@ -220,11 +225,11 @@ def world(tmp_path_factory: pytest.TempPathFactory):
 def test_errors_equal_loops_for_every_kind_seed_and_share(world: World) -> None:
     curves = pd.read_csv(world.root / "out" / "curves.csv")
     surface = pd.read_csv(world.root / "out" / "surface.csv")
-    assert len(curves) == len(SEEDS) * 3 * len(SHARES)
+    assert len(curves) == len(SEEDS) * 9 * len(SHARES)
     for seed in SEEDS:
-        for kind in safe_retrieval.KINDS:
-            expected = world.errors(seed, kind)
-            mine = curves[(curves["seed"] == seed) & (curves["kind"] == kind)]
+        for kind, signal in itertools.product(safe_retrieval.KINDS, safe_retrieval.SIGNALS):
+            expected = world.errors(seed, kind, signal)
+            mine = curves[(curves["seed"] == seed) & (curves["kind"] == kind) & (curves["signal"] == signal)]
             assert mine["share"].tolist() == SHARES
             np.testing.assert_allclose(mine["clean_queries"], expected[:, 0], rtol=1e-12)
             np.testing.assert_allclose(mine["clean_database"], expected[0], rtol=1e-12)
@@ -243,12 +248,13 @@ def test_metrics_are_those_at_the_share_of_the_table(world: World) -> None:
     for seed in SEEDS:
         assert value[seed, "error_1nn_full"] == pytest.approx(full)
         assert n[seed, "error_1nn_full"] == 130
-        for kind, ending in safe_retrieval.KINDS.items():
-            error = world.errors(seed, kind)
+        for kind, signal in itertools.product(safe_retrieval.KINDS, safe_retrieval.SIGNALS):
+            ending = safe_retrieval.KINDS[kind] + safe_retrieval.SIGNALS[signal]
+            error = world.errors(seed, kind, signal)
             assert value[seed, f"error_1nn_clean_queries{ending}"] == pytest.approx(error[2, 0])
             assert value[seed, f"error_1nn_clean_database{ending}"] == pytest.approx(error[2, 2])
         assert n[seed, "error_1nn_clean_database_global"] == 130 - 37
-    assert len(rows) == len(SEEDS) * 7
+    assert len(rows) == len(SEEDS) * 19
 
 
 def test_the_same_work_gives_the_same_digest(world: World) -> None:
@@ -256,6 +262,12 @@ def test_the_same_work_gives_the_same_digest(world: World) -> None:
     digests = {artefacts.read(world.root / name, "safe_retrieval").digest for name in ("out", "again")}
     assert len(digests) == 1
     assert read_spec(str(world.root / "out" / "manifest.json"))["is_upstream"] is True
+
+
+def test_a_set_that_is_too_small_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(world.spec, "left_out", {"shares": [0, 0.995], "table_share": 0.995})
+    with pytest.raises(PipelineError, match=r"^known/test: of 130 images .* left .*take the set out of the run"):
+        world.run("faulty")
 
 
 def test_faults_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,7 @@ def test_mixed_images_mix_the_labels_that_both_were_drawn_with(world: Path, tmp_
     assert changed > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", [PLAIN, MIXED[0]], ids=["plain", "cutmix"])
 def test_no_trace_of_how_the_work_was_cut(world: Path, tmp_path: Path, view: dict) -> None:
     whole = extract(world, tmp_path / "whole", "soft", view=view)
@@ -210,6 +211,7 @@ def test_clean_images_keep_their_labels(world: Path, tmp_path: Path) -> None:
     assert soft["label_rank"].tobytes() == hard["label_rank"].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_to_train_on_have_drawn_labels_and_those_to_evaluate_their_own(world: Path, workers: int) -> None:
     images = ImageDataset(world / "soft", "train")

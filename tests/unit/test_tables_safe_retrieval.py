@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import pytest
 
@@ -20,7 +22,9 @@ def make_metrics() -> pd.DataFrame:
     for shown in [*DOWNSTREAM, UPSTREAM]:
         for seed, queries, both in [(1, 0.30, 0.20), (2, 0.32, 0.24), (3, 0.31, 0.21)]:
             values = {"error_1nn_full": 0.4}
-            for number, ending in enumerate(safe_retrieval.KINDS.values()):
+            endings = itertools.product(safe_retrieval.SIGNALS.values(), safe_retrieval.KINDS.values())
+            for number, (by, kind) in enumerate(endings):
+                ending = f"{kind}{by}"
                 values[f"error_1nn_clean_queries{ending}"] = queries + 0.01 * number
                 values[f"error_1nn_clean_database{ending}"] = both + 0.01 * number
             rows += [["vit", "head", "default", seed, *shown, metric, value, 90] for metric, value in values.items()]
@@ -40,6 +44,7 @@ def make_published() -> pd.DataFrame:
 def test_table_names_the_metrics_as_the_evaluation_does() -> None:
     assert table.ENDINGS == safe_retrieval.KINDS
     assert table.LABELS.keys() == safe_retrieval.KINDS.keys()
+    assert table.SIGNALS == safe_retrieval.SIGNALS
 
 
 def test_table_has_medians_spreads_and_the_published_numbers_of_the_same_kind() -> None:
@@ -48,6 +53,7 @@ def test_table_has_medians_spreads_and_the_published_numbers_of_the_same_kind() 
     row = built[(built["dataset"] == "known") & (built["kind"] == "per_class")].iloc[0]
     assert row[["full", "clean_queries", "clean_database"]].tolist() == pytest.approx([0.4, 0.31, 0.21])
     assert row[["clean_queries_spread", "clean_database_spread"]].tolist() == pytest.approx([0.01, 0.03])
+    assert row[["clean_queries_by_distance", "clean_database_by_both"]].tolist() == pytest.approx([0.34, 0.27])
     assert row["reduction"] == pytest.approx(1 - 0.21 / 0.4)
     assert row[["published_full", "published_clean_queries", "published_clean_database"]].tolist() == [0.45, 0.35, 0.25]
     others = built[(built["dataset"] != "known") | (built["kind"] != "per_class")]

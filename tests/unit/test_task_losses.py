@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline_lib.config.task_losses import TaskLosses
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.features.cache import FeatureCache
-from pipeline_lib.task_losses import contrastive, knn
+from pipeline_lib.task_losses import contrastive, knn, probe
 from pipeline_lib.task_losses.store import WithTaskLoss
 from tests.jobs import run
 from tests.unit import worlds
@@ -44,11 +45,25 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def knn_losses(rows: Any, epoch: int, **options: float) -> np.ndarray:
-    return np.concatenate(list(knn.losses(rows, epoch, knn.Options(**options), CPU)))
+    return of_epoch(rows, epoch, knn.losses(rows, knn.Options(**options), CPU))
 
 
 def contrastive_losses(rows: Any, epoch: int, **options: float) -> np.ndarray:
-    return np.concatenate(list(contrastive.losses(rows, epoch, contrastive.Options(**options), CPU)))
+    return of_epoch(rows, epoch, contrastive.losses(rows, contrastive.Options(**options), CPU))
+
+
+def probe_losses(rows: Any, epoch: int, **options: float) -> np.ndarray:
+    return of_epoch(rows, epoch, probe.losses(rows, probe.Options(**options), CPU))
+
+
+def of_epoch(rows: Any, epoch: int, pieces: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(pieces)).reshape(rows.epochs, rows.rows)[epoch]
+
+
+# Options of each for the small world.
+COMPARED = {"temperature": 0.2, "images": 90}
+OWN: dict[str, dict[str, Any]] = {"knn": COMPARED, "contrastive": COMPARED, "probe": {"steps": 20}}
+LOSSES = {"knn": knn_losses, "contrastive": contrastive_losses, "probe": probe_losses}
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,7 +164,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backbone without a classifier and its view of augmented images."""
     directory = tmp_path_factory.mktemp("world")
     worlds.glyphs(directory)
-    worlds.backbone(directory, num_classes=0, classifier=None)
+    worlds.backbone(directory, num_classes=0, classifier=False)
     worlds.extract_view(directory, directory / "view", with_task_loss=False)
     for kind in KINDS:
         task_loss(directory, directory / kind, kind=kind)
@@ -159,7 +174,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def task_loss(world: Path, output: Path, **options: Any) -> Path:
     """Compute a task loss of the view; options: of `TaskLosses`, and its kind."""
     names = {"backbone": "mine", "dataset": "latin", "split": "train", "view": "train"}
-    options = {"temperature": 0.2, "images": 90, "seed": 5, "device": "cpu", **options}
+    options = {**OWN[str(options["kind"])], "seed": 5, "device": "cpu", **options}
     return run("task_loss", {**names, "options": options}, output, features=world / "view" / "cache")
 
 
@@ -173,9 +188,8 @@ def test_a_backbone_without_a_classifier_leaves_representations_alone(world: Pat
 def test_the_stage_writes_the_losses_of_every_epoch_and_heads_read_them(world: Path, kind: str) -> None:
     cache = FeatureCache(world / "view")
     rows = WithTaskLoss(cache, world / kind)
-    losses = {"knn": knn_losses, "contrastive": contrastive_losses}[kind]
     for epoch in range(3):
-        expected = losses(cache, epoch, temperature=0.2, images=90, seed=5)
+        expected = LOSSES[kind](cache, epoch, **OWN[kind], seed=5)
         np.testing.assert_array_equal(rows.read("task_loss", epoch, 0, 124), expected)
         np.testing.assert_array_equal(rows.read("task_loss", epoch, 30, 60), expected[30:60])
     np.testing.assert_array_equal(rows.read("embedding", 2, 5, 9), cache.read("embedding", 2, 5, 9))
@@ -281,8 +295,59 @@ def test_a_task_loss_that_a_backbone_or_view_can_not_give_is_an_error_of_the_con
 def test_the_options_of_a_task_loss_are_those_of_the_section_that_it_has() -> None:
     section = TaskLosses(temperature=0.3, threads=2)
     for kind in KINDS:
-        assert section.options(kind).model_dump() == {"kind": kind, **section.model_dump()}
+        options = section.options(kind).model_dump()
+        common = {name: value for name, value in section.model_dump().items() if name in options}
+        assert options == {**options, "kind": kind, **common} and options["threads"] == 2
     with pytest.raises(PipelineError, match=r"task_losses\.temperatur: unknown key; .*; did you mean 'temperature'\?"):
         parse_config(CONFIG | {"task_losses": {"temperatur": 0.3}})
     with pytest.raises(PipelineError, match=r"task_losses\.images: 1 is not allowed"):
         parse_config(CONFIG | {"task_losses": {"images": 1}})
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.integers(12, 40), st.integers(1, 3), st.integers(3, 4), st.sampled_from([2, 3]))
+def test_the_probe_loss_is_the_cross_entropy_of_a_regression_that_never_saw_the_image(
+    seed: int, rows: int, epochs: int, classes: int, folds: int
+) -> None:
+    """scikit-learn fits the same objective: C sum(l) + |W|^2 / 2 with C = 1 / (penalty n)."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(seed)
+    label = np.arange(rows) % classes
+    embedding = (rng.normal(size=(epochs, rows, 4)) + 2 * np.eye(4)[label]).astype(np.float32)
+    cache, options = CachedRows(embedding, label=label), probe.Options(folds=folds, penalty=0.1, steps=100, seed=seed)
+    fold = probe._folds(label, options)
+    z = embedding.astype(np.float64)
+    z = (z - z.mean(axis=(0, 1))) / z.std(axis=(0, 1))
+    for number in range(folds):
+        inside = fold == number
+        seen, known = z[:, ~inside].reshape(-1, 4), np.tile(label[~inside], epochs)
+        model = LogisticRegression(C=1 / (0.1 * len(known)), tol=1e-8, max_iter=1000).fit(seen, known)
+        for epoch in range(epochs):
+            found = probe_losses(cache, epoch, **options.model_dump(include={"folds", "penalty", "steps", "seed"}))
+            column = [model.classes_.tolist().index(one) for one in label[inside]]
+            expected = -model.predict_log_proba(z[epoch, inside])[np.arange(inside.sum()), column]
+            np.testing.assert_allclose(found[inside], expected, atol=2e-3)
+
+
+def test_a_fold_has_images_of_each_class_and_all_epochs_of_an_image() -> None:
+    label = np.repeat(np.arange(6), 10)
+    fold = probe._folds(label, probe.Options())
+    assert all(np.bincount(fold[label == number], minlength=5).tolist() == [2] * 5 for number in range(6))
+    # An image with a label that nothing shows: were any of its epochs in what its probe learns from, it would know it.
+    rng = np.random.default_rng(0)
+    embedding = np.repeat(rng.normal(size=(1, 60, 80)), 3, axis=0).astype(np.float32)
+    found = probe_losses(CachedRows(embedding, label=label), 0)
+    assert found.mean() > math.log(6) * 0.9
+
+
+def test_the_probe_does_not_depend_on_blocks_and_refuses_what_it_can_not_tell_apart() -> None:
+    rng = np.random.default_rng(3)
+    embedding, label = rng.normal(size=(2, 50, 6)).astype(np.float16), rng.integers(0, 3, 50)
+    whole = probe_losses(CachedRows(embedding, label=label), 1)
+    np.testing.assert_array_equal(whole, probe_losses(CachedRows(embedding, block_sizes=[7, 30], label=label), 1))
+    with pytest.raises(PipelineError, match="needs two classes and 5 images"):
+        probe_losses(CachedRows(embedding, label=np.zeros(50, int)), 0)
+    assert probe.warning(CachedRows(embedding, label=np.arange(50) // 2), probe.Options()) is None
+    warned = probe.warning(CachedRows(embedding, label=np.arange(50).clip(2)), probe.Options())
+    assert warned and warned.startswith("47 of 50 images are the only one of their class")

@@ -41,7 +41,7 @@ def glyphs(directory: Path, name: str = "latin", per_class: dict[str, int] | Non
 
 
 def custom_options(
-    directory: Path, architecture: str = "test_resnet", num_classes: int = 62, classifier: str | None = "fc"
+    directory: Path, architecture: str = "test_resnet", num_classes: int = 62, classifier: str | bool = "fc"
 ) -> dict[str, Any]:
     """Write a factory and a checkpoint with random weights; returns the options of a `custom` backbone."""
     import timm

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline_lib.config.evaluation import Bootstrap
-from pipeline_lib.metrics.bootstrap import bootstrap_recall_at_1, percentile_interval
+from pipeline_lib.metrics.bootstrap import Resampling, bootstrap_recall_at_1, percentile_interval
 from pipeline_lib.metrics.metric import Metric
 from pipeline_lib.metrics.retrieval import recall_at_1
 
 
-def _interval(correct: np.ndarray, bootstrap: Bootstrap) -> dict[str, float]:
-    resampled = bootstrap_recall_at_1(correct, bootstrap.resamples, bootstrap.seed)
+def _interval(correct: np.ndarray, resampling: Resampling, bootstrap: Bootstrap) -> dict[str, float]:
+    resampled = bootstrap_recall_at_1(correct, resampling)
     return dict(zip(("r1_ci_low", "r1_ci_high"), percentile_interval(resampled, bootstrap.confidence), strict=True))
 
 
@@ -37,9 +37,19 @@ METRICS = (
         "r1_ci_{end}",
         "R@1, {end} end",
         "",
-        "Ends of the bootstrap interval of Recall@1 over images; neighbours are not searched anew.",
+        "Ends of the bootstrap interval of Recall@1, over classes or images; neighbours are not searched anew.",
         _interval,
-        ("correct", "bootstrap"),
+        ("correct", "resampling", "bootstrap"),
+        is_shown=False,
+    ),
+    Metric(
+        "resampled_classes",
+        "Resampled classes",
+        "",
+        "How many classes the bootstrap intervals of the set draw from; 0: they draw images.",
+        lambda resampling: resampling.classes,
+        ("resampling",),
+        form=",.0f",
         is_shown=False,
     ),
     Metric(
