@@ -118,7 +118,7 @@ def draw(
         "images in % whose u is larger than one step before" + (", median over seeds." if seeds > 1 else ".")
     )
     kinds = list(dict.fromkeys(kind for kind, _ in uncertainty if kind != CLEAN[0]))
-    columns = min(_COLUMNS, len(kinds))
+    columns = style.columns_of(len(kinds), _COLUMNS)
     rows = math.ceil(len(kinds) / columns)
     figure, _ = style.new_figure(width, height, title, subtitle, rows, _ROW_INCHES)
     panels = style.small_multiples(figure, len(kinds), columns, sharey=True)
