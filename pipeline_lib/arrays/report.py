@@ -19,7 +19,7 @@ from pipeline_lib.evaluation.metric_rows import write_metric_rows
 from pipeline_lib.figures import style
 from pipeline_lib.tables import render
 
-STAGE = "report"
+STAGE = "evaluate"
 DPI = 250
 
 

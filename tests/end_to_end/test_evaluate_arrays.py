@@ -80,7 +80,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], *expected: s
 
 
 def test_everything_is_there_and_verifies(report: Path) -> None:
-    manifest = artefacts.read(report, "report")
+    manifest = artefacts.read(report, "evaluate")
     figures = {f"figures/{name}.{suffix}" for name in ("rejection", "risk_coverage", "roc", "densities")
                for suffix in ("png", "pdf")}  # fmt: skip
     tables = {f"tables/{name}.{suffix}" for name in ("summary", "differences", "rejection", "distribution", "votes")
