@@ -66,6 +66,9 @@ def parse_config(content: Any, source: str = "config") -> Config:
     if not isinstance(content, Mapping):
         raise PipelineError(f"{source}: must be a mapping of keys to values, not {type(content).__name__}")
     try:
-        return Config.model_validate(dict(content))
+        config = Config.model_validate(dict(content))
+        if not config.downstream:
+            raise PipelineError(f"{source}: downstream: must name at least 1 set")
+        return config
     except ValidationError as error:
         raise PipelineError(f"{source}: {describe(error, Config)}") from None
