@@ -16,12 +16,16 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 from pipeline_lib.config.config import Config
-from pipeline_lib.config.task_losses import CROSS_ENTROPY
+from pipeline_lib.config.faults import describe
+from pipeline_lib.config.features import Device, Precision
+from pipeline_lib.config.section import Section, Seeds
+from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
@@ -44,49 +48,36 @@ _BATCHES = (128, 2048)
 _BLOCK_SAMPLES = 256
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How heads are learnt; the defaults suit some hundred images and more.
+class Recipe(Section):
+    """How heads are learnt; the defaults suit some hundred images and more."""
 
-    Attributes
-    ----------
-    seeds : sequence of int
-        One head each.
-    task_loss : str or None
-        What images are ranked by; None: the classifier's where it has as many outputs as there are classes or
-        `outputs` says which they are, else `knn` for images with labels and `contrastive` for others.
-    outputs : str or None
-        Which outputs of the classifier the classes are, as `outputs` of a dataset of the config.
-    epochs : int
-        Augmentations of each image.
-    steps : int
-        Optimiser steps that each head takes at least.
-    test_share : float
-        Share of the images that the heads don't see: ranks are taken on it, and the card's numbers.
-    unlabelled : bool
-        Whether folders of images are no classes.
-    label_column : str
-        Of a table.
-    skip_unreadable : int
-        How many images may fail to decode.
-    batch_size, workers, threads, device, precision
-        Of extraction, as in the config's `features`; workers and threads None: all cores.
-    """
+    seeds: Seeds = Field((1, 2, 3), description="One head each.")
+    task_loss: TaskLoss | None = Field(
+        None,
+        description="What images are ranked by: cross_entropy of the network's classifier, knn, probe or contrastive. "
+        "Default: the classifier's where it has as many outputs as there are classes, or --outputs says which they "
+        "are; else knn; contrastive without labels.",
+    )
+    outputs: str | None = Field(None, description="Which outputs the classes are: imagenet1k, imagenet21k, or a file.")
+    epochs: int = Field(10, ge=1, description="Augmentations of each image.")
+    steps: int = Field(600, ge=1, description="Optimiser steps that each head takes at least.")
+    test_share: float = Field(0.2, gt=0, lt=1, description="Share of the images that is held out.")
+    unlabelled: bool = Field(False, description="Folders of images are no classes.")
+    label_column: str = Field("label", description="Column of a table with the class of each image.")
+    skip_unreadable: int = Field(0, ge=0, description="How many images may fail to decode.")
+    batch_size: int = Field(64, ge=1, description="Images at a time.")
+    workers: int | None = Field(None, ge=0, description="Processes that decode. Default: half of the cores.")
+    threads: int | None = Field(None, ge=1, description="Threads of the network. Default: half of the cores.")
+    device: Device = Field("auto", description="auto, cpu or cuda.")
+    precision: Precision = Field("float32", description="Of the network: float32 or bfloat16.")
 
-    seeds: Sequence[int] = (1, 2, 3)
-    task_loss: str | None = None
-    outputs: str | None = None
-    epochs: int = 10
-    steps: int = 600
-    test_share: float = 0.2
-    unlabelled: bool = False
-    label_column: str = "label"
-    skip_unreadable: int = 0
-    batch_size: int = 64
-    workers: int | None = None
-    threads: int | None = None
-    device: str = "auto"
-    precision: str = "float32"
+
+def recipe_of(**fields: Any) -> Recipe:
+    """Return a recipe; raises `PipelineError` of one line for values that are not valid."""
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise PipelineError(describe(error, Recipe)) from None
 
 
 @contextlib.contextmanager
@@ -177,37 +168,39 @@ def config_of(
     cores = len(os.sched_getaffinity(0))
     batch = max(2, min(max(images * recipe.epochs // recipe.steps, _BATCHES[0]), _BATCHES[1], images) // 2 * 2)
     passes = max(recipe.epochs, math.ceil(recipe.steps * batch / images))
-    return Config.model_validate(
-        {
-            "upstream": {"dataset": source, "train_split": _TRAIN, "eval_split": _TEST},
-            "downstream": [],
-            "data_dir": ".",
-            "datasets": {source: dataset},
-            "backbones": {name: backbone},
-            "variants": {VARIANT: {}},
-            "seeds": list(recipe.seeds),
-            "features": {
-                "batch_size": recipe.batch_size,
-                "workers": max(1, cores // 2) if recipe.workers is None else recipe.workers,
-                "threads": max(1, cores - cores // 2) if recipe.threads is None else recipe.threads,
-                "device": recipe.device,
-                "precision": recipe.precision,
-                "block_samples": _BLOCK_SAMPLES,
-                "block_epochs": recipe.epochs,
-                "views": {"train": {"epochs": recipe.epochs}},
-            },
-            "training": {
-                "task_loss": task_loss,
-                "batch_size": batch,
-                "epochs": passes,
-                "episode_samples": max(batch, passes * images // 100),
-                "warmup_episodes": 5,
-                "device": recipe.device,
-            },
-            # An honest share must leave neighbours of the few images that are held out.
-            "evaluation": {"safe_retrieval": {"shares": [0, 0.1], "table_share": 0.1}},
-        }
-    )
+    config = {
+        "upstream": {"dataset": source, "train_split": _TRAIN, "eval_split": _TEST},
+        "downstream": [],
+        "data_dir": ".",
+        "datasets": {source: dataset},
+        "backbones": {name: backbone},
+        "variants": {VARIANT: {}},
+        "seeds": list(recipe.seeds),
+        "features": {
+            "batch_size": recipe.batch_size,
+            "workers": max(1, cores // 2) if recipe.workers is None else recipe.workers,
+            "threads": max(1, cores - cores // 2) if recipe.threads is None else recipe.threads,
+            "device": recipe.device,
+            "precision": recipe.precision,
+            "block_samples": _BLOCK_SAMPLES,
+            "block_epochs": recipe.epochs,
+            "views": {"train": {"epochs": recipe.epochs}},
+        },
+        "training": {
+            "task_loss": task_loss,
+            "batch_size": batch,
+            "epochs": passes,
+            "episode_samples": max(batch, passes * images // 100),
+            "warmup_episodes": 5,
+            "device": recipe.device,
+        },
+        # An honest share must leave neighbours of the few images that are held out.
+        "evaluation": {"safe_retrieval": {"shares": [0, 0.1], "table_share": 0.1}},
+    }
+    try:
+        return Config.model_validate(config)
+    except ValidationError as error:
+        raise PipelineError(describe(error, Config)) from None
 
 
 def _dataset(images: Path, recipe: Recipe, folder: Path) -> tuple[dict[str, Any], bool]:

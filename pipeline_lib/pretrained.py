@@ -65,16 +65,17 @@ def fit(
     PipelineError
         For images or a network that don't do, and folders that aren't ours.
     """
+    import copy
+
     from pipeline_lib.checkpoints.in_memory import backbone_section
-    from pipeline_lib.fitting import Recipe, fit_heads, work_folder
+    from pipeline_lib.fitting import fit_heads, recipe_of, work_folder
 
     out, work = Path(out), None if work is None else Path(work)
     own_size = (getattr(network, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
     look = {"image_size": image_size or own_size, "interpolation": interpolation, "crop_pct": crop_pct}
     look |= {name: tuple(value) for name, value in (("mean", mean), ("std", std)) if value is not None}
+    how = recipe_of(**recipe)
     with work_folder(out, work) as folder:
         section = backbone_section(network, folder / "network", classifier, look)
-        fit_heads(section, Path(images), out, Recipe(**recipe), folder)
-    import copy
-
+        fit_heads(section, Path(images), out, how, folder)
     return load(out, backbone=None if section["kind"] == "timm" else copy.deepcopy(network).cpu())

@@ -23,27 +23,6 @@ example:
   python -m pipeline_lib fit photos --model vit_small_patch16_224.augreg_in21k_ft_in1k --out my_checkpoint
   python -m pipeline_lib score photos --checkpoint my_checkpoint --out scores.parquet --atlas atlas.html
 """
-# Options that are fields of the recipe, and what argparse needs to know of them.
-_RECIPE: dict[str, dict[str, Any]] = {
-    "seeds": {"type": int, "nargs": "+", "metavar": "K", "help": "one head each (%(default)s)"},
-    "task_loss": {
-        "metavar": "NAME",
-        "help": "what images are ranked by: cross_entropy of the network's classifier, knn, probe, contrastive "
-        "(default: the classifier's where its outputs are the classes, else knn, without labels contrastive)",
-    },
-    "outputs": {"metavar": "NAME|FILE", "help": "which outputs the classes are: imagenet1k, imagenet21k, or a list"},
-    "epochs": {"type": int, "metavar": "N", "help": "augmentations of each image (%(default)s)"},
-    "steps": {"type": int, "metavar": "N", "help": "optimiser steps of a head, at least (%(default)s)"},
-    "test_share": {"type": float, "metavar": "SHARE", "help": "share of the images that is held out (%(default)s)"},
-    "unlabelled": {"action": "store_true", "help": "folders of images are no classes"},
-    "label_column": {"metavar": "NAME", "help": "column of a table (%(default)s)"},
-    "skip_unreadable": {"type": int, "metavar": "N", "help": "images that may fail to decode (%(default)s)"},
-    "batch_size": {"type": int, "metavar": "N", "help": "images at a time (%(default)s)"},
-    "workers": {"type": int, "metavar": "N", "help": "processes that decode (default: half of the cores)"},
-    "threads": {"type": int, "metavar": "N", "help": "threads of the network (default: half of the cores)"},
-    "device": {"choices": ("auto", "cpu", "cuda"), "help": "default: %(default)s"},
-    "precision": {"choices": ("float32", "bfloat16"), "help": "of the network (%(default)s)"},
-}
 # Options that are fields of the section of a backbone.
 _NETWORK: dict[str, dict[str, Any]] = {
     "key_prefix": {"metavar": "TEXT", "help": "prefix of the weights' keys that is to be removed, such as module."},
@@ -76,29 +55,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_path(parser, "--out", "folder of the checkpoint; an earlier one is replaced")
     add_path(parser, "--work", "folder that keeps what is made on the way (default: it is deleted)", required=False)
-    for name, more in _NETWORK.items():
-        parser.add_argument(_option(name), **more)
-    for name, more in _RECIPE.items():
-        parser.add_argument(_option(name), default=getattr(Recipe, name), **more)
+    for name, option in _NETWORK.items():
+        parser.add_argument(_option(name), **option)
+    for name, field in Recipe.model_fields.items():
+        shown = "" if field.default in (None, False) else f" Default: {field.default}."
+        more: dict[str, Any] = {"metavar": name.upper()}
+        if field.annotation is bool:
+            more = {"action": "store_true"}
+        elif name == "seeds":
+            more = {"nargs": "+", "metavar": "K"}
+        parser.add_argument(_option(name), default=field.default, help=f"{field.description}{shown}", **more)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Fit, and say what to do next."""
-    from pydantic import ValidationError
-
-    from pipeline_lib.config import kinds
-    from pipeline_lib.config.config import Config
-    from pipeline_lib.config.faults import describe
-    from pipeline_lib.fitting import Recipe, fit_heads, work_folder
+    from pipeline_lib.fitting import Recipe, fit_heads, recipe_of, work_folder
 
     section = _section(arguments)
-    kinds.validated("backbones", section, "network")
-    try:
-        with work_folder(arguments.out, arguments.work) as folder:
-            recipe = Recipe(**{name: getattr(arguments, name) for name in _RECIPE})
-            fit_heads(section, arguments.images, arguments.out, recipe, folder)
-    except ValidationError as error:
-        raise PipelineError(describe(error, Config)) from None
+    recipe = recipe_of(**{name: getattr(arguments, name) for name in Recipe.model_fields})
+    with work_folder(arguments.out, arguments.work) as folder:
+        fit_heads(section, arguments.images, arguments.out, recipe, folder)
     print(f"{arguments.out}: python -m pipeline_lib score IMAGES --checkpoint {arguments.out} --out scores.parquet")
 
 
