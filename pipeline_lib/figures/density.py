@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _BINS = 512
+LARGEST = 1e150  # of either sign; the squares of larger numbers overflow
 
 
 def density(uncertainty: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -36,23 +37,30 @@ def density(uncertainty: np.ndarray, low: float, high: float) -> tuple[np.ndarra
     import numpy as np
     from scipy.ndimage import gaussian_filter1d
 
-    counts, edges = np.histogram(uncertainty, bins=_BINS, range=(low, high))
     step = (high - low) / _BINS
-    quartiles = np.percentile(uncertainty, [25, 75])
-    scale = min(float(np.std(uncertainty)), float(quartiles[1] - quartiles[0]) / 1.34)
+    # In units of bins: neither a huge u, whose square overflows, nor the last digits of nearly equal ones do any harm.
+    position = (np.clip(uncertainty, -LARGEST, LARGEST).astype(np.float64) - low) / step
+    inside = position[(position >= 0) & (position <= _BINS)]
+    counts = np.bincount(np.minimum(inside.astype(np.int64), _BINS - 1), minlength=_BINS)
+    quartiles = np.percentile(position, [25, 75])
+    scale = min(float(np.std(position)), float(quartiles[1] - quartiles[0]) / 1.34)
     bandwidth = 0.9 * scale * len(uncertainty) ** -0.2
-    smoothed = gaussian_filter1d(counts.astype(np.float64), max(bandwidth / step, 1.0), mode="reflect")
-    return (edges[:-1] + edges[1:]) / 2, smoothed / (len(uncertainty) * step)
+    smoothed = gaussian_filter1d(counts.astype(np.float64), max(bandwidth, 1.0), mode="reflect")
+    return low + (np.arange(_BINS) + 0.5) * step, smoothed / (len(uncertainty) * step)
 
 
 def shown_range(samples: Iterable[np.ndarray], share: float) -> tuple[float, float]:
     """Return the lowest and highest u to show of several samples, each float [n].
 
-    `share` of a sample is left out at either end. Where all values are equal (a head that collapsed), the range is 1
-    wide.
+    `share` of a sample is left out at either end, and what is larger than `LARGEST`. Where all values are equal but for
+    rounding (a head that collapsed), the range is 1 wide, or as wide as rounding needs.
     """
     import numpy as np
 
-    ends = np.array([np.quantile(values, [share, 1 - share]) for values in samples])
+    clipped = [np.clip(values, -LARGEST, LARGEST).astype(np.float64) for values in samples]
+    ends = np.array([np.quantile(values, [share, 1 - share]) for values in clipped])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    size = max(abs(low), abs(high))
+    if high - low > 1e-9 * size:
+        return low, high
+    return low - max(0.5, 1e-6 * size), high + max(0.5, 1e-6 * size)
