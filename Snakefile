@@ -3,7 +3,8 @@
 #   snakemake --cores all                                               the embedded default, config.yaml
 #   snakemake --cores all --configfile workflow/configs/url_mini.yaml   another world
 #   snakemake --cores all --config 'seeds=[1,2,3,4]'                    a change; only what it makes stale runs
-#   snakemake --report results/report.html                              everything on one page
+#
+# results/report/index.html then shows everything on one page.
 
 from snakemake.utils import min_version
 
@@ -33,9 +34,27 @@ include: "workflow/rules/analyses.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
         [str(file) for ref in targets(CONFIG) for file in GRAPH.outputs(ref)],
+
+
+# A part of the whole, as in `snakemake --cores all heads`.
+for NAME, STAGES in {
+    "datasets": ["dataset"],
+    "features": ["cache"],
+    "heads": ["head"],
+    "tables": ["metrics", "table"],
+    "plots": ["figure", "projection_page"],
+    "checkpoints": ["export"],
+}.items():
+
+    rule:
+        name:
+            NAME
+        input:
+            all_of(*STAGES),

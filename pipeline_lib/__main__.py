@@ -43,6 +43,7 @@ STAGES = {
     "table": "build a table (csv, md, tex)",
     "figure": "draw a figure (png, pdf)",
     "projection_page": "make a page of a map with thumbnails (html)",
+    "report": "write the page of a run: every number, table and figure (html)",
     "export": "write a checkpoint to take home, with its model card",
     "convert_reference": "convert a checkpoint of the papers' own code",
     "convert": "convert a checkpoint to ONNX or torch.export",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,27 @@ def summarise(jobs: Sequence[FinishedJob], wall_seconds: float | None = None, jo
     if joules is not None:
         lines.append(f"energy: {joules / _WATT_HOUR:,.1f} Wh (this machine, all its processes)")
     return "\n".join(lines) + "\n"
+
+
+def failures(logs: Mapping[str, Path]) -> str:
+    """Return one line per failed job: its own message, or the last thing that it said, and where its log is.
+
+    Parameters
+    ----------
+    logs
+        The log of each job by what to call it.
+    """
+    return "".join(f"failed: {name}: {_message(log)} (log: {log})\n" for name, log in logs.items())
+
+
+def _message(log: Path) -> str:
+    try:
+        said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    except OSError as error:
+        return f"its log can't be read ({error.strerror})"
+    if not said:
+        return "ended without a message, as when the machine kills it for its memory"
+    return next((line for line in reversed(said) if ": error: " in line), said[-1])
 
 
 def _line(stage: str, jobs: Sequence[FinishedJob]) -> str:

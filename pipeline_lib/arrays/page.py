@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import jinja2
 import matplotlib
 from matplotlib.figure import Figure
 
 from pipeline_lib.arrays.evaluation import OPTIONS, Report
 from pipeline_lib.arrays.figures import TEXTS
 from pipeline_lib.arrays.tables import compared_metrics
+from pipeline_lib.pages.parts import as_data, template, typeset
 from pipeline_lib.tables.render import Table
 
-_PAGE = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
 # A user's own matplotlibrc must not change a page; the salt makes the names inside an SVG the same every time.
 _RC = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(("backend", "webagg"))} | {
     "svg.hashsalt": "pipeline_lib",
     "text.parse_math": False,
 }
-
-
-class _Column(NamedTuple):
-    """A column of a table; `is_text`: names, which stand on the left, while numbers stand on the right."""
-
-    heading: str
-    is_text: bool
-
-
-class _Cell(NamedTuple):
-    text: str
-    is_bold: bool
 
 
 def build_page(
@@ -61,10 +44,10 @@ def build_page(
     versions
         By package.
     """
-    return _PAGE.get_template("page.html").render(
+    return template(Path(__file__).with_suffix(".html")).render(
         report=report,
         facts=_facts(report),
-        tables={name: (_columns(table), list(_rows(table)), table.caption) for name, table in tables.items()},
+        tables={name: typeset(table) for name, table in tables.items()},
         figures=[(TEXTS[name], _as_svg(figure)) for name, figure in figures.items()],
         metrics=_metrics(report),
         command=command,
@@ -97,20 +80,9 @@ def _metrics(report: Report) -> dict[str, str]:
     return dict(reversed(first.values()))
 
 
-def _columns(table: Table) -> list[_Column]:
-    firsts = zip(table.shown.columns, table.shown.iloc[0], strict=True)
-    return [_Column(name, not (text[:1] in "+−–" or text[:1].isdigit())) for name, text in firsts]
-
-
-def _rows(table: Table) -> Iterator[list[_Cell]]:
-    bold = table.bold.reindex(columns=table.shown.columns, fill_value=False)
-    for texts, marks in zip(table.shown.to_numpy(), bold.to_numpy(), strict=True):
-        yield [_Cell(text, mark) for text, mark in zip(texts, marks, strict=True)]
-
-
 def _as_svg(figure: Figure) -> str:
-    """Return a figure as SVG in base64."""
+    """Return a figure as SVG, as an address."""
     data = io.BytesIO()
     with matplotlib.rc_context(_RC):
         figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    return base64.b64encode(data.getvalue()).decode("ascii")
+    return as_data(data.getvalue(), "image/svg+xml")

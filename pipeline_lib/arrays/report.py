@@ -15,34 +15,12 @@ from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.arrays.page import build_page
 from pipeline_lib.arrays.tables import build_tables
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
 from pipeline_lib.figures import style
 from pipeline_lib.tables import render
 
-STAGE = "report"
+STAGE = "evaluate"
 DPI = 250
-
-
-def require_free(out: Path) -> None:
-    """Raise `PipelineError` unless `out` is new, empty, or an earlier report with nothing added to it."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise PipelineError(f"{out}: is a file; --out names a folder")
-    if not any(out.iterdir()):
-        return
-    try:
-        manifest = artefacts.read(out, STAGE, verify=False)
-    except ArtefactError:
-        raise PipelineError(f"{out}: holds files, but no earlier report; choose a new folder for --out") from None
-    ours = {artefacts.MANIFEST, *manifest.files}
-    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir())
-    if added := [name for name in found if name not in ours]:
-        raise PipelineError(
-            f"{out}: an earlier report, but '{added[0]}' is no part of it and would be lost; move it, or choose a new "
-            "folder for --out"
-        )
 
 
 def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
@@ -52,7 +30,6 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
     Writes metrics.json (nested), metrics.csv (tidy), samples.parquet (per image), neighbours.npy (where neighbours are
     known), tables/ (csv, md, tex), figures/ (png, pdf) and report.html. Equal inputs give equal bytes.
     """
-    require_free(out)
     report = evaluate(inputs, name)
     nested = report.nested()
     tables = build_tables(report)

@@ -166,8 +166,8 @@ def _worst(report: Report) -> Table:
     )
     caption = (
         f"Queries whose nearest neighbour is wrong: those that {first} is most certain of (what it misses, wrong "
-        "labels among them), and those that it is most uncertain of (what it finds). Rank: of the uncertainty among all "
-        "images, from 0 to 1."
+        "labels among them), and those that it is most uncertain of (what it finds). Rank: of the uncertainty among "
+        "all images, from 0 to 1."
     )
     return Table(values, shown, pd.DataFrame(index=shown.index), caption)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +68,26 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
 
 def load_into(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load a state dict that must fit exactly; raises `PipelineError` naming the first key that doesn't."""
-    own = network.state_dict()
+    require_fit({name: tuple(value.shape) for name, value in network.state_dict().items()}, state, path)
+    network.load_state_dict(state, strict=False)
+
+
+def require_fit(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `PipelineError` unless a state dict has the names and shapes of a network's; own: these, by name."""
     # Checkpoints of early torch versions lack BatchNorm's counter of batches, which evaluation never reads.
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     extra = [name for name in state if name not in own]
-    shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
+    shapes = [name for name in own if name in state and own[name] != tuple(state[name].shape)]
     if missing or extra or shapes:
         faults = []
         if shapes:
             name = shapes[0]
-            faults.append(f"'{name}' has shape {tuple(state[name].shape)}, the network needs {tuple(own[name].shape)}")
+            faults.append(f"'{name}' has shape {tuple(state[name].shape)}, the network needs {own[name]}")
         if missing:
             faults.append(f"{len(missing)} keys of the network are missing, such as '{missing[0]}'")
         if extra:
             faults.append(f"{len(extra)} keys are not in the network, such as '{extra[0]}'")
         raise PipelineError(f"checkpoint {path} doesn't fit the network: {'; '.join(faults)}")
-    network.load_state_dict(state, strict=False)
 
 
 def file_sha256(path: Path) -> str:

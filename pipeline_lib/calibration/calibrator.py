@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import xxhash
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from pipeline_lib.calibration.reliability import CalibrationErrors, calibration_errors
-from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.artefacts import canonical_json, writing_file
 from pipeline_lib.core.errors import PipelineError, one_of
+from pipeline_lib.core.ownership import require_replaceable_file
 from pipeline_lib.metrics.checks import require_no_nan
 
 Kind = Literal["logistic", "isotonic"]
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Calibrator:
         PipelineError
             For NaN or infinity, and when there are fewer right or wrong images than folds.
         """
-        uncertainty, wrong = np.asarray(uncertainty, np.float64), np.asarray(wrong, bool)
+        uncertainty, wrong = np.asarray(uncertainty, np.float64), _checked_bools(wrong)
         if uncertainty.shape != wrong.shape or uncertainty.ndim != 1:
             raise PipelineError(
                 f"uncertainty has shape {uncertainty.shape} and wrong {wrong.shape}, but both must be [n]"
@@ -113,24 +115,49 @@ class Calibrator:
         return _MAPS[self.kind](self.parameters, uncertainty)
 
     def save(self, path: Path) -> None:
-        """Write the map as JSON."""
+        """Write the map as JSON, with its checksum; raises `PipelineError` for a file that is no earlier map."""
+        require_replaceable_file(path, "an earlier calibration", _is_calibration)
+        content = {"format": FORMAT, **asdict(self)}
         with writing_file(path) as file:
-            json.dump({"format": FORMAT, **asdict(self)}, file, indent=1, allow_nan=False)
+            json.dump({**content, "xxh3_128": _checksum(content)}, file, indent=1, allow_nan=False)
             file.write("\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a saved map; raises `PipelineError` when the file holds none."""
+        """Read a saved map; raises `PipelineError` when the file holds none, or any value was changed."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT or content["kind"] not in _MAPS:
+            checksum = content.pop("xxh3_128")
+            if checksum != _checksum(content) or content.pop("format") != FORMAT or content["kind"] not in _MAPS:
                 raise ValueError
             scores = {name: CalibrationErrors(**values) for name, values in content.pop("cross_validated").items()}
             calibrator = cls(**content, cross_validated=scores)
             calibrator.predict(np.zeros(1))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise PipelineError(f"{path}: is no calibration of format {FORMAT}; fit and save it again") from None
+            raise PipelineError(
+                f"{path}: is no calibration of format {FORMAT}, or was changed since; fit and save it again"
+            ) from None
         return calibrator
+
+
+def _checked_bools(wrong: np.ndarray) -> np.ndarray:
+    """Return bool [n]; raises `PipelineError` for numbers that aren't 0 or 1: NaN would count as true."""
+    values = np.asarray(wrong)
+    if values.dtype == bool:
+        return values
+    if values.dtype.kind not in "iuf" or not (is_bool := np.isin(values, (0, 1))).all():
+        row = 0 if values.dtype.kind not in "iuf" else int(np.argmin(is_bool))
+        raise PipelineError(f"wrong is {values.ravel()[row]!r} in row {row}, but must be true or false (1 or 0)")
+    return values.astype(bool)
+
+
+def _is_calibration(path: Path) -> bool:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return isinstance(content, dict) and {"format", "kind", "parameters", "cross_validated"} <= content.keys()
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(canonical_json(content).encode())
 
 
 def _fit_isotonic(uncertainty: np.ndarray, wrong: np.ndarray) -> dict[str, list[float]]:

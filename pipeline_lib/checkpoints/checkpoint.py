@@ -5,7 +5,9 @@
   fixed image, by which a backbone from elsewhere is recognised; and each of the backbone's weights, `backbone.<name>`,
   where it is included;
 - `config.json`: the architecture, how images must look, the heads' widths and seeds (`CheckpointConfig`);
-- `README.md`: the model card.
+- `README.md`: the model card;
+- `manifest.json`: what it was made from, and the checksums by which a damaged `config.json` is noticed; without it a
+  checkpoint can be read all the same.
 
 This module writes and reads it without torch.
 """
@@ -16,14 +18,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
 from safetensors.numpy import save_file
 
 from pipeline_lib.config.faults import describe
-from pipeline_lib.config.section import Section, Widths
+from pipeline_lib.config.section import Section
+from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -31,17 +34,25 @@ FILES = (CONFIG, WEIGHTS, CARD)
 BACKBONE_PREFIX = "backbone."
 FIXED_REPRESENTATION = "fixed_representation"
 QUANTILES = 1001
+_REMEDY = "export or download it again"
+
+
+# A config comes from anywhere: bounds keep one that is damaged or malicious from filling the memory.
+_Side = Annotated[int, Field(ge=1, le=4096)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Deviation = Annotated[float, Field(gt=0, le=1)]
+_Width = Annotated[int, Field(ge=1, le=2**17)]
 
 
 class DataConfig(Section):
     """How images must look, in timm's terms."""
 
-    input_size: tuple[int, int, int] = Field(description="Channels, height, width.")
-    mean: tuple[float, float, float] = Field(description="Mean per channel, of [0, 1].")
-    std: tuple[float, float, float] = Field(description="Standard deviation per channel.")
-    interpolation: str = Field(description="Resampling filter.")
-    crop_pct: float = Field(description="Share of the resized image that the centre crop keeps.")
-    crop_mode: str = Field(description="timm's name of the crop.")
+    input_size: tuple[Literal[3], _Side, _Side] = Field(description="Channels, height, width.")
+    mean: tuple[_Share, _Share, _Share] = Field(description="Mean per channel, of [0, 1].")
+    std: tuple[_Deviation, _Deviation, _Deviation] = Field(description="Standard deviation per channel.")
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(description="Resampling filter.")
+    crop_pct: float = Field(gt=0, le=1, description="Share of the resized image that the centre crop keeps.")
+    crop_mode: Literal["center", "squash", "border"] = Field(description="timm's name of the crop.")
 
 
 class BackboneConfig(Section):
@@ -49,8 +60,8 @@ class BackboneConfig(Section):
 
     name: str = Field(description="Its name in the world that made it.")
     options: dict[str, Any] = Field(description="Its config section, without paths of the machine that made it.")
-    dim: int = Field(ge=1, description="Width of the representation.")
-    num_classes: int = Field(ge=0, description="Outputs of its classifier.")
+    dim: _Width = Field(description="Width of the representation.")
+    num_classes: int = Field(ge=0, le=2**20, description="Outputs of its classifier.")
     parameters: int = Field(ge=1, description="Number of its parameters, the classifier's included.")
     data_config: DataConfig = Field(description="How images must look.")
     weights_sha256: str = Field(description="SHA-256 of the weights that the heads were trained on.")
@@ -71,8 +82,8 @@ class HeadsConfig(Section):
     """The uncertainty heads of a variant, one per seed."""
 
     variant: str = Field(description="Name of the variant.")
-    hidden: Widths = Field(description="Widths of the hidden layers.")
-    seeds: tuple[int, ...] = Field(min_length=1, description="One head per seed.")
+    hidden: tuple[_Width, ...] = Field(min_length=1, max_length=64, description="Widths of the hidden layers.")
+    seeds: tuple[int, ...] = Field(min_length=1, max_length=10_000, description="One head per seed.")
     training: dict[str, Any] = Field(description="How they were trained.")
     quantiles_of: str | None = Field(
         description="The set whose uncertainties the quantiles were taken from; null = there are none."
@@ -119,7 +130,7 @@ def write_checkpoint(
 
 
 def read_config(directory: Path) -> CheckpointConfig:
-    """Read `config.json` and compare the weights with the checksum in it.
+    """Read `config.json`, and compare it with the manifest, if there is one, and the weights with the checksum in it.
 
     Raises
     ------
@@ -137,12 +148,14 @@ def read_config(directory: Path) -> CheckpointConfig:
         config = CheckpointConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise PipelineError(f"{path}: {describe(error, CheckpointConfig)}") from None
-    except ValueError as error:
-        raise PipelineError(f"{path}: damaged (not JSON: {error}); export or download it again") from None
+    except (ValueError, RecursionError) as error:
+        raise PipelineError(f"{path}: damaged (not JSON: {error}); {_REMEDY}") from None
+    if (directory / artefacts.MANIFEST).exists():
+        manifest = artefacts.read(directory, verify=False, remedy=_REMEDY)
+        if manifest.files.get(CONFIG, {}).get("xxh3_128") != artefacts.file_digest(path):
+            raise PipelineError(f"{path}: damaged or edited (its checksum is not the manifest's); {_REMEDY}")
     if _sha256(directory / WEIGHTS) != config.weights_sha256:
-        raise PipelineError(
-            f"{directory / WEIGHTS}: damaged (its SHA-256 is not the one in {CONFIG}); export or download it again"
-        )
+        raise PipelineError(f"{directory / WEIGHTS}: damaged (its SHA-256 is not the one in {CONFIG}); {_REMEDY}")
     return config
 
 

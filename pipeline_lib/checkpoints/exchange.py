@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.ownership import require_replaceable_file
 
 _INPUTS, _OUTPUTS = ["images"], ["representation", "uncertainty"]
 # How far another order of float32 sums may move a value, as a share of the representation's largest.
@@ -32,8 +33,9 @@ def write_program(model: PretrainedModel, path: Path) -> None:
     Raises
     ------
     PipelineError
-        When the model can't be traced, or the file gives other results than the model.
+        When the model can't be traced, or the file gives other results than the model, or exists already.
     """
+    _require_new(path)
     program = _traced(model)
     with writing_file(path, "wb") as file:
         with warnings.catch_warnings():
@@ -53,8 +55,9 @@ def write_onnx(model: PretrainedModel, path: Path) -> None:
     ------
     PipelineError
         When one of these packages is missing, the model can't be traced or is larger than an ONNX file may be (2 GB),
-        or the file gives other results than the model.
+        or the file gives other results than the model, or exists already.
     """
+    _require_new(path)
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
@@ -78,6 +81,11 @@ def write_onnx(model: PretrainedModel, path: Path) -> None:
             return [torch.from_numpy(output) for output in session.run(_OUTPUTS, {"images": images.numpy()})]
 
         _require_equal(model, run, path)
+
+
+def _require_new(path: Path) -> None:
+    """Raise where a file is: whether it is an earlier conversion of this model could not be told."""
+    require_replaceable_file(path, "an earlier conversion", lambda path: False)
 
 
 def _traced(model: PretrainedModel) -> ExportedProgram:

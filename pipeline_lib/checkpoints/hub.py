@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pipeline_lib.checkpoints.checkpoint import FILES, read_config
+from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import PipelineError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -28,7 +29,7 @@ def local_folder(checkpoint: str | Path, revision: str | None = None) -> Path:
     if not _REPOSITORY.fullmatch(name):
         raise PipelineError(f"{name}: no such folder, and not the id of a repository on the Hub (owner/name)")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*FILES, MANIFEST]))
     except (HTTPError, OSError, ValueError) as error:
         raise PipelineError(
             f"{name}: no such folder, and the Hub can't give a repository of that name ({_reason(error)})"
@@ -70,7 +71,7 @@ def push(checkpoint: Path, repository: str, private: bool = True, message: str |
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=Path(checkpoint),
-            allow_patterns=list(FILES),
+            allow_patterns=[*FILES, MANIFEST],
             commit_message=message or "Upload a checkpoint of pretrained visual uncertainties",
         )
     except HFValidationError as error:

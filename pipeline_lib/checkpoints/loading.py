@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from yaml import YAMLError
 
 from pipeline_lib.backbones.base import DTYPES, Encoder, HookedEncoder
 from pipeline_lib.backbones.likeness import TOLERANCE, distance, fixed_image
-from pipeline_lib.backbones.weights import load_into
+from pipeline_lib.backbones.weights import load_into, require_fit
 from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     CARD,
     FIXED_REPRESENTATION,
+    QUANTILES,
     WEIGHTS,
     CheckpointConfig,
     head_prefix,
@@ -33,6 +36,7 @@ from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
 from pipeline_lib.core.device import find_device
 from pipeline_lib.core.errors import PipelineError, one_of
+from pipeline_lib.datasets.base import one_line
 from pipeline_lib.heads.model import UncertaintyHead
 
 Backbone = str | nn.Module | Callable[..., nn.Module]
@@ -89,10 +93,11 @@ def load(
     heads = {seed: _head(config, _with_prefix(tensors, head_prefix(seed)), directory) for seed in chosen}
     quantiles = None
     if config.heads.quantiles_of is not None:
-        quantiles = torch.stack([tensors[quantiles_name(seed)] for seed in chosen])
-    card = ModelCard((directory / CARD).read_text(encoding="utf-8"), ignore_metadata_errors=True)
+        quantiles = torch.stack([_tensor(tensors, quantiles_name(seed), QUANTILES, directory) for seed in chosen])
     if backbone is not None or weights is None:
-        _require_likeness(representation, tensors[FIXED_REPRESENTATION], config)
+        expected = _tensor(tensors, FIXED_REPRESENTATION, config.backbone.dim, directory)
+        _require_likeness(representation, expected, config)
+    card = _card(directory / CARD)
     return PretrainedModel(representation, heads, quantiles, config, card, precision).to(found_device)
 
 
@@ -101,6 +106,20 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise PipelineError(f"{path}: can't be read ({error}); export or download it again") from None
+
+
+def _tensor(tensors: dict[str, Tensor], name: str, length: int, directory: Path) -> Tensor:
+    found = tensors.get(name)
+    if found is None or found.shape != (length,) or not found.isfinite().all():
+        raise PipelineError(f"{directory / WEIGHTS}: '{name}' must be {length} numbers; export or download it again")
+    return found
+
+
+def _card(path: Path) -> ModelCard:
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    except (ValueError, TypeError, AttributeError, YAMLError) as error:
+        raise PipelineError(f"{path}: is no model card ({one_line(error)}); export or download it again") from None
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -123,6 +142,14 @@ def _chosen_seeds(config: CheckpointConfig, seeds: int | Sequence[int] | None, d
 
 
 def _head(config: CheckpointConfig, weights: dict[str, Tensor], directory: Path) -> UncertaintyHead:
+    widths = (config.backbone.dim, *config.heads.hidden, 1)
+    # Compared with what the file holds before anything of these sizes is made.
+    shapes = {
+        f"layers.{number}.{name}": shape
+        for number, (given, made) in enumerate(itertools.pairwise(widths))
+        for name, shape in (("weight", (made, given)), ("bias", (made,)))
+    }
+    require_fit(shapes, weights, directory / WEIGHTS)
     head = UncertaintyHead(config.backbone.dim, config.heads.hidden)
     load_into(head, weights, directory / WEIGHTS)
     return head
@@ -134,7 +161,7 @@ def _representation(
     """Return the module that maps images to representations, with its weights."""
     path = directory / WEIGHTS
     if backbone is None:
-        encoder = _encoder(config, weights is not None, directory)
+        encoder = _encoder(config, weights, directory)
         if weights is not None:
             load_into(encoder.network, weights, path)
         return representation_of(encoder)
@@ -171,8 +198,11 @@ def _made_by(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -
     )
 
 
-def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> Encoder:
-    """Return the encoder that the config describes: the architecture alone, or with the weights of timm's hub."""
+def _encoder(config: CheckpointConfig, weights: dict[str, Tensor] | None, directory: Path) -> Encoder:
+    """Return the encoder that the config describes: the architecture alone, or with the weights of timm's hub.
+
+    weights: what it has to take, with which it is compared before memory is spent on it.
+    """
     given = config.backbone.options
     if config.backbone.is_custom:
         # A name in a downloaded file must not decide which code runs.
@@ -186,7 +216,18 @@ def _encoder(config: CheckpointConfig, has_weights: bool, directory: Path) -> En
         options = kind.Options.model_validate(given)
     except ValidationError as error:
         raise PipelineError(f"{directory}: backbone.options: {describe(error, kind.Options)}") from None
-    if has_weights:
+    architecture = getattr(options, "model", None) or options.architecture
+    if ":" in architecture:
+        # timm would build what a file on the hub or on this machine describes.
+        raise PipelineError(
+            f"{directory}: its backbone is '{architecture}', which is none of timm's own architectures; if you trust "
+            "it, pass that name as load(..., backbone=...) or --backbone"
+        )
+    if weights is not None:
+        with torch.device("meta"):
+            network = kind.build(options, config.backbone.num_classes).network
+        shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        require_fit(shapes, weights, directory / WEIGHTS)
         return kind.build(options, config.backbone.num_classes)
     if not config.backbone.is_on_hub:
         raise PipelineError(

@@ -21,18 +21,18 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import xxhash
 
 from pipeline_lib.core.drafts import draft_path, remove_abandoned_drafts
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.drafts import writing_file as writing_file
+from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.ownership import DRAFT_MARK, require_replaceable
+from pipeline_lib.core.ownership import MANIFEST as MANIFEST
 
-MANIFEST = "manifest.json"
-# A run leaves it in the results folder that it works on; one below another is a world of its own.
-RUN_LOCK = ".running.lock"
 FORMAT = 3
-_FIELDS = ("stage", "spec", "facts", "code", "inputs", "files", "derivation", "content")
+_FIELDS = ("stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "software")
 _OWN_CHECKSUM = "manifest_xxh3_128"
 _HASH_PIECE_BYTES = 32 << 20
 
@@ -44,7 +44,8 @@ class Manifest:
     `facts` are what later stages need to know (row counts, classes, dimensions), `code` the version of each component
     of the code, `inputs` the derivation and content of each artefact that was read, `files` the size in bytes and
     XXH3-128 checksum per relative path. `derivation` is the digest of what decided the content (`core.jobs`),
-    `content` that of what a reader finds.
+    `content` that of what a reader finds. `software` is the version of Python and of each package that made
+    it, by name; it decides nothing.
     """
 
     directory: Path
@@ -56,6 +57,7 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]]
     derivation: str
     content: str
+    software: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -109,6 +111,7 @@ def writing(
     inputs: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     code: Mapping[str, str] | None = None,
     derivation: str = "",
+    software: Mapping[str, str] | None = None,
     targets: Sequence[Path] = (),
     replace: bool = False,
 ) -> Iterator[Draft]:
@@ -122,23 +125,28 @@ def writing(
     targets : sequence of Path
         Where the files go that have a place of their own (a figure, a table); their manifest stays in `directory`.
     replace : bool
-        Whether `directory` is known to be ours, as where a run plans its results; else it must be an artefact or empty.
+        Whether `directory` is known to be ours, as where a run planned it; else it must be empty or an artefact of the
+        stage, with nothing added to it.
 
     Raises
     ------
     ArtefactError
-        `directory` holds files and is no artefact, so it is somebody else's.
+        `directory` holds something else.
     """
     directory = Path(directory)
     if not replace:
-        _refuse_foreign(directory)
+        require_replaceable(directory, stage)
+    if directory.is_symlink():
+        directory = directory.resolve()
     partial = draft_path(directory)
     remove_abandoned_drafts(directory)
     partial.mkdir(parents=True)
+    (partial / DRAFT_MARK).touch()
     final = {target.name: target for target in targets}
     try:
         draft = Draft(partial)
         yield draft
+        (partial / DRAFT_MARK).unlink()
         files = {}
         for path in sorted(p for p in partial.rglob("*") if p.is_file()):
             _fsync(path)
@@ -156,6 +164,7 @@ def writing(
             "files": files,
             "derivation": derivation,
             "content": draft.content or _content_digest(draft.facts, files),
+            "software": dict(software or {}),
         }
         with open(partial / MANIFEST, "w", encoding="utf-8") as file:
             file.write(_manifest_text(content))
@@ -175,33 +184,6 @@ def writing(
         _fsync(directory.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """Raise `ArtefactError` for a folder that publishing would delete although no artefact lies in it."""
-    if directory.is_dir() and not (directory / MANIFEST).exists() and any(directory.iterdir()):
-        raise ArtefactError(
-            f"{directory}: holds files but no {MANIFEST}, so it is not known to be an artefact and is left alone; move "
-            "or delete it, or choose another output"
-        )
-
-
-@contextlib.contextmanager
-def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Write one file whole or not at all: yields a file beside `path` that replaces it at the end."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = draft_path(path)
-    remove_abandoned_drafts(path)
-    try:
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
         raise
 
 
@@ -236,22 +218,11 @@ def read(
                 f"{directory / MANIFEST}: '{key}' is {canonical_json(found)}, but {canonical_json(value)} was "
                 f"asked for; {remedy}"
             )
-    manifest = Manifest(directory, **{name: content[name] for name in _FIELDS})
+    manifest = Manifest(directory, **{name: content[name] for name in _FIELDS if name in content})
     if verify:
         for problem in problems(manifest):
             raise ArtefactError(f"{problem}; {remedy}")
     return manifest
-
-
-def folders(results: Path) -> Iterator[Path]:
-    """Yield the folders of the artefacts below a results folder in a fixed order, without those of worlds in it."""
-    for folder, subfolders, files in os.walk(results):
-        if RUN_LOCK in files and Path(folder) != Path(results):
-            subfolders.clear()
-            continue
-        if MANIFEST in files:
-            yield Path(folder)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
 
 
 def rewrite(manifest: Manifest, inputs: Mapping[str, Sequence[Mapping[str, str]]], derivation: str) -> None:
@@ -272,9 +243,9 @@ def has_all_files(manifest: Manifest) -> bool:
 def problems(manifest: Manifest) -> Iterator[str]:
     """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
     for relative, expected in manifest.files.items():
-        path = manifest.directory / relative
+        path = Path(os.path.normpath(manifest.directory / relative))
         if not path.is_file():
-            yield f"{path}: missing"
+            yield f"{path}: {'no plain file' if path.exists() else 'missing'}"
         elif (size := path.stat().st_size) != expected["bytes"]:
             yield f"{path}: {size} bytes, but the manifest says {expected['bytes']}"
         elif file_digest(path) != expected["xxh3_128"]:
@@ -292,10 +263,14 @@ def _manifest_text(content: Mapping[str, Any]) -> str:
 def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
+        if path.exists() and not path.is_file():
+            raise ArtefactError(f"{path}: no plain file; {remedy}")
         text = path.read_bytes().decode("utf-8")
         content = json.loads(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
+    except OSError as error:  # it may be whole, so it is not to be made again
+        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable for this user") from None
     except ValueError:
         raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -1,11 +1,13 @@
 """Drafts: what is being written lies beside its target, under a name that says by whom, until it is whole.
 
 A writer that is killed leaves its draft. The next writer of the same target on the same machine removes it; those that
-no such writer comes for, as after another node has taken over the job, are found by `abandoned_drafts`.
+no such writer comes for, as after another node has taken over the job, are found by `abandoned_drafts`. A folder is a
+draft only if it is marked as one, whatever its name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,20 +15,36 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
+
+from pipeline_lib.core.ownership import DRAFT_MARK
 
 # Of another machine nobody can tell here whether the writer lives; one that does writes more often than this.
 _UNTOUCHED_SECONDS = 24 * 3600
 _NAME = re.compile(r"\..+\.partial-(?P<host>.+)-(?P<process>\d+)")
 
 
+@contextlib.contextmanager
+def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Write one file whole or not at all: yields a file beside `path` that replaces it at the end."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = draft_path(path)
+    remove_abandoned_drafts(path)
+    try:
+        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def draft_path(target: Path) -> Path:
     """Return where this process writes what is to become the target."""
     return target.parent / f"{_prefix(target)}{os.getpid()}"
-
-
-def is_draft(path: Path) -> bool:
-    """Return whether a file or folder is a draft by its name."""
-    return _NAME.fullmatch(path.name) is not None
 
 
 def remove_abandoned_drafts(target: Path) -> None:
@@ -35,7 +53,7 @@ def remove_abandoned_drafts(target: Path) -> None:
         return
     prefix = _prefix(target)
     for path in target.parent.iterdir():
-        if path.name.startswith(prefix) and not _process_is_alive(path.name.removeprefix(prefix)):
+        if path.name.startswith(prefix) and _is_ours(path) and not _process_is_alive(path.name.removeprefix(prefix)):
             remove_draft(path)
 
 
@@ -47,7 +65,7 @@ def abandoned_drafts(folder: Path) -> Iterator[Path]:
     """
     for path in sorted(folder.rglob(".*.partial-*")):
         name = _NAME.fullmatch(path.name)
-        if name is None:
+        if name is None or not _is_ours(path):
             continue
         if name["host"] == socket.gethostname():
             abandoned = not _process_is_alive(name["process"])
@@ -65,6 +83,11 @@ def remove_draft(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _is_ours(path: Path) -> bool:
+    """Return whether what is named as a draft is one: a plain file, an empty folder, or a marked one."""
+    return path.is_file() or (path.is_dir() and ((path / DRAFT_MARK).exists() or not any(path.iterdir())))
+
+
 def _prefix(target: Path) -> str:
     return f".{target.name}.partial-{socket.gethostname()}-"
 
@@ -72,7 +95,7 @@ def _prefix(target: Path) -> str:
 def _last_written(path: Path) -> float:
     """Return when a draft, or anything in it, was last written; now, where its writer is just renaming it."""
     try:
-        return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+        return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
     except FileNotFoundError:
         return time.time()
 

@@ -7,7 +7,7 @@ nothing. The record of a view lists its blocks: it is damaged when one of them i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ from dask.delayed import delayed
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
-from pipeline_lib.core.drafts import is_draft
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.walk import folders_of_artefacts
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, block_remedy, recorded_blocks
 from pipeline_lib.features.dask_cache import computing
 from pipeline_lib.features.spec import BlockSpec, Range
@@ -30,30 +30,38 @@ _PIECE_BYTES = 32 << 20
 class Finding:
     """What was found out about an artefact: its first fault (None: none), its stage and content, a block's images.
 
-    sample_ids: first, last, checksum of all ids; None unless values were checked.
+    sample_ids: first, last, checksum of all ids; None unless values were checked. unread: the fault is that one could
+    not look, so nobody knows whether the artefact is damaged.
     """
 
     fault: str | None
     stage: str = ""
     content: str = ""
     sample_ids: tuple[int, int, str] | None = None
+    unread: bool = False
 
 
-def audit(results: Path, values: bool, scheduler: str | None) -> dict[Path, str | None]:
-    """Check every artefact below a folder; returns the first fault of each (None: none) by its folder, sorted.
+def audit(results: Path, values: bool, scheduler: str | None) -> dict[Path, Finding]:
+    """Check every artefact below a folder; returns what was found of each by its folder, sorted.
 
-    values: also read every array of every block: floats must be finite, the images those of the block's range, each
-    once and in order, and the same in every epoch. scheduler: see `computing`.
+    Folders that can't be listed are among them. values: also read every array of every block: floats must be finite,
+    the images those of the block's range, each once and in order, and the same in every epoch. scheduler: see
+    `computing`.
     """
-    folders = sorted(path.parent for path in Path(results).rglob(artefacts.MANIFEST) if not is_draft(path.parent))
+    unlisted: dict[Path, Finding] = {}
+
+    def note(error: OSError) -> None:
+        folder = Path(error.filename)
+        unlisted[folder] = Finding(f"{folder}: can't be listed ({error.strerror})", unread=True)
+
+    folders = sorted(folders_of_artefacts(results, note))
     with computing(scheduler) as running:
-        checks = [delayed(_check)(str(folder.resolve()), values) for folder in folders]
+        checks = [delayed(_check)(str(folder.absolute()), values) for folder in folders]
         found = dict(zip(folders, running.in_order(checks), strict=True))
-    faults = {folder: finding.fault for folder, finding in found.items()}
     for folder in folders:
-        if found[folder].stage == CACHE_STAGE:
-            faults[folder] = _record_fault(folder, found)
-    return faults
+        if found[folder].stage == CACHE_STAGE and found[folder].fault is None:
+            found[folder] = replace(found[folder], fault=_record_fault(folder, found))
+    return dict(sorted((found | unlisted).items()))
 
 
 def _check(directory: str, values: bool) -> Finding:
@@ -64,6 +72,10 @@ def _check(directory: str, values: bool) -> Finding:
         ids = _check_values(manifest) if values and manifest.stage == BLOCK_STAGE else None
     except ArtefactError as error:
         return Finding(str(error))
+    except PipelineError as error:
+        return Finding(str(error), unread=True)
+    except OSError as error:
+        return Finding(f"{error.filename or folder}: can't be read ({error.strerror or error})", unread=True)
     return Finding(None, manifest.stage, manifest.content, ids)
 
 

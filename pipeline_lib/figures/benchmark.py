@@ -55,7 +55,7 @@ def draw(
     figure, _ = style.new_figure(width, height, "Recall@1 and R-AUROC of each method", subtitle)
     architectures = list(dict.fromkeys(entry.architecture for entry in entries))
     looks = {method: style.series(k) for k, method in enumerate(dict.fromkeys(entry.method for entry in entries))}
-    columns = min(3, len(architectures))
+    columns = style.columns_of(len(architectures), 3)
     panels = style.small_multiples(figure, len(architectures), columns, sharey=True)
     for panel, architecture in zip(panels, architectures, strict=True):
         for entry in entries:

@@ -89,7 +89,7 @@ def draw(
         + f" over {style.plural(seeds, 'seed')}."
     )
     figure, _ = style.new_figure(width, height, title, subtitle)
-    columns = min(4, len(backbones))
+    columns = style.columns_of(len(backbones), 4)
     panels = style.small_multiples(figure, len(backbones), columns, sharey=True)
     label = names([upstream, *downstream])
     for panel, backbone in zip(panels, backbones, strict=True):

@@ -75,7 +75,7 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     uncertainty = {CLEAN: pooled[f"uncertainty_seed{seed}"].to_numpy()}
     for kind, severity in itertools.product(KINDS, _SEVERITIES):
         uncertainty[kind, severity] = pooled[f"{kind}_{severity}_seed{seed}"].to_numpy()
-    rising = shares_rising(pd.concat([read_metrics(path / "metrics.csv") for path in job.all_inputs("deteriorations")]))
+    rising = shares_rising(pd.concat([read_metrics(path) for path in job.all_inputs("deteriorations")]))
     return draw(uncertainty, rising, spec.deteriorated, **heads, seeds=len(spec.seeds), width=width, height=height)
 
 
@@ -118,7 +118,7 @@ def draw(
         "images in % whose u is larger than one step before" + (", median over seeds." if seeds > 1 else ".")
     )
     kinds = list(dict.fromkeys(kind for kind, _ in uncertainty if kind != CLEAN[0]))
-    columns = min(_COLUMNS, len(kinds))
+    columns = style.columns_of(len(kinds), _COLUMNS)
     rows = math.ceil(len(kinds) / columns)
     figure, _ = style.new_figure(width, height, title, subtitle, rows, _ROW_INCHES)
     panels = style.small_multiples(figure, len(kinds), columns, sharey=True)

@@ -135,7 +135,7 @@ def draw(
         + (f"seed with the median area of {seeds} seeds; band: lowest to highest. " if seeds > 1 else "1 seed. ")
         + "Oracle: refuses wrong ones first. (n): images."
     )
-    columns = min(_COLUMNS, len(selections))
+    columns = style.columns_of(len(selections), _COLUMNS)
     rows = math.ceil(len(selections) / columns)
     figure, _ = style.new_figure(width, height, title, subtitle, rows, _ROW_INCHES, legend_inches=0.5)
     panels = style.small_multiples(figure, len(selections), columns, sharex=True)

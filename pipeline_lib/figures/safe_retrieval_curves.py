@@ -106,7 +106,7 @@ def draw(
 
 def columns_of(panels: int) -> int:
     """Return the number of panels in a row."""
-    return min(4 if panels > 6 else 3, panels)
+    return style.columns_of(panels, 4 if panels > 6 else 3)
 
 
 def set_title(name: str, is_upstream: bool, columns: int) -> str:

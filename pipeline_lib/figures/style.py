@@ -178,6 +178,11 @@ def new_figure(
     return figure, below(height)
 
 
+def columns_of(count: int, most: int) -> int:
+    """Return in how many columns panels stand, so that their rows are about equally long: six of at most five in 3."""
+    return math.ceil(count / math.ceil(count / most))
+
+
 def small_multiples(figure: Figure, count: int, columns: int, sharex: bool = False, sharey: bool = False) -> list[Axes]:
     """Return `count` panels in rows of `columns`.
 

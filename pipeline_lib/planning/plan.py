@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # What a view adds to each draw, as float32: what it drew, or the label that it mixed in.
 _EXTRAS = {"centre_crop": 1}
 _MIXING_EXTRAS = 2
-_EXTRACTIONS = ("evaluation_features", "features", "ablation_features")
+_EXTRACTIONS = ("evaluation_features", "training_features", "ablation_features")
 _COLUMNS = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
 
 

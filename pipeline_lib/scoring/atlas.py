@@ -18,6 +18,7 @@ import pandas as pd
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.ownership import require_replaceable_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # A page with so many thumbnails, each of at most so many bytes (more in base64), stays below 60 MB.
 ATLAS_IMAGES = 5_000
 THUMBNAIL_BYTES = 8_192
+# In the head of a page, by which an earlier one is known.
+_MARK = "pretrained_visual_uncertainties: atlas"
+_HEAD_BYTES = 1_000
 # Side in pixels and WebP quality; the first that is small enough is used. Noise compresses worst.
 _ENCODINGS = ((128, 80), (128, 50), (128, 20), (64, 20))
 _UNREADABLE_SHOWN = 1_000
@@ -90,7 +94,17 @@ def write_atlas(
     }
     template = _PAGE.get_template("atlas.html")
     with writing_file(path) as file:
-        file.write(template.render(title=title, subtitle=subtitle, facts=facts, thumbnails=thumbnails))
+        file.write(template.render(mark=_MARK, title=title, subtitle=subtitle, facts=facts, thumbnails=thumbnails))
+
+
+def require_replaceable_atlas(path: Path) -> None:
+    """Raise `PipelineError` if a file is there that is no earlier atlas."""
+
+    def is_ours(path: Path) -> bool:
+        with open(path, "rb") as file:
+            return _MARK.encode() in file.read(_HEAD_BYTES)
+
+    require_replaceable_file(path, "an earlier atlas", is_ours)
 
 
 def thumbnail(image: Image) -> str:

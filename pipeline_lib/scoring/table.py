@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.ownership import require_replaceable_file
 from pipeline_lib.scoring.images import ImageList
 
 _MARK = b"pretrained_visual_uncertainties"
+_REPRESENTATIONS = b"representations"
 
 
 def score_table(images: ImageList, scores: pa.Table) -> pa.Table:
@@ -39,21 +42,35 @@ def score_table(images: ImageList, scores: pa.Table) -> pa.Table:
     return pa.table(columns).replace_schema_metadata({_MARK: b"scores"})
 
 
-def write_scores(table: pa.Table, path: Path) -> None:
-    """Write the table as Parquet, whole or not at all."""
+def write_scores(table: pa.Table, path: Path, representations: Path | None = None) -> None:
+    """Write the table as Parquet, whole or not at all; it names the array of representations that belongs to it."""
+    name = "" if representations is None else _relative(representations, path)
+    metadata = {**(table.schema.metadata or {}), _REPRESENTATIONS: name.encode()}
     with writing_file(path, "wb") as file:
-        pq.write_table(table, file)
+        pq.write_table(table.replace_schema_metadata(metadata), file)
 
 
-def require_replaceable(path: Path) -> None:
-    """Raise `PipelineError` unless a path ends in .parquet and no file is there, or one that `write_scores` wrote."""
+def require_replaceable_scores(path: Path, representations: Path | None = None) -> None:
+    """Raise `PipelineError` unless the table and its array can be written: new, or those of an earlier scoring.
+
+    An array is known by the table beside it, which names it and was written after it.
+    """
     if path.suffix.lower() != ".parquet":
         raise PipelineError(f"{path}: the table is written as Parquet; choose a name that ends in .parquet")
-    if not path.exists():
-        return
-    try:
-        is_ours = _MARK in (pq.read_schema(path).metadata or {})
-    except (pa.ArrowInvalid, OSError):
-        is_ours = False
-    if not is_ours:
-        raise PipelineError(f"{path}: exists, and is no table of scores; choose another --out, or move it away")
+    require_replaceable_file(path, "a table of scores", lambda path: _MARK in _metadata(path))
+
+    def is_named(array: Path) -> bool:
+        name = _metadata(path).get(_REPRESENTATIONS, b"").decode()
+        return name == _relative(array, path) and array.stat().st_mtime <= path.stat().st_mtime
+
+    if representations is not None:
+        require_replaceable_file(representations, f"the array of representations that {path} names", is_named)
+
+
+def _relative(array: Path, table: Path) -> str:
+    return os.path.relpath(array.resolve(), table.parent.resolve())
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    """Return the metadata of a Parquet file; raises `ValueError` or `OSError` for another file."""
+    return pq.read_schema(path).metadata or {}

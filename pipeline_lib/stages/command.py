@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from pipeline_lib.config.faults import describe
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Settings
+from pipeline_lib.core.ownership import require_replaceable
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.stages.arguments import read_spec
 
@@ -77,6 +78,7 @@ def run(name: str, stage: ModuleType, arguments: argparse.Namespace) -> None:
     missing = [entry for entry in stage.INPUTS if entry.required and getattr(arguments, entry.name) is None]
     if missing:
         raise PipelineError(f"needs {', '.join(map(_option, missing))} (see --help)")
+    require_replaceable(arguments.output, name)
     given = {entry.name: getattr(arguments, entry.name) for entry in stage.INPUTS}
     stage.run(by_hand(name, stage, arguments.spec, arguments.output, given, settings))
 

@@ -6,7 +6,6 @@ Decodes every image once. Writes card.json, the same as a page (card.md, card.ht
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -67,7 +66,6 @@ def run(job: Job[Spec]) -> None:
     from pipeline_lib.figures import contact_sheet
 
     spec = job.spec
-    _require_free(job.output)
     datasets = [open_splits(directory) for directory in job.all_inputs("dataset")]
     upstream_dir, upstream_card = job.optional_input("upstream"), job.optional_input("upstream_card")
     upstream = None if upstream_dir is None else open_splits(upstream_dir)
@@ -87,26 +85,3 @@ def run(job: Job[Spec]) -> None:
         (draft.path / "card.html").write_text(card_page.to_html(card, sheet.read_bytes()), encoding="utf-8")
         write_pixels(measured, draft.path / PIXELS)
     print(page, end="")
-
-
-def _require_free(output: Path) -> None:
-    """Raise `PipelineError` unless a folder is new, empty, or an earlier card with nothing added to it."""
-    from pipeline_lib.core import artefacts
-    from pipeline_lib.core.errors import ArtefactError, PipelineError
-
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise PipelineError(f"{output}: is a file; --output names a folder")
-    found = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
-    if not found:
-        return
-    try:
-        manifest = artefacts.read(output, "dataset_card", verify=False)
-    except ArtefactError:
-        raise PipelineError(f"{output}: holds files, but no earlier card; choose a new folder for --output") from None
-    if added := [name for name in found if name not in {artefacts.MANIFEST, *manifest.files}]:
-        raise PipelineError(
-            f"{output}: an earlier card, but '{added[0]}' is no part of it and would be lost; move it, or choose a new "
-            "folder for --output"
-        )

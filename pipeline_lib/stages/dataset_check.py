@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean, one_of
 from pipeline_lib.core.jobs import Job
+from pipeline_lib.core.ownership import require_replaceable
 from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.stages import dataset, dataset_card
 
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{did_you_mean(name, config.datasets)}"
         )
     upstream, cards = config.upstream.dataset, Path(config.results_dir) / "cards"
+    require_replaceable(cards / name, "dataset_card")
     with tempfile.TemporaryDirectory() as folder:
         index = {listed: index_of(config, listed, Path(folder)) for listed in {name, upstream}}
         inputs = {"dataset": (index[name],), "upstream": (index[upstream],)}

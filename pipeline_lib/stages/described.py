@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from pipeline_lib.core import ownership
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.core.spec import Spec
@@ -65,18 +66,42 @@ def read_description(name: str, stage: ModuleType, file: Path) -> tuple[Job[Spec
         output=results / job["output"],
         targets=tuple(results / path for path in job["targets"]),
         code=job["code"],
-        planned=True,
+        planned=not content.get("foreign"),
     )
     return described, state
 
 
-def description(job: Mapping[str, Any], state: State, run: str) -> str:
+def planned_folders(results: Path) -> dict[Path, list[Path]]:
+    """Return the folders of artefacts that a run planned, which are its own, each with the files that lie elsewhere."""
+    found = {}
+    for file in (results / FOLDER).rglob("*.json"):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if not content.get("foreign"):
+                found[results / content["job"]["output"]] = [results / path for path in content["job"]["targets"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # what else lies there
+    return found
+
+
+def is_foreign(file: Path, folder: Path) -> bool:
+    """Return whether a folder holds what no run made; file: describes its job, where one was planned before."""
+    if not folder.is_dir() or ownership.is_artefact(folder) or not any(folder.iterdir()):
+        return False
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("foreign"))
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def description(job: Mapping[str, Any], state: State, run: str, foreign: bool = False) -> str:
     """Return the text of the file that describes a job.
 
     run: of a job that is not fresh, the run that plans it: Snakemake compares small inputs by content where it
-    remembers them, and a job that failed has not been done.
+    remembers them, and a job that failed has not been done. foreign: what lies at its output is not ours.
     """
-    content = {"job": job, "state": state} | ({} if state == "fresh" else {"run": run})
+    content: dict[str, Any] = {"job": job, "state": state} | ({} if state == "fresh" else {"run": run})
+    content |= {"foreign": True} if foreign else {}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 

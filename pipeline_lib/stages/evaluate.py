@@ -72,10 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Read, evaluate, write the report, and print its main table."""
     from pipeline_lib.arrays.inputs import read_inputs
-    from pipeline_lib.arrays.report import require_free, write_report
+    from pipeline_lib.arrays.report import STAGE, write_report
+    from pipeline_lib.core.ownership import require_replaceable
 
     out = arguments.out.resolve()
-    require_free(out)
+    require_replaceable(out, STAGE)
     names = None if arguments.names is None else arguments.names.split(",")
     inputs = read_inputs(
         arguments.uncertainty,

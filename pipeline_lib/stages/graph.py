@@ -34,7 +34,7 @@ from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
-from pipeline_lib.stages.described import FOLDER, State, description
+from pipeline_lib.stages.described import FOLDER, State, description, is_foreign
 
 # Older than whatever a run makes.
 _LONG_AGO = 1_000_000_000
@@ -64,16 +64,20 @@ class Graph:
         Folder of the results.
     published : Path
         Folder of the published numbers (`<name>.csv`), which some tables and figures read.
+    described : Path, optional
+        Folder of the files that describe jobs; jobs find their artefacts from the default alone, which is among these.
     """
 
-    def __init__(self, config: Config, results: Path, published: Path) -> None:
+    def __init__(self, config: Config, results: Path, published: Path, described: Path | None = None) -> None:
         self.config = config
         self.results = Path(results)
+        self.described = described or self.results / FOLDER
         self._published = Path(published)
         self._run = f"{time.time_ns()}-{os.getpid()}"
         self._nodes: dict[Ref, _Node] = {}
         self._derivations: dict[Ref, str] = {}
         self._states: dict[Ref, tuple[State, Manifest | None]] = {}
+        self._checked: set[Ref] = set()
         self._unknown_datasets: dict[Path, int | None] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
@@ -186,6 +190,7 @@ class Graph:
     def _node(self, ref: Ref) -> _Node:
         known = self._nodes.get(ref)
         if known is not None:
+            self._check_images(ref, known)
             return known
         stage, wildcards = load_stage(ref.stage), dict(ref.wildcards)
         spec = stage.Spec.of(self.config, **wildcards)
@@ -204,7 +209,19 @@ class Graph:
         node = _Node(stage, spec, code, inputs, parts)
         if complete:
             self._nodes[ref] = node
+        self._check_images(ref, node)
         return node
+
+    def _check_images(self, ref: Ref, node: _Node) -> None:
+        """Let a stage refuse a number of images that it can't do with, as soon as that is known."""
+        if ref in self._checked or not hasattr(node.stage, "check_images"):
+            return
+        dataset, split = (getattr(node.spec, name) for name in ("dataset", "split"))
+        _, listed = self._known(Ref.to("dataset", dataset=dataset))
+        if listed is not None and split in listed.facts["splits"]:
+            self._checked.add(ref)
+            images, classes = listed.facts["splits"][split], len(listed.facts["classes"])
+            node.stage.check_images(self.config, images, classes, **dict(ref.wildcards))
 
     def _known(self, ref: Ref) -> tuple[State, Manifest | None]:
         """Return the state of an artefact and, if it is fresh, its manifest; set the times of its files to say so."""
@@ -230,6 +247,7 @@ class Graph:
             or made.spec != node.spec.plain()
             or made.code != node.code
             or not (artefacts.has_all_files(made) if len(made.files) <= 16 else True)
+            or (hasattr(node.stage, "FILES") and not _has_its_bytes(made))
             or not self._has_its_sources(ref, node, made)
         ):
             return self._noted(ref, "stale")
@@ -253,8 +271,7 @@ class Graph:
         source = self._resolved(source)
         path = self.outputs(source)[0]
         if state == "fresh":
-            is_file = source.stage == PUBLISHED or hasattr(load_stage(source.stage), "FILES")
-            content = _digest_of(path) if is_file or manifest is None else manifest.content
+            content = _digest_of(path) if manifest is None else manifest.content
             return "fresh" if content == recorded["content"] else "stale"
         if not path.exists() and recorded["derivation"] == self.derivation(source):
             return "fresh"
@@ -276,16 +293,16 @@ class Graph:
         if any(_time_of(path) != before for path, before in self._unknown_datasets.items()):
             self.judge_anew()
 
-    def description_path(self, ref: Ref) -> Path:
-        """Return the file that describes the job of an artefact."""
+    def description_path(self, ref: Ref, below: Path | None = None) -> Path:
+        """Return the file that describes the job of an artefact, below the folder of such files or another."""
         ref = self._resolved(ref)
         folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
-        return self.results / FOLDER / f"{folder}.json"
+        return (below or self.described) / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
         if not hasattr(node.stage, "sources"):
             return True
-        noted = sources.path_beside(self.description_path(ref))
+        noted = sources.path_beside(self.description_path(ref, self.results / FOLDER))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
 
     def _settle(self, ref: Ref, state: State) -> None:
@@ -321,7 +338,8 @@ class Graph:
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path, text = self.description_path(ref), description(job, state, self._run)
+        path = self.description_path(ref)
+        text = description(job, state, self._run, is_foreign(path, self.folder(ref)))
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path) as file:
@@ -334,9 +352,8 @@ class Graph:
         return path
 
     def _read_at(self, ref: Ref) -> Path:
-        """Return what a job reads of an artefact: its folder, or its file."""
-        (path, *_) = self.outputs(ref)
-        return path.parent if path.name == MANIFEST else path
+        """Return what a job reads of an artefact: its folder; of what isn't made here, its file."""
+        return self.outputs(ref)[0] if ref.stage == PUBLISHED else self.folder(ref)
 
     def _input_path(self, ref: Ref) -> str:
         """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
@@ -355,6 +372,11 @@ def components() -> list[str]:
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")
+
+
+def _has_its_bytes(made: Manifest) -> bool:
+    """Return whether the files of an artefact are as they were written: people open those with a place of their own."""
+    return all(_digest_of(made.directory / name) == file["xxh3_128"] for name, file in made.files.items())
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:

@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR|ID",
         help="folder of a checkpoint, or its id on the Hugging Face Hub",
     )
-    add_path(parser, "--out", "the table to write, .parquet; an earlier table is replaced")
+    add_path(
+        parser, "--out", "the table to write, .parquet; an earlier one is replaced, and so are its array and its page"
+    )
     add_path(
         parser,
         "--representations",
@@ -86,12 +88,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Score, write the table and what else was asked for, and list the unreadable images."""
     from pipeline_lib.core.device import choose_device
     from pipeline_lib.core.progress import Progress
+    from pipeline_lib.scoring.atlas import require_replaceable_atlas
     from pipeline_lib.scoring.images import ImageList
     from pipeline_lib.scoring.run import chunks_of, digest_of, score_images
-    from pipeline_lib.scoring.table import require_replaceable, score_table, write_scores
+    from pipeline_lib.scoring.table import require_replaceable_scores, score_table, write_scores
     from pipeline_lib.scoring.unfinished import Unfinished
 
-    require_replaceable(arguments.out)
+    require_replaceable_scores(arguments.out, arguments.representations)
+    if arguments.atlas is not None:
+        require_replaceable_atlas(arguments.atlas)
     images = ImageList(arguments.sources)
     device = choose_device(arguments.device)
     model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds, device, arguments.precision)
@@ -112,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         if table["error"].null_count == 0:
             unfinished.discard()
             raise PipelineError(f"none of the {len(images)} images can be read; the first: {table['error'][0]}")
-        write_scores(table, arguments.out)
+        write_scores(table, arguments.out, arguments.representations)
         if arguments.atlas is not None:
             _write_atlas(arguments, table, images, model)
         unfinished.finish()

@@ -25,7 +25,10 @@ from pipeline_lib.core.spec import Spec as BaseSpec
 from pipeline_lib.tables.spec import METRICS, read_beside, shown_spec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipeline_lib.config.config import Config
+    from pipeline_lib.tables.render import Table
 
 INPUTS = (Input("metrics", "metrics.csv"), Input("published", "a CSV of published numbers", required=False))
 OUTPUT = "records/tables/{name}"
@@ -60,12 +63,17 @@ def plugins(config: Config, name: str) -> list[str]:
     return kinds.components("tables", name, config)
 
 
+def presented(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> Table:
+    """Return a table ready to be written, from metric rows and the published ones that it names."""
+    module = kinds.load("tables", spec.name)
+    shown: Table = module.present(module.build(spec.shows, metrics, published), spec.shows)
+    return shown
+
+
 def run(job: Job[Spec]) -> None:
     """Build and write."""
     from pipeline_lib.tables.render import write
 
-    spec, module = job.spec, kinds.load("tables", job.spec.name)
-    table = module.build(spec.shows, *read_beside(job))
+    table = presented(job.spec, *read_beside(job))
     with job.writing() as draft:
-        paths = [draft.path / f"{spec.name}.{suffix}" for suffix in ("csv", "md", "tex")]
-        write(module.present(table, spec.shows), *paths)
+        write(table, *(draft.path / f"{job.spec.name}.{suffix}" for suffix in ("csv", "md", "tex")))

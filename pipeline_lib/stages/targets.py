@@ -22,4 +22,5 @@ def targets(config: Config) -> list[Ref]:
             for variant in config.variants
         ),
         Ref.to("provenance"),
+        Ref.to("report"),
     ]

@@ -7,10 +7,11 @@ means that both are equally uncertain.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pipeline_lib.metrics.found import components, headed
-from pipeline_lib.tables.render import Table, number
+from pipeline_lib.tables.render import NOTHING, Table
 from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, row_names, summarise
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline_lib.metrics.metric import Metric
 
 LABEL, PAPER = "all metrics", ""
+_MEANS = " (k of m): the mean over the k of m downstream sets that have the metric."
 _KEYS = ["backbone", "method", "variant", "dataset", "split"]
 # What a reader sees first, in this order; the CSV has every metric.
 _FIRST = (
@@ -72,6 +74,18 @@ def _shown(table: pd.DataFrame) -> dict[str, tuple[Metric, str]]:
     return {column: metrics[column] for column in dict.fromkeys([*_FIRST, *metrics]) if column in metrics}
 
 
+def _over_how_many(table: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+    """Return what to say behind each value: of a mean over only some of the downstream sets, over how many; else ""."""
+    metrics, group = table.columns.difference(_KEYS), ["backbone", "method", "variant"]
+    is_unseen = [EvaluationSet(*pair) in spec.downstream for pair in table[["dataset", "split"]].to_numpy()]
+    found = table[metrics].notna().mul(is_unseen, axis=0)
+    counts = found.groupby([table[key] for key in group]).transform("sum")
+    total = len(spec.downstream)
+    said = counts.map(lambda count: f" ({count} of {total})" if 0 < count < total else "")
+    said.loc[table["dataset"] != MEAN.dataset] = ""
+    return said
+
+
 def _wide(summary: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return summary.pivot(index=keys, columns="metric", values="median").reset_index().rename_axis(columns=None)
 
@@ -89,8 +103,10 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         }
     )
     metrics = _shown(table)
-    for column, (_, heading) in metrics.items():
-        shown[heading] = table[column].map(number)
+    averaged = _over_how_many(table[[*_KEYS, *metrics]], spec)
+    for column, (metric, heading) in metrics.items():
+        texts = pd.Series([NOTHING if math.isnan(value) else metric.shown(value) for value in table[column]])
+        shown[heading] = texts + averaged[column]
     caption = (
         "Medians over seeds. R@1: share of images whose nearest neighbour has the same label. R-AUROC: AUROC of the "
         "uncertainty u for a wrong nearest neighbour; (mixed): among as many upstream images. AUROC (classifier): for "
@@ -98,6 +114,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         "correlation of u with the entropy of human votes. AUROC (ambiguous): for images whose votes disagree. Crop "
         "raises u: share of images whose centre crop is more uncertain. Corr. (crop): Spearman correlation of -u with "
         "the share of the side that a crop keeps."
+        + _MEANS
         + "".join(
             f" {heading}: {metric.description}" for column, (metric, heading) in metrics.items() if column not in _FIRST
         )

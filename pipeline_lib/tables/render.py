@@ -56,8 +56,8 @@ class Table:
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """Return a number with a fixed number of decimals, or a dash for NaN."""
-    return NOTHING if math.isnan(value) else f"{value:.{decimals}f}"
+    """Return a number with a fixed number of decimals and a real minus, or a dash for NaN."""
+    return NOTHING if math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")
 
 
 def count(value: float) -> str:
@@ -107,7 +107,7 @@ def to_markdown(table: Table) -> str:
     """Return the caption and a pipe table; columns of names are aligned left, those of numbers right."""
     cells = _cells(table, _escape_markdown, "**{}**")
     heading = [_escape_markdown(column) for column in table.shown.columns]
-    rule = [":--" if _is_text(table.shown[column]) else "--:" for column in table.shown.columns]
+    rule = [":--" if is_text(table.shown[column]) else "--:" for column in table.shown.columns]
     lines = [f"| {' | '.join(row)} |" for row in [heading, rule, *cells]]
     return "\n".join([_escape_markdown(table.caption), "", *lines]) + "\n"
 
@@ -115,7 +115,7 @@ def to_markdown(table: Table) -> str:
 def to_tex(table: Table) -> str:
     """Return a `tabular` environment for the booktabs package, with the caption as a comment above."""
     heading = " & ".join(_escape_tex(column) for column in table.shown.columns)
-    alignment = "".join("l" if _is_text(table.shown[column]) else "r" for column in table.shown.columns)
+    alignment = "".join("l" if is_text(table.shown[column]) else "r" for column in table.shown.columns)
     lines = [f"% {' '.join(table.caption.split())}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
     lines += [rf"{heading} \\", r"\midrule"]
     previous: list[str] = []
@@ -137,7 +137,7 @@ def _cells(table: Table, escape: Callable[[str], str], bold: str) -> list[list[s
     ]
 
 
-def _is_text(column: pd.Series[str]) -> bool:
+def is_text(column: pd.Series[str]) -> bool:
     """Return whether a column holds names: they are set flush left, numbers flush right."""
     return not all(text == NOTHING or text[:1] in tuple("+−0123456789") for text in column)
 

@@ -9,9 +9,10 @@ both together.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads, without_constant
+from pipeline_lib.tables.published import Counterparts, model
+from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads
 from pipeline_lib.tables.spec import SetsSpec
 from pipeline_lib.tables.summary import MEAN, EvaluationSet, Summary, role, row_names
 
@@ -28,13 +29,14 @@ LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour
 _CLEANED = ("clean_queries", "clean_database")
 # The same for what is left out by, and what the columns of the others than u end in.
 SIGNALS = {"uncertainty": "", "distance": "_by_distance", "both": "_by_both"}
+_PUBLISHED_COLUMNS = ("published_full", *(f"published_{name}{end}" for name in _CLEANED for end in ("", "_spread")))
 
 
 class Spec(SetsSpec):
-    """What is shown; `table_share` is the share that is left out."""
+    """What is shown: the first variant, with which alone is searched; `table_share` is the share that is left out."""
 
     backbones: tuple[str, ...]
-    variants: tuple[str, ...]
+    variant: str
     table_share: float
 
     @classmethod
@@ -44,14 +46,13 @@ class Spec(SetsSpec):
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
-    """Return one row per backbone, variant, set and kind of threshold: the upstream set first, the mean last.
+    """Return one row per backbone, set and kind of threshold: the upstream set first, the mean last.
 
     Columns: `full` is the 1-NN error of all images, `clean_queries` the one without the most uncertain queries,
     `clean_database` the one without the most uncertain images in the database either (medians over seeds, `_spread`:
     the larger distance to the minimum or maximum), `reduction` = 1 - clean_database / full; `clean_queries_by_distance`
-    and so on leave out by the other signals. Where at least one row has
-    a published counterpart (same backbone, variant, dataset and split; kind `per_class`), `published_full` and so on
-    follow.
+    and so on leave out by the other signals. Where at least one row has a published counterpart (same dataset and
+    split; kind `per_class`), `published_full` and so on follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -60,9 +61,8 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     find = Summary(metrics)
     table = pd.DataFrame(
         [
-            _row(find, shown, spec.upstream, backbone, variant, kind)
+            _row(find, shown, spec.upstream, backbone, spec.variant, kind)
             for backbone in spec.backbones
-            for variant in spec.variants
             for shown in [*spec.sets, MEAN]
             for kind in ENDINGS
         ]
@@ -106,7 +106,6 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     shown = pd.DataFrame(
         {
             "Backbone": table["backbone"],
-            "Variant": table["variant"],
             "Dataset": row_names(table) + is_upstream.map({True: " (upstream)", False: ""}),
             "n": table["n"].astype(float).where(table["role"] != "mean").map(count),
             "Full": table["full"].map(number),
@@ -122,13 +121,14 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         }
     )
     if "published_full" in table:
+        shown["Published model"] = table["published_model"].fillna(NOTHING)
         shown["Published full"] = table["published_full"].map(number)
         for quantity, heading in zip(_CLEANED, ("Published + queries", "Published + database"), strict=True):
             shown[heading] = with_spreads(table, f"published_{quantity}", f"published_{quantity}_spread")
-    shown, groups = without_constant(shown, "Variant", 5)  # up to "Full": what the three kinds share
     share = f"{100 * spec.table_share:g} %"
     caption = (
-        f"Safe retrieval: 1-NN error of all images, without the {share} most uncertain queries, and without the "
+        f"Safe retrieval, variant {spec.variant}: 1-NN error of all images, without the {share} most uncertain "
+        "queries, and without the "
         f"{share} most uncertain images in the database either. The most uncertain of each true class (as published; "
         "it needs the queries' labels), of all images, or of the images whose nearest neighbour has the same class "
         f"(neither needs them). Median over {number_of_seeds(table)} ± the larger distance to the "
@@ -136,23 +136,24 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
         "from their nearest neighbours; by both: by z(distance) + max(0, ρ) z(u), ρ their rank correlation on the set "
         "(medians)."
     )
-    return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups)
+    # Up to "Full" is what the three kinds share.
+    return Table(table, shown, pd.DataFrame(index=shown.index), caption, groups=4)
 
 
 def _beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Add the published columns; a table without any counterpart comes back as it is."""
-    key = ["backbone", "variant", "dataset", "split"]
-    theirs = published[published["seed"].isna() & (published["method"] == "head")]
-    quantities = ("full", *_CLEANED)
-    merged = table
-    for quantity in quantities:
-        rows = theirs.loc[theirs["metric"] == f"error_1nn_{quantity}", [*key, "value", "spread"]]
-        rows = rows.rename(columns={"value": f"published_{quantity}", "spread": f"published_{quantity}_spread"})
-        merged = merged.merge(rows.assign(kind="per_class"), on=[*key, "kind"], how="left", validate="one_to_one")
-    merged = merged.drop(columns="published_full_spread")
-    if merged[[f"published_{quantity}" for quantity in quantities]].isna().all(axis=None):
-        return table
-    return merged
+    find = Counterparts(published)
+    columns: dict[str, list[Any]] = {name: [] for name in ("published_model", *_PUBLISHED_COLUMNS)}
+    for row in table.to_dict("records"):
+        where = (row["dataset"], row["split"], row["backbone"])
+        all_of = row["kind"] == "per_class" and [find(f"error_1nn_{name}", *where) for name in ("full", *_CLEANED)]
+        full, *cleaned = all_of if all_of and all(all_of) else [None] * 3
+        columns["published_model"].append(model(full.backbone) if full else None)
+        columns["published_full"].append(full.value if full else math.nan)
+        for name, found in zip(_CLEANED, cleaned, strict=True):
+            columns[f"published_{name}"].append(found.value if found else math.nan)
+            columns[f"published_{name}_spread"].append(found.spread if found else math.nan)
+    return table.assign(**columns) if any(columns["published_model"]) else table
 
 
 def _percent(reduction: float) -> str:

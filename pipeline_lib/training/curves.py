@@ -5,7 +5,6 @@ The curve itself is `curve.jsonl` of the artefact; nothing is read back from her
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +70,8 @@ class _TensorBoard:
         except ImportError:
             raise _missing("tensorboard") from None
         # A training that goes on sends its curve from the start again: events of before would be there twice.
-        shutil.rmtree(folder, ignore_errors=True)
+        for path in folder.glob("events.out.tfevents.*"):
+            path.unlink()
         self._writer = SummaryWriter(str(folder))
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:

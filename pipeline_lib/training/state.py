@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipeline_lib.core import artefacts
+from pipeline_lib.core import artefacts, ownership
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.jobs import Job
 
@@ -50,7 +50,8 @@ class SavedState:
 
     def remove(self) -> None:
         """Remove the state of a training that is done."""
-        shutil.rmtree(self._job.output, ignore_errors=True)
+        if ownership.is_artefact(self._job.output):
+            shutil.rmtree(self._job.output, ignore_errors=True)
 
 
 def _software() -> dict[str, str]:

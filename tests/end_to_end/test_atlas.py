@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,15 +15,13 @@ from PIL import Image
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.scoring.atlas import ATLAS_IMAGES, THUMBNAIL_BYTES, thumbnail, write_atlas
+from tests.browser import needs_browser
+from tests.browser import visit as visit_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here")
 COUNT = 5_000
 
 # Runs after the page's own scripts. The first part is over before the page counts as loaded, and so measures time.
 VISITOR = """
-<script>
-const seen = {errors: [], usable: performance.now()};
 const get = (id) => document.getElementById(id);
 const change = (id, value, kind = "input") => { get(id).value = value; get(id).dispatchEvent(new Event(kind)); };
 const options = {bubbles: true, cancelable: true};
@@ -34,8 +29,6 @@ const press = (target, key) => target.dispatchEvent(new KeyboardEvent("keydown",
 const first = () => document.querySelector('[aria-posinset="1"]').title;
 const status = () => get("shown").textContent;
 const activeCell = () => document.getElementById(get("grid").getAttribute("aria-activedescendant")).title;
-const record = (name, ...values) => { seen[name] = values; };
-window.addEventListener("error", (event) => seen.errors.push(String(event.message)));
 record("opened", first(), status(), document.querySelectorAll(".cell").length);
 change("order", "up", "change"); record("rising", first()); change("order", "down", "change");
 change("search", "IMG_0123"); record("searched", status(), first());
@@ -64,7 +57,6 @@ change("threshold", "THRESHOLD"); get("save").click();
 change("slider", "1000");
 record("overflow", document.documentElement.scrollWidth - window.innerWidth);
 window.addEventListener("load", async () => {
-  const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
   get("dialog").close(); await wait(300);
   record("closed", get("dialog").open, document.activeElement.id);
   get("grid").scrollTop = 40000; await wait(1500);
@@ -72,15 +64,8 @@ window.addEventListener("load", async () => {
   record("pictures", pictures.length, pictures.every((image) => image.complete && image.naturalWidth > 0));
   report();
 });
-function report() {
-  const outcome = document.createElement("pre");
-  outcome.id = "outcome";
-  outcome.textContent = JSON.stringify(seen);
-  get("outcome")?.remove();
-  document.body.append(outcome);
-}
 report();
-</script></body>"""
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,23 +99,10 @@ def atlas(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def visit(page: Path, threshold: float, virtual_milliseconds: int | None, *options: str) -> dict[str, Any]:
+def visit(page: Path, threshold: float, milliseconds: int | None, *options: str) -> dict[str, Any]:
     """Return what the visitor saw; without virtual time, only what is there when the page counts as loaded."""
-    text = page.read_text()
-    end = text.rindex("</body>")
-    visited = page.with_name("visited.html")
-    visited.write_text(text[:end] + VISITOR.replace("THRESHOLD", repr(threshold)) + text[end + len("</body>") :])
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,900"]
-    command += ["--disable-background-networking", f"--user-data-dir={page.parent}/profile", "--enable-logging=stderr"]
-    command += [f"--virtual-time-budget={virtual_milliseconds}"] if virtual_milliseconds else []
-    command += [*options, "--dump-dom", f"file://{visited}"]
-    browser = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    found = re.search(r'<pre id="outcome">(.*?)</pre>', browser.stdout, re.DOTALL)
-    assert found, browser.stderr[-2000:]
-    assert "Uncaught" not in browser.stderr and ":ERROR:CONSOLE" not in browser.stderr
-    seen = json.loads(html.unescape(found[1]))
-    assert seen.pop("errors") == []
-    return seen
+    script = VISITOR.replace("THRESHOLD", repr(threshold))
+    return visit_page(page, script, page.parent, *options, milliseconds=milliseconds)
 
 
 @needs_browser

@@ -80,7 +80,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], *expected: s
 
 
 def test_everything_is_there_and_verifies(report: Path) -> None:
-    manifest = artefacts.read(report, "report")
+    manifest = artefacts.read(report, "evaluate")
     figures = {f"figures/{name}.{suffix}" for name in ("rejection", "risk_coverage", "roc", "densities")
                for suffix in ("png", "pdf")}  # fmt: skip
     names = ("summary", "differences", "rejection", "distribution", "votes", "classes", "worst")
@@ -151,7 +151,7 @@ def test_folders_with_other_files_are_refused(
     (tmp_path / "mine" / "my_notes.txt").write_text("dear diary")
     before = files_below(tmp_path)
     fails([*sources(world), "--out", str(tmp_path / "mine")], capsys, "my_notes.txt", "would be lost")
-    fails([*sources(world), "--out", str(tmp_path)], capsys, "holds files, but no earlier report")
+    fails([*sources(world), "--out", str(tmp_path)], capsys, "holds files but no manifest.json of ours")
     fails([*sources(world), "--out", str(tmp_path / "mine" / "my_notes.txt")], capsys, "is a file")
     assert files_below(tmp_path) == before
 

@@ -244,7 +244,7 @@ def test_a_file_of_another_kind_is_not_overwritten(
 ) -> None:
     pd.DataFrame({"path": ["mine"]}).to_parquet(tmp_path / "s.parquet")
     assert main(arguments(checkpoint, [photos], tmp_path / "s.parquet")) == 1
-    assert "is no table of scores" in capsys.readouterr().err
+    assert "is not known to be a table of scores" in capsys.readouterr().err
     assert pd.read_parquet(tmp_path / "s.parquet")["path"].tolist() == ["mine"]
 
 

@@ -25,7 +25,18 @@ TORCHLESS = [
     "projection_page",
     "metrics",
 ]
-TORCHLESS += ["provenance", "table", "figure", "evaluate", "dataset", "dataset_card", "calibrate", "export", "verify"]
+TORCHLESS += [
+    "provenance",
+    "table",
+    "figure",
+    "report",
+    "evaluate",
+    "dataset",
+    "dataset_card",
+    "calibrate",
+    "export",
+    "verify",
+]
 TORCHLESS += ["feature_statistics", "score_features"]
 
 

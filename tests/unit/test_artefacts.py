@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.core import artefacts
+from pipeline_lib.core import artefacts, ownership
 from pipeline_lib.core.errors import ArtefactError
 
 
@@ -59,17 +59,17 @@ def test_an_error_while_writing_leaves_the_old_artefact_and_nothing_else(tmp_pat
 
 
 def test_a_new_artefact_replaces_every_file_of_the_old_one(tmp_path: Path) -> None:
-    write(tmp_path / "a", "old")
-    (tmp_path / "a" / "stray").write_text("x")
+    with artefacts.writing(tmp_path / "a", "stage", {}) as draft:
+        (draft.path / "old").write_text("x")
     write(tmp_path / "a", "new")
-    assert not (tmp_path / "a" / "stray").exists()
+    assert not (tmp_path / "a" / "old").exists()
     assert (tmp_path / "a/data/file.txt").read_text() == "new"
 
 
 def test_a_folder_of_the_user_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/holiday.jpg").write_text("dear to me")
-    with pytest.raises(ArtefactError, match=r"photos: holds files but no manifest\.json"):
+    with pytest.raises(ArtefactError, match=r"photos: holds files but no manifest\.json of ours"):
         write(tmp_path / "photos")
     assert (tmp_path / "photos/holiday.jpg").read_text() == "dear to me"
     (tmp_path / "empty").mkdir()  # as Snakemake makes it for a job's output
@@ -200,7 +200,8 @@ def test_the_manifest_is_readable_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a/manifest.json").read_text())
     assert content["format"] == 3
     assert set(content) == {
-        *("format", "stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "manifest_xxh3_128")
+        *("format", "stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "software"),
+        "manifest_xxh3_128",
     }
 
 
@@ -237,11 +238,15 @@ def test_drafts_of_killed_jobs_of_any_machine_are_listed_and_removed_by_verify(
             path.write_text("half")
         else:
             path.mkdir()
+            (path / ownership.DRAFT_MARK).touch()
             (path / "manifest.json").write_text("half")  # is no artefact yet
-        for each in (*path.rglob("*"), path):
+        for found in (*path.rglob("*"), path):
             day_ago = time.time() - 25 * 3600
-            os.utime(each, (day_ago, day_ago))
+            os.utime(found, (day_ago, day_ago))
     (drafts["at work, other node"] / "array").write_text("just now")
+    foreign = tmp_path / f".b.partial-{socket.gethostname()}-{gone.pid}"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("not ours, whatever its name")
 
     abandoned = [str(path) for what, path in drafts.items() if "at work" not in what]
     for arguments in ([], ["--remove"]):
@@ -251,4 +256,6 @@ def test_drafts_of_killed_jobs_of_any_machine_are_listed_and_removed_by_verify(
         assert sorted(line.partition(": left")[0] for line in said.splitlines() if ": left" in line) == sorted(
             abandoned
         )
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a", drafts["at work, other node"], drafts["at work here"]])
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [tmp_path / "a", drafts["at work, other node"], drafts["at work here"], foreign]
+    )

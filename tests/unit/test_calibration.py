@@ -95,7 +95,7 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     for text in ("[1]", "{", '{"format": 1, "kind": "logistic"}', '{"format": 2}', '{"format": 1, "kind": "spline"}'):
         path.write_text(text)
-        with pytest.raises(PipelineError, match=r"other\.json: is no calibration of format 1"):
+        with pytest.raises(PipelineError, match=r"other\.json: is no calibration of format 2"):
             Calibrator.load(path)
 
 

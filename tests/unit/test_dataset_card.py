@@ -436,7 +436,7 @@ def test_wrong_arguments_are_named(tmp_path, pets, web):
     with pytest.raises(PipelineError, match=r"manifest\.json: missing"):
         write(tmp_path / "card", tmp_path / "nowhere")
     assert not (tmp_path / "card").exists()
-    with pytest.raises(PipelineError, match="holds files, but no earlier card"):
+    with pytest.raises(PipelineError, match="holds an artefact of stage 'dataset', not of 'dataset_card'"):
         write(pets, pets)
     assert (pets / "index.parquet").exists()
     write(tmp_path / "card", web, count=1)

@@ -215,7 +215,7 @@ def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monk
     def computed(name: str, scheduler: str | None) -> tuple[dict[str, bytes], ...]:
         write_statistics(view, tmp_path / name / "statistics", scheduler)
         score_features(view, path, tmp_path / name / "scores", scheduler)
-        assert set(audit(view, values=True, scheduler=scheduler).values()) == {None}
+        assert {found.fault for found in audit(view, values=True, scheduler=scheduler).values()} == {None}
         return files_of(tmp_path / name / "statistics"), files_of(tmp_path / name / "scores")
 
     expected = computed("threads", "threads")
@@ -259,7 +259,7 @@ def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path,
     path.write_bytes(data)
     with pytest.raises(ArtefactError, match="damaged"):
         write_statistics(view_dir, tmp_path / "out")
-    faults = {folder: fault for folder, fault in audit(tmp_path, False, "threads").items() if fault}
+    faults = {folder: found.fault for folder, found in audit(tmp_path, False, "threads").items() if found.fault}
     assert len(faults) == 2  # the block, and the record that lists it
     assert all(str(path) in fault for fault in faults.values())
 
@@ -273,7 +273,7 @@ def test_a_damaged_manifest_is_named_by_the_audit_which_goes_on(
     data = (block / artefacts.MANIFEST).read_bytes()
     assert before in data
     (block / artefacts.MANIFEST).write_bytes(data.replace(before, after, 1))
-    faults = audit(view_dir, False, "threads")
+    faults = {folder: found.fault for folder, found in audit(view_dir, False, "threads").items()}
     assert faults.keys() == {view_dir / "cache", block, *others}
     assert f"{block / artefacts.MANIFEST}: damaged" in faults.pop(block)
     assert "lists a damaged block" in faults.pop(view_dir / "cache")
@@ -319,8 +319,8 @@ def test_values_that_a_block_can_not_have_are_found_though_its_checksums_are_rig
     block = store.BlockArrays(view_dir / "blocks" / name)
     values = np.asarray(block._arrays[array][...])
     rewrite(view_dir, name, **{array: np.asarray(change(values)).astype(values.dtype).reshape(values.shape)})
-    assert set(audit(view_dir, False, "threads").values()) == {None}
-    faults = [fault for fault in audit(view_dir, True, "threads").values() if fault]
+    assert {found.fault for found in audit(view_dir, False, "threads").values()} == {None}
+    faults = [found.fault for found in audit(view_dir, True, "threads").values() if found.fault]
     assert faults
     assert any(message in fault and name in fault for fault in faults)
 
@@ -335,7 +335,7 @@ view, head, out = map(Path, sys.argv[1:])
 names = {name: "" for name in ("backbone", "dataset", "split", "view")}
 run("feature_statistics", names, out / "statistics", features=view / "cache")
 score_features(view, head, out / "scores", "threads")
-assert set(audit(view, values=True, scheduler="threads").values()) == {None}
+assert {found.fault for found in audit(view, values=True, scheduler="threads").values()} == {None}
 # Not getrusage: a child starts with its parent's peak there.
 print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 """

@@ -84,7 +84,7 @@ def test_a_plan_measures_every_backbone_and_estimates_hours(tmp_path: Path, caps
     assert main(["plan", "--config", str(path), "--seconds", "0.2", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     rows = {(row["stage"], row["backbone"]): row for row in plan["rows"]}
-    train = rows["features", "mine"]
+    train = rows["training_features", "mine"]
     assert (train["jobs"], train["images"], train["draws"]) == (2 * 2, 2 * 992, 3 * 992)
     evaluation = rows["evaluation_features", "mine"]
     assert (evaluation["jobs"], evaluation["images"], evaluation["draws"]) == (2, 62 + 48, 2 * (62 + 48))

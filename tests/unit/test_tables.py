@@ -95,7 +95,7 @@ def test_only_the_best_method_of_a_row_is_bold(metrics: pd.DataFrame) -> None:
     assert bold == [["Head"], ["Class entropy"], ["Head"], ["Head"]]
 
 
-def test_published_columns_stand_where_names_match(tmp_path: Path, metrics: pd.DataFrame) -> None:
+def test_published_columns_stand_where_sets_match(tmp_path: Path, metrics: pd.DataFrame) -> None:
     theirs = [
         ["vit", "head", "default", "", "greek", "test", "auroc_correct", "0.65", ""],
         ["vit", "head", "default", "2", "digits", "test", "auroc_correct", "0.9", ""],
@@ -106,10 +106,13 @@ def test_published_columns_stand_where_names_match(tmp_path: Path, metrics: pd.D
     table = built(metrics, published).set_index("dataset")
     assert table.loc["greek", "published"] == 0.65
     assert table.loc["greek", "difference"] == pytest.approx(0.70 - 0.65)
-    assert table["published"].notna().sum() == 1
+    assert table.loc["digits", ["published", "published_model"]].tolist() == [0.9, "other"]
+    assert table["published"].notna().sum() == 2 and table["difference"].notna().sum() == 1
     shown = zero_shot.present(table.reset_index(), SPEC).shown.set_index("Dataset")
-    assert shown.loc["greek", "Published"] == "0.650 ± 0.010"
-    assert shown.loc["digits", "Difference"] == render.NOTHING
+    assert shown.loc["greek", "Published"] == "ViT 0.650 ± 0.010"
+    assert shown.loc["digits", ["Published", "Difference"]].tolist() == ["other 0.900 ± 0.010", render.NOTHING]
+    one = zero_shot.present(built(metrics, published.iloc[:1]), SPEC).shown.set_index("Dataset")
+    assert one.loc["greek", "Published: ViT"] == "0.650 ± 0.010"
 
 
 def test_without_a_match_there_are_no_published_columns(metrics: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_lib.config.load import load_config
 from pipeline_lib.evaluation.metric_rows import COLUMNS
 from pipeline_lib.tables import ablations, compat, published, selective
 from pipeline_lib.tables.published import Estimate, estimate, lies_within
@@ -21,7 +22,12 @@ from pipeline_lib.tables.summary import EvaluationSet, Summary, read_metrics
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "published" / "pretrained_uncertainties.csv"
 CUB, CARS, SOP = SETS = [EvaluationSet(name, "test") for name in ("cub", "cars", "sop")]
 SEEDS = (1, 2, 3)
-NOTHING = published.Spec()
+COMPARED = published.Spec(
+    upstream=EvaluationSet("imagenet21k", "test"),
+    downstream=SETS,
+    backbones=("vit_base",),
+    variants=("default", "adam", "zero_start"),
+)
 # R-AUROC per variant, set and seed: the best seed differs between sets.
 VALUES = {
     "default": {"cub": (0.62, 0.63, 0.64), "cars": (0.60, 0.58, 0.59), "sop": (0.61, 0.61, 0.60)},
@@ -81,7 +87,7 @@ def test_within_is_the_published_spread_widened_by_our_interval(
 
 def test_every_published_number_with_a_counterpart_is_listed_and_no_other(metrics: pd.DataFrame) -> None:
     theirs = read_metrics(PUBLISHED)
-    table = published.build(NOTHING, metrics, theirs)
+    table = published.build(COMPARED, metrics, theirs)
     assert set(table["backbone"]) == {"vit_base"}
     found = table.set_index(["method", "variant", "dataset", "metric"])
     assert found.loc[("head", "default", "cub+cars+sop", "auroc_correct"), "published"] == 0.608
@@ -92,17 +98,50 @@ def test_every_published_number_with_a_counterpart_is_listed_and_no_other(metric
     assert bool(found.loc[("head", "zero_start", "cub+cars+sop", "auroc_correct"), "is_within_published"])
     assert not bool(found.loc[("head", "adam", "cub+cars+sop", "auroc_correct"), "is_within_published"])
     assert "caltech101" not in set(table["dataset"])
-    shown = published.present(table, NOTHING)
+    shown = published.present(table, COMPARED)
     assert len(shown.shown) == len(table) > 5
     assert "| yes" in to_markdown(shown)
 
 
-def test_without_a_match_the_table_says_so(metrics: pd.DataFrame) -> None:
-    table = published.build(NOTHING, metrics.assign(backbone="mine"), read_metrics(PUBLISHED))
-    table = published.present(table, NOTHING)
-    assert table.shown.empty
-    assert "No published number matches" in to_markdown(table)
-    assert r"\begin{tabular}" in to_tex(table)
+def test_a_backbone_of_ones_own_stands_beside_the_papers_model(metrics: pd.DataFrame) -> None:
+    mine = COMPARED.model_copy(update={"backbones": ("mine",), "variants": ("first", "other")})
+    table = published.build(
+        mine, metrics.assign(backbone="mine").replace({"default": "first"}), read_metrics(PUBLISHED)
+    )
+    assert set(table["backbone"]) == {"mine"} and {"ViT-Base", "ViT-Large"} < set(table["published_model"])
+    of_recipe = table[(table["metric"] == "auroc_correct") & (table["dataset"] == "cub")]
+    assert list(of_recipe["variant"]) == ["first"] and of_recipe["difference"].isna().all()
+    shown = published.present(table, mine)
+    assert set(shown.shown["Metric"]) == {"R-AUROC", "R@1"}
+    assert (
+        "Difference" not in shown.shown and "ViT-Base 0.7308" not in to_tex(shown) and "ViT-Base 0.731" in to_tex(shown)
+    )
+
+
+def test_a_mean_is_beside_the_mean_over_the_same_sets_alone(metrics: pd.DataFrame) -> None:
+    rows = [["vit_base", "head", "default", 1, name, "test", "auroc_ood", 0.5, 9] for name in ("cub", "cars", "sop")]
+    rows.append(["vit_base", "head", "default", 1, "downstream", "", "avg_downstream_auroc_ood", 0.5, 3])
+    ours = pd.concat([metrics, pd.DataFrame(rows, columns=list(COLUMNS))])
+    table = published.build(COMPARED, ours, read_metrics(PUBLISHED))
+    assert "auroc_ood" not in set(table["metric"]), "the paper's mean is over twelve sets"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name"),
+    [
+        ("vit_base", "ViT-Base"),
+        ("vit_medium_imagenet1k", "ViT-Medium (ImageNet-1k)"),
+        ("resnet50_imagenet1k", "ResNet-50 (ImageNet-1k)"),
+    ],
+)
+def test_published_models_are_named_as_in_the_paper(backbone: str, name: str) -> None:
+    assert published.model(backbone) == name
+
+
+def test_a_config_without_a_published_set_has_no_empty_comparison() -> None:
+    root = PUBLISHED.parents[2]
+    assert not published.wanted(load_config(root / "config.yaml"))
+    assert published.wanted(load_config(root / "workflow/configs/paper.yaml"))
 
 
 def test_ablations_average_each_seed_over_the_sets_and_stand_beside_the_paper(metrics: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from pipeline_lib.tables import safe_retrieval as table
 from pipeline_lib.tables.summary import EvaluationSet
 
 UPSTREAM, DOWNSTREAM = EvaluationSet("known", "test"), (EvaluationSet("unseen", "test"),)
-SPEC = table.Spec(upstream=UPSTREAM, downstream=DOWNSTREAM, backbones=("vit",), variants=("default",), table_share=0.1)
+SPEC = table.Spec(upstream=UPSTREAM, downstream=DOWNSTREAM, backbones=("vit",), variant="default", table_share=0.1)
 
 
 def make_metrics() -> pd.DataFrame:

@@ -37,7 +37,7 @@ def test_every_rule_has_a_log_and_a_benchmark(tmp_path: Path) -> None:
     listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert listed.returncode == 0, listed.stderr
     rules = json.loads(listed.stdout.splitlines()[-1])
-    assert {"dataset", "features", "head", "method", "download", "metrics", "figure_zero_shot"} <= rules.keys()
+    assert {"dataset", "training_features", "head", "method", "download", "metrics", "figure_zero_shot"} <= rules.keys()
     assert len(rules) > 40
     without = [
         name for name, (logs, benchmark) in rules.items() if name not in TARGETS and not (logs == 1 and benchmark)

@@ -63,7 +63,7 @@ def test_features_may_go_once_heads_are_trained_and_come_back_where_they_are_nee
     config = edited("seeds", [1, 2])
     world.write_config(config)
     planned = world.planned()
-    assert {"backbone": 1, "features": 2}.items() <= planned.items()
+    assert {"backbone": 1, "training_features": 2}.items() <= planned.items()
 
 
 def test_results_and_their_folder_may_be_renamed(world: Workflow) -> None:

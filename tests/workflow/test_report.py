@@ -1,32 +1,24 @@
-"""The report of `snakemake --report` in a real browser: every category is there and every figure shows."""
+"""The run's own page and the report of `snakemake --report` in a real browser."""
 
 from __future__ import annotations
 
-import html
 import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.browser import needs_browser, visit
 from tests.workflow.conftest import Workflow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CATEGORIES = [
     "Datasets", "Tables", "Zero-shot", "Deterioration", "Human ambiguity", "Retrieval", "Training", "Provenance",
 ]  # fmt: skip
 
 # Opens every result that can be opened, one category after the other, and leaves what it saw in the page.
 VISITOR = """
-<script>
-const seen = {categories: {}, errors: []};
-const wait = milliseconds => new Promise(done => setTimeout(done, milliseconds));
-const link = text => [...document.querySelectorAll("a")].find(each => each.innerText.trim() === text);
+seen.categories = {};
+const link = text => [...document.querySelectorAll("a")].find(found => found.innerText.trim() === text);
 const rows = () => [...document.querySelectorAll("tr")].filter(row => row.querySelector("a"));
-window.addEventListener("error", event => seen.errors.push(String(event.message)));
-window.addEventListener("unhandledrejection", event => seen.errors.push(String(event.reason)));
 window.addEventListener("load", async () => {
   await wait(1500);
   for (const category of CATEGORIES) {
@@ -40,7 +32,7 @@ window.addEventListener("load", async () => {
       if (!eye || eye.target === "_blank" || eye.getAttribute("href") !== "#") continue;
       eye.click();
       await wait(700);
-      const image = [...document.querySelectorAll("img")].find(each => each.src.startsWith("data:image/png"));
+      const image = [...document.querySelectorAll("img")].find(found => found.src.startsWith("data:image/png"));
       results[label] = image ? [image.src.match(/filename=([^;]*)/)[1], image.naturalWidth] : null;
       link(category).click();
       await wait(500);
@@ -48,32 +40,16 @@ window.addEventListener("load", async () => {
     link("Results") ? link("Results").click() : document.querySelector("nav a").click();
     await wait(500);
   }
-  const outcome = document.createElement("pre");
-  outcome.id = "outcome";
-  outcome.textContent = JSON.stringify(seen);
-  document.body.append(outcome);
-});
-</script></body>"""
+  report();
+});"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: no chromium, chromium-browser or google-chrome here")
+@needs_browser
 def test_every_figure_of_the_report_shows_in_a_browser(tiny: Workflow, tmp_path: Path) -> None:
     tiny.snakemake("--report", str(tmp_path / "report.html"))
-    text = (tmp_path / "report.html").read_text()
-    end = text.rindex("</body>")
     visitor = VISITOR.replace("CATEGORIES", json.dumps(CATEGORIES))
-    (tmp_path / "visited.html").write_text(text[:end] + visitor + text[end + len("</body>") :])
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--disable-background-networking", f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr"]
-    command += ["--virtual-time-budget=90000", "--dump-dom", f"file://{tmp_path}/visited.html"]
-    browser = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    found = re.search(r'<pre id="outcome">(.*?)</pre>', browser.stdout, re.DOTALL)
-    assert found, browser.stdout[-1000:]
-    seen = json.loads(html.unescape(found[1]))
-
+    seen = visit(tmp_path / "report.html", visitor, tmp_path, milliseconds=90_000)
     assert list(seen["categories"]) == CATEGORIES
-    assert seen["errors"] == []
-    assert "Uncaught" not in browser.stderr and ":ERROR:CONSOLE" not in browser.stderr
     shown = dict(image for results in seen["categories"].values() for image in results.values() if image)
     plots = {path.name for path in (tiny.directory / "results" / "plots").glob("*.png")}
     assert set(shown) == plots and len(plots) >= 12
@@ -81,3 +57,39 @@ def test_every_figure_of_the_report_shows_in_a_browser(tiny: Workflow, tmp_path:
     tables = {path.name for path in (tiny.directory / "results" / "tables").glob("*.csv")}
     assert len(seen["categories"]["Tables"]) == len(tables) + 1, "every table, and metrics.csv"
     assert len(seen["categories"]["Provenance"]) == 2
+
+
+# What is visible of the run's page, and whether anything is wider than the window.
+READER = """
+window.addEventListener("load", () => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const isVisible = (found) => found.checkVisibility() && found.offsetHeight > 20 && found.offsetWidth > 100;
+  record("tables", ...all("h3[id^=table-]").map((found) => found.id.slice(6)));
+  record("unseen", ...all("table").filter((found) => !isVisible(found)).map((found) => found.innerText));
+  record("figures", ...all("figure[id]").map((found) => found.id.slice(7)));
+  record("broken", ...all("img").filter((found) => !found.naturalWidth).map((found) => found.alt));
+  const hashes = all("a[href^='#']").map((found) => found.hash);
+  record("lost", ...hashes.filter((hash) => !document.querySelector(hash)));
+  record("links", ...all("a:not([href^='#'])").map((found) => found.getAttribute("href")));
+  record("cards", ...all(".sets a").map((found) => found.innerText));
+  record("terms", ...all("dt").map((found) => found.innerText));
+  record("overflow", document.documentElement.scrollWidth - window.innerWidth);
+  report();
+});"""
+
+
+@needs_browser
+@pytest.mark.parametrize("size", ["1400,900", "390,844"])
+def test_the_runs_page_shows_everything_in_a_browser(tiny: Workflow, tmp_path: Path, size: str) -> None:
+    results = tiny.directory / "results"
+    page = results / "report" / "index.html"
+    assert page.stat().st_size < 15e6
+    assert "http" not in page.read_text(encoding="utf-8").replace("data:", ""), "it loads nothing"
+    seen = visit(page, READER, tmp_path, f"--window-size={size}")
+    assert seen["overflow"][0] <= 0
+    assert set(seen["tables"]) == {path.stem for path in (results / "tables").glob("*.csv")}
+    assert set(seen["figures"]) == {path.stem for path in (results / "plots").glob("*.png")}
+    assert [seen[name] for name in ("unseen", "broken", "lost")] == [[], [], []]
+    assert all((page.parent / link).exists() for link in seen["links"])
+    assert [text.split()[0] for text in seen["cards"]] == ["latin", "greek"]
+    assert {"R-AUROC", "R@1", "Crop raises u"} < set(seen["terms"])

@@ -347,7 +347,7 @@ def test_statistics_of_features_are_made_on_request_and_the_scheduler_makes_none
 
 
 def test_what_jobs_ask_of_a_scheduler_makes_nothing_stale(tiny: Workflow) -> None:
-    asked = ("head:mem_mb=1", "features:runtime=5", "backbone:gpu=2", "features:cpus_per_task=9")
+    asked = ("head:mem_mb=1", "training_features:runtime=5", "backbone:gpu=2", "training_features:cpus_per_task=9")
     assert tiny.planned("--default-resources", "mem_mb=1", "--set-resources", *asked) == {}
 
 

@@ -91,15 +91,17 @@ def test_jobs_ask_for_what_their_rules_say(finished: Workflow, cluster: Cluster)
     log = (finished.directory / "run.log").read_text()
     jobs = re.findall(r"^ *rule (\w+):.*?resources: (.*?)$", log, re.MULTILINE | re.DOTALL)
     resources = {rule: dict(pair.split("=") for pair in line.split(", ") if "=" in pair) for rule, line in jobs}
-    assert resources["features"]["gpu"] == "1"
-    assert resources["features"]["mem_mb"] == "32000"
-    assert resources["features"]["runtime"] == "240"
+    assert resources["training_features"]["gpu"] == "1"
+    assert resources["training_features"]["mem_mb"] == "32000"
+    assert resources["training_features"]["runtime"] == "240"
     assert "gpu" not in resources["evaluate_heads"]
     ended = re.findall(r" JobState=COMPLETED .* JOB_GRES=(\S+) .* Comment=rule_(\w+)_wildcards_", cluster.jobs())
-    assert {gpu for gpu, rule in ended if rule == "features"} == {"gpu:1"}
+    assert {gpu for gpu, rule in ended if rule == "training_features"} == {"gpu:1"}
     assert {gpu for gpu, rule in ended if rule == "evaluate_heads"} == {"(null)"}
     submitted = set(re.findall(r"slurm_logs/rule_(\w+)", log))
-    expected = "dataset backbone features evaluation_features neighbours baselines head evaluate_heads safe_retrieval"
+    expected = (
+        "dataset backbone training_features evaluation_features neighbours baselines head evaluate_heads safe_retrieval"
+    )
     assert submitted == set(expected.split())
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.jobs import Ref
-from pipeline_lib.stages.described import FOLDER
 from pipeline_lib.stages.graph import Graph
 
 # A rule is named after the first of what its jobs have in common: the backbone, the dataset and the split.
@@ -32,7 +31,7 @@ def planned_bundles(graph: Graph, name: str, refs: Iterable[Ref], plan: bool) ->
     plan : bool
         Whether this process plans the run; otherwise what was planned is read, if anything.
     """
-    path = graph.results / FOLDER / f"{name}.json"
+    path = graph.described / f"{name}.json"
     if plan:
         bundles: dict[str, list[Ref]] = {}
         for shared, group in graph.together(refs):

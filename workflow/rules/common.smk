@@ -1,8 +1,10 @@
 # What all rules share: the checked config, the graph that knows what is stale, and the environment of jobs.
 
+import contextlib
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 # The folder of this repository, also when another workflow uses this one as a module.
@@ -16,14 +18,22 @@ sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
 from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.core import runner
+from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
+from pipeline_lib.stages.described import FOLDER
 from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.targets import targets
 import engine
 from bundles import planned_bundles
-from runs import begin_run, check_writable
+from runs import begin_run, check_writable, deleting_whole_artefacts, is_held
 
+for file in map(Path, workflow.configfiles):
+    if file.name == MANIFEST:
+        sys.exit(
+            f"config error: {file}: a target, read as a further config file since it follows --configfile; name targets "
+            "before the options, or after `--`"
+        )
 try:
     # Another workflow that uses this one as a module may give it no config.
     CONFIG = parse_config(config) if config else load_config(Path(ROOT, "config.yaml"))
@@ -31,11 +41,47 @@ except PipelineError as error:
     sys.exit(f"config error: {error}")
 
 RESULTS = CONFIG.results_dir
-if engine.plans(workflow):
+IS_MODULE = engine.is_module(workflow)
+if engine.is_prefixed(workflow, RESULTS):
+    sys.exit(
+        f"config error: results_dir is '{RESULTS}', which `prefix` or `replace_prefix` of the module would change behind "
+        "the back of its jobs; set results_dir in the module's config instead"
+    )
+
+
+@contextlib.contextmanager
+def one_line():
+    """End with one line where something can't be read or written, or may not begin."""
     try:
-        begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
-    except (PipelineError, OSError) as error:  # of a full disk, say
+        yield
+    except PipelineError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}; make it readable and writable for this user")
+
+
+def begin():
+    """Begin a run."""
+    with one_line():
+        begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
+
+
+@contextlib.contextmanager
+def deleting():
+    """Delete whole artefacts, while no run is at work on them."""
+    begin()
+    with deleting_whole_artefacts(Path(RESULTS)):
+        yield
+
+
+DESCRIBED = Path(RESULTS, FOLDER)
+if engine.plans(workflow):
+    engine.before_running(workflow, begin)
+    engine.around_deleting(workflow, deleting)
+    if is_held(Path(RESULTS)):
+        # A look at a run that is at work changes nothing that its jobs read.
+        ASIDE = tempfile.TemporaryDirectory()
+        DESCRIBED = Path(ASIDE.name)
 
 # Jobs run this interpreter and this library, wherever Snakemake was started and whatever is activated.
 os.environ.update(
@@ -52,7 +98,7 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"))
+GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"), DESCRIBED)
 EVALUATION_SETS = CONFIG.evaluation_sets
 UPSTREAM = EVALUATION_SETS[0]
 
@@ -72,9 +118,10 @@ wildcard_constraints:
 
 def inputs_of(ref):
     """Return the file that describes the job of an artefact, and what that job reads, by name."""
-    if ROOT == workflow.basedir:
+    if not IS_MODULE:
         engine.let_times_decide(workflow)
-    return GRAPH.inputs(ref)
+    with one_line():
+        return GRAPH.inputs(ref)
 
 
 def job(stage, **fixed):
@@ -96,7 +143,15 @@ def several_jobs(refs):
 
 def together(name, refs):
     """Return the artefacts that one process each makes together, by rule; none in a module of another workflow."""
-    return planned_bundles(GRAPH, name, refs, engine.plans(workflow)) if ROOT == workflow.basedir else {}
+    with one_line():
+        return {} if IS_MODULE else planned_bundles(GRAPH, name, refs, engine.plans(workflow))
+
+
+def all_of(*stages):
+    """Return the input function of a target: whatever of some stages the config asks for."""
+    return lambda wildcards: [
+        str(GRAPH.outputs(ref)[0]) for ref in GRAPH.behind(targets(CONFIG)) if ref.stage in stages
+    ]
 
 
 def command(stage, more="", described="{input.job:q}"):
@@ -143,7 +198,8 @@ def blocks_of(wildcards, views):
 
 def blocks_and_more(wildcards):
     """Return the inputs of a cache, once the number of its images is known."""
-    GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
+    with one_line():
+        GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
     checkpoints.dataset.get(dataset=wildcards.dataset)
     if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
         manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,19 @@ def let_times_decide(workflow: Any) -> None:
     """
     workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
     workflow.dag_settings.force_incomplete = True
+    # That records are missing, as of every copy, is no news where nothing is decided by them.
+    workflow.log_missing_metadata_info = workflow.log_outdated_metadata_info = lambda: None
+
+
+def before_running(workflow: Any, begin: Callable[[], None]) -> None:
+    """Call a function before jobs are run, also on trial (`-n`); not before what only looks, such as --summary."""
+    execute = workflow.execute
+
+    def begin_and_execute(*arguments: Any, **options: Any) -> Any:
+        begin()
+        return execute(*arguments, **options)
+
+    workflow.execute = begin_and_execute
 
 
 def remove_locks(directory: Path) -> None:
@@ -29,6 +45,33 @@ def remove_locks(directory: Path) -> None:
 def plans(workflow: Any) -> bool:
     """Return whether this process plans the run; others do single jobs, on other machines perhaps."""
     return workflow.is_main_process
+
+
+def around_deleting(workflow: Any, context: Callable[[], AbstractContextManager[None]]) -> None:
+    """Let --delete-all-output, which knows only the files that rules name, run in a context."""
+    delete = workflow.delete_output
+
+    def delete_in_context(only_temp: bool = False, dryrun: bool = False) -> None:
+        with contextlib.nullcontext() if only_temp or dryrun else context():
+            delete(only_temp=only_temp, dryrun=dryrun)
+
+    workflow.delete_output = delete_in_context
+
+
+def failed_jobs(workflow: Any) -> dict[str, Path]:
+    """Return the log of each job that failed for good, by its rule and its first output."""
+    jobs = [single for job in workflow.scheduler.failed for single in getattr(job, "jobs", [job])]
+    return {f"{job.rule.name} ({next(iter(job.output), '')})": Path(next(iter(job.log), "")) for job in jobs}
+
+
+def is_module(workflow: Any) -> bool:
+    """Return whether another workflow uses the one that is being read."""
+    return not workflow.modifier.is_main_snakefile()
+
+
+def is_prefixed(workflow: Any, path: str) -> bool:
+    """Return whether `prefix` or `replace_prefix` of a module changes a path."""
+    return str(workflow.modifier.path_modifier.replace_prefix(path)) != path
 
 
 def is_dry_run(workflow: Any) -> bool:

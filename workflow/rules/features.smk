@@ -8,7 +8,7 @@ TOGETHER = {"evaluation": EVALUATION_VIEWS, "ablation": CONFIG.joint_views}
 BLOCKS = "<results>/features/{backbone}/{dataset}/{split}"
 
 
-rule features:
+rule training_features:
     input:
         unpack(job("features")),
     output:

@@ -7,34 +7,44 @@ to the dead. The one of the results keeps a second run away from them, wherever 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from engine import remove_locks
 
-from pipeline_lib.core.artefacts import RUN_LOCK
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core import artefacts
+from pipeline_lib.core.errors import ArtefactError, PipelineError
+from pipeline_lib.core.ownership import MANIFEST, RUN_LOCK, require_results
+from pipeline_lib.core.walk import folders_of_artefacts
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+# Who holds a lock; nobody can tell where the file system knows no locks, or nothing can be written.
+Holder = Literal["this process", "another", "unknown"]
 
 
 def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """Remove what a killed run left in the working directory, and hold the results until this process ends.
 
-    A dry run holds nothing. Raises `PipelineError` when another run holds the results.
+    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell, and for a
+    folder with files that are not those of a run.
     """
+    require_results(results)
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
-    if not _is_held_by_another(state / "running.lock", until_the_end=True):
+    if _lock(state / "running.lock") == "this process":
         remove_locks(directory)
+    if dry_run:
+        return
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # `check_writable` says so once there is something to write
-    if _is_held_by_another(results / RUN_LOCK, until_the_end=not dry_run) and not dry_run:
+    if _lock(results / RUN_LOCK) == "another":
         holder = (results / RUN_LOCK).read_text(errors="replace").strip()
         raise PipelineError(
             f"{results}: another snakemake is at work on these results{f' ({holder})' if holder else ''}; wait for its "
@@ -42,26 +52,73 @@ def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
         )
 
 
-def _is_held_by_another(path: Path, until_the_end: bool) -> bool:
-    """Return whether another process holds a lock; else hold it until this one ends, or not at all.
+def is_held(results: Path) -> bool:
+    """Return whether a run is at work on results."""
+    try:
+        return _lock(results / RUN_LOCK, only_look=True) == "another"
+    except PipelineError:
+        return True
 
-    Where nothing can be written, or the file system knows no locks, nobody holds it.
+
+def _lock(path: Path, only_look: bool = False) -> Holder:
+    """Hold a lock until this process ends, unless told only to look, and return who holds it now.
+
+    Raises `PipelineError` for the file of another user that can't be opened.
     """
+    lock = _open(path, [os.O_RDONLY] if only_look else [os.O_RDWR | os.O_CREAT, os.O_RDONLY])
+    if lock is None:
+        return "unknown"
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if only_look else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        return error.errno not in _NO_LOCKS
-    if until_the_end:
-        os.ftruncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-    else:
+        return "another" if error.errno in (errno.EAGAIN, errno.EACCES) else "unknown"
+    if only_look:
         os.close(lock)
-    return False
+    else:
+        with contextlib.suppress(OSError):  # another user's, which can only be read
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+    return "this process"
+
+
+def _open(path: Path, flags: list[int]) -> int | None:
+    """Open the file of a lock in the first way that works; None where there is none."""
+    refusal = None
+    for flag in flags:
+        try:
+            return os.open(path, flag, 0o666)
+        except OSError as error:
+            refusal = error.errno
+    if refusal == errno.EACCES:
+        raise PipelineError(
+            f"{path}: can't be opened (Permission denied), so nobody can tell whether another snakemake is at work; "
+            "have its owner make it readable (chmod a+r), or work in a folder of your own"
+        )
+    return None
+
+
+@contextlib.contextmanager
+def deleting_whole_artefacts(results: Path) -> Iterator[None]:
+    """Let files of artefacts that are deleted in this block take along the other files of their artefact."""
+    before = [set(_present(folder)) for folder in folders_of_artefacts(results, worlds=False)]
+    yield
+    for files in before:
+        if not all(file.exists() for file in files):
+            for file in files:
+                file.unlink(missing_ok=True)
+            for folder in sorted({folder for file in files for folder in file.parents}, reverse=True):
+                if folder.is_relative_to(results):
+                    with contextlib.suppress(OSError):  # of a folder with something else in it
+                        folder.rmdir()
+
+
+def _present(folder: Path) -> Iterator[Path]:
+    """Yield the files of an artefact that are there."""
+    try:
+        names = artefacts.read(folder, verify=False).files
+    except ArtefactError:
+        return
+    yield from filter(Path.exists, (Path(os.path.normpath(folder / name)) for name in (MANIFEST, *names)))
 
 
 def check_writable(results: Path) -> None:

@@ -1,11 +1,11 @@
-# Before and after a run: nothing starts that can't be written, and a run ends with what it took. A dry run, and one
-# with nothing to do, say nothing.
+# Before and after a run: nothing starts that can't be written, and a run ends with what it took, and with what
+# failed. A dry run, and one with nothing to do, say nothing.
 
 import time
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.energy import EnergyMeter
-from pipeline_lib.summary import finished_jobs, summarise
+from pipeline_lib.summary import failures, finished_jobs, summarise
 
 BEGUN = {}
 
@@ -37,3 +37,4 @@ onsuccess:
 
 onerror:
     print_summary()
+    print(f"\n{failures(engine.failed_jobs(workflow))}", file=sys.stderr)
