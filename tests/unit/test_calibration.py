@@ -113,6 +113,7 @@ def test_images_that_can_not_be_learned_from_are_refused() -> None:
         (lambda: learn_then_test(u, wrong, np.array([1.0]), 0.1, 1.0), "confidence is 1.0"),
         (lambda: learn_then_test(u, wrong, np.array([2.0, 1.0]), 0.1, 0.9), "ascending"),
         (lambda: candidate_thresholds(u[:0]), "there are none"),
+        (lambda: learn_then_test(u, np.where(wrong, np.nan, 0), np.array([1.0]), 0.1, 0.9), "wrong is .*nan.* in row"),
     ]
     for call, message in cases:
         with pytest.raises(PipelineError, match=message):
@@ -165,13 +166,13 @@ def test_learn_then_test_equals_its_algorithm_in_exact_arithmetic(images: list[t
     u, wrong = np.array([u for u, _ in images], float), np.array([w == 0 for _, w in images])
     thresholds = np.arange(count) * 20.0 / count
     best = -math.inf
-    for start in {s * count // 5 for s in range(5)}:
-        for t in thresholds[start:]:
-            accepted = u <= t
-            p = binomial_tail(int(wrong[accepted].sum()), int(accepted.sum()), Fraction(3, 10))
-            if p > Fraction(2, 5) / 5:
-                break
-            best = max(best, float(t))
+    start = max(0.3, 1.5 * math.log(0.4) / math.log(0.7) / len(images))
+    for t in thresholds[min(count - 1, int(start * count)) :]:
+        accepted = u <= t
+        p = binomial_tail(int(wrong[accepted].sum()), int(accepted.sum()), Fraction(3, 10))
+        if p > Fraction(2, 5):
+            break
+        best = float(t)
     assert learn_then_test(u, wrong, thresholds, 0.3, 0.6) == best
 
 
@@ -237,6 +238,18 @@ def test_thresholds_keep_their_word_over_a_thousand_draws() -> None:
     # Neither is safe by accepting next to nothing.
     assert np.mean(accepted) > 6
     assert np.mean(expected) > alpha - 0.02
+
+
+def test_two_hundred_labels_accept_what_they_can_and_keep_their_word() -> None:
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=20_000)
+    wrong = rng.random(20_000) < 1 / (1 + np.exp(2 - 1.5 * u))
+    drawn = simulate(u, wrong, 200, 0.1, 0.9, 1000, 0)
+    assert drawn.learn_then_test_accepted.mean() > 0.4
+    assert (drawn.learn_then_test > 0.1).mean() <= 0.1 + 3 * math.sqrt(0.09 / 1000)
+    few = simulate(u, wrong, 50, 0.1, 0.9, 1000, 0)
+    assert few.learn_then_test_accepted.mean() > 0.05, "starts where a test can be passed at all"
+    assert (few.learn_then_test > 0.1).mean() <= 0.1 + 3 * math.sqrt(0.09 / 1000)
 
 
 def test_a_useless_uncertainty_accepts_nothing_and_a_perfect_one_almost_all_right_images() -> None:
