@@ -52,7 +52,7 @@ def learn_then_test(
     which under the hypothesis has at most the probability p = P(Binomial(n, alpha) <= w) (the exact test behind
     Clopper and Pearson's interval). A fixed sequence controls the error over all tests: from 30 % of the thresholds on
     (later with few labelled images), ever larger ones are tested at level 1 - confidence, up to the first that isn't
-    rejected. So either about 30 % of the images are accepted, or none.
+    rejected. So at least about 30 % of the images are accepted, or none.
 
     Parameters
     ----------

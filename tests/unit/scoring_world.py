@@ -14,7 +14,6 @@ from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
-    QUANTILES,
     BackboneConfig,
     HeadsConfig,
     head_prefix,

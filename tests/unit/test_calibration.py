@@ -262,6 +262,9 @@ def test_a_useless_uncertainty_accepts_nothing_and_a_perfect_one_almost_all_righ
     assert (perfect.learn_then_test > 0.1).mean() <= 0.1
 
 
+INPUTS = {"baselines": "baselines", "scores": "evaluate_heads", "upstream": "upstream"}
+
+
 def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **changes: object) -> int:
     """Run the stage on heads with these uncertainties; returns its exit code."""
     spec = {"backbone": "b", "dataset": "birds", "split": "test", "variant": "v"}
@@ -272,7 +275,11 @@ def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **chan
         write_evaluation(Job(stage, about, {}, folder / stage), {"sample_id": sample_id, **columns}, rows)
     spec |= {"seeds": list(u), "look": {"width": 4.5, "height": 3.8, "dpi": 80, "title": True}}
     spec["calibration"] = {"images": 300, "seed": 1, "bins": 8, "draws": 50} | changes
-    folders = [f"--baselines={folder / 'baselines'}", f"--scores={folder / 'evaluate_heads'}"]
+    upstream = EvaluationSpec(backbone="b", dataset="up", split="test", variant="v", is_upstream=True)
+    write_evaluation(
+        Job("evaluate_heads", upstream, {}, folder / "upstream"), {"sample_id": sample_id, **of_heads}, rows
+    )
+    folders = [f"--{name}={folder / path}" for name, path in INPUTS.items()]
     return cli.main(["calibrate", "--spec", canonical_json(spec), *folders, "--output", str(folder / "out")])
 
 
@@ -285,18 +292,22 @@ def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_imag
     assert (tmp_path / "out" / "reliability.pdf").read_bytes().startswith(b"%PDF")
     calibrator = Calibrator.load(tmp_path / "out" / "calibration_seed4.json")
     assert calibrator.images == 300
+    together = Calibrator.load(tmp_path / "out" / "calibration.json")
+    assert calibrator.cross_validated["constant"] == together.cross_validated["constant"]
+    assert calibrator.cross_validated["logistic"].log_loss < together.cross_validated["logistic"].log_loss
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
-    scores = scores[scores["images"] == "others"].set_index(["seed", "map"])
-    assert scores.loc[(4, calibrator.kind), "n"] == 700
-    assert scores.loc[(4, calibrator.kind), "log_loss"] < 0.9 * scores.loc[(4, "constant"), "log_loss"]
-    thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index(["seed", "method"])
-    tested = thresholds.loc[(4, "learn_then_test")]
+    scores = scores[scores["images"] == "others"].set_index(["heads", "map"])
+    assert set(scores.index.get_level_values("heads")) == {"all", "seed4", "seed7"}
+    assert scores.loc[("seed4", calibrator.kind), "n"] == 700
+    assert scores.loc[("seed4", calibrator.kind), "log_loss"] < 0.9 * scores.loc[("seed4", "constant"), "log_loss"]
+    thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index(["heads", "method"])
+    tested = thresholds.loc[("seed4", "learn_then_test")]
     accepted = u <= tested["threshold"]
     assert 0.3 < tested["accepted"] < 0.9 and wrong[accepted].mean() < 0.2
-    assert thresholds.loc[(7, "learn_then_test"), "threshold"] == -math.inf
+    assert thresholds.loc[("seed7", "learn_then_test"), "threshold"] == -math.inf
     assert (thresholds["simulated_draws"] == 50).all()
     bins = pd.read_csv(tmp_path / "out" / "reliability.csv")
-    assert bins[bins["seed"] == 4]["images"].sum() == 700
+    assert bins[bins["heads"] == "seed4"]["images"].sum() == 700
     assert _calibrate(tmp_path, heads, wrong, images=600) == 1  # fewer are left to test on
 
 
@@ -307,6 +318,7 @@ def test_the_simulated_columns_are_the_truth_over_a_thousand_draws(tmp_path: Pat
     u, wrong = world(9, 1000)
     assert _calibrate(tmp_path, {4: u}, wrong, images=images, alpha=alpha, draws=draws) == 0
     thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index("method")
+    thresholds = thresholds[thresholds["heads"] == "seed4"]
     assert (thresholds["simulated_draws"] == draws).all()
 
     # Conformal: with k wrong images allowed, at least the j most certain wrong ones of all are accepted at the most if
