@@ -18,7 +18,9 @@ _DIAGONAL: style.Look = {"color": style.GREY, "linewidth": 0.8, "linestyle": "--
 
 @style.styled
 def draw(heads: Mapping[str, ReliabilityBins], named: str, images: int, width: float, height: float) -> Figure:
-    """Return the figure: one line for all heads and one per seed, each of its points a bin with the exact 95 % interval of its share.
+    """Return the figure: one line for all heads and one per seed.
+
+    Each point is a bin with the exact 95 % interval of its share.
 
     named: backbone, variant and set, for the title. images: how many the calibration has learned from.
     width, height: inches.
