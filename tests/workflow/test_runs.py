@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.core.artefacts import RUN_LOCK, file_digest
+from pipeline_lib.core.artefacts import file_digest
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.ownership import RUN_LOCK
 from tests.workflow.conftest import ROOT, Workflow
 from tests.workflow.test_reruns import edited
 
