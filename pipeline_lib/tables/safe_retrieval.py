@@ -51,8 +51,8 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     Columns: `full` is the 1-NN error of all images, `clean_queries` the one without the most uncertain queries,
     `clean_database` the one without the most uncertain images in the database either (medians over seeds, `_spread`:
     the larger distance to the minimum or maximum), `reduction` = 1 - clean_database / full; `clean_queries_by_distance`
-    and so on leave out by the other signals. Where at least one row has a published counterpart (same dataset and split;
-    kind `per_class`), `published_full` and so on follow.
+    and so on leave out by the other signals. Where at least one row has a published counterpart (same dataset and
+    split; kind `per_class`), `published_full` and so on follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
