@@ -29,15 +29,13 @@ def make(graph: Graph, *refs: Ref) -> None:
 
     As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
     """
+    datasets = [ref for ref in graph.behind(refs) if ref.stage == "dataset"]
+    for wanted in (datasets, refs):  # of how many blocks features are made is known once datasets are indexed
+        graph.judge_anew()
+        for ref in graph.behind(wanted):
+            state = graph.state(ref)
+            if state != "fresh":
+                job = graph.job(ref)
+                if state == "stale" or not job.is_done():
+                    load_stage(job.stage).run(job)
     graph.judge_anew()
-    for ref in graph.behind(refs):
-        state = graph.state(ref)
-        if state == "fresh":
-            continue
-        job = graph.job(ref)
-        if state == "stale" or not job.is_done():
-            load_stage(job.stage).run(job)
-        if job.stage == "dataset":  # what is made of blocks is known only now
-            return make(graph, *refs)
-    graph.judge_anew()
-    return None

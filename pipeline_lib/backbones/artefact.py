@@ -16,7 +16,6 @@ from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.spec import BackboneSpec, read_manifest
 from pipeline_lib.backbones.weights import file_sha256, load_into
 from pipeline_lib.config import kinds
-from pipeline_lib.core import artefacts
 from pipeline_lib.core.jobs import Job
 
 WEIGHTS = "weights.safetensors"
@@ -52,7 +51,6 @@ def write_weights(
             parameters=sum(parameter.numel() for parameter in encoder.network.parameters()),
             data_config=data_config,
             weights_sha256=file_sha256(draft.path / WEIGHTS),
-            software=artefacts.software_versions("torch", "timm"),
             **more_facts,
         )
 

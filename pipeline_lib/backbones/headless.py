@@ -26,7 +26,8 @@ def without_classifier(state: Mapping[str, Tensor], network: nn.Module, path: Pa
     layers = {name.rpartition(".")[0] for name in own}
     unused = [name for name in state if name.rpartition(".")[0] not in layers and _is_of_linear_layer(name, state)]
     if unused:
-        print(f"{path}: {len(unused)} keys are of a classifier that is not used, and left out: {', '.join(sorted(unused))}")
+        names = ", ".join(sorted(unused))
+        print(f"{path}: {len(unused)} keys are of a classifier that is not used, and left out: {names}")
     return {name: values for name, values in state.items() if name not in unused}
 
 

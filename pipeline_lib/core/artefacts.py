@@ -32,7 +32,7 @@ from pipeline_lib.core.ownership import DRAFT_MARK, require_replaceable
 from pipeline_lib.core.ownership import MANIFEST as MANIFEST
 
 FORMAT = 3
-_FIELDS = ("stage", "spec", "facts", "code", "inputs", "files", "derivation", "content")
+_FIELDS = ("stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "software")
 _OWN_CHECKSUM = "manifest_xxh3_128"
 _HASH_PIECE_BYTES = 32 << 20
 
@@ -44,7 +44,8 @@ class Manifest:
     `facts` are what later stages need to know (row counts, classes, dimensions), `code` the version of each component
     of the code, `inputs` the derivation and content of each artefact that was read, `files` the size in bytes and
     XXH3-128 checksum per relative path. `derivation` is the digest of what decided the content (`core.jobs`),
-    `content` that of what a reader finds.
+    `content` that of what a reader finds. `software` is the version of Python and of each package that made
+    it, by name; it decides nothing.
     """
 
     directory: Path
@@ -56,6 +57,7 @@ class Manifest:
     files: Mapping[str, Mapping[str, Any]]
     derivation: str
     content: str
+    software: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -109,6 +111,7 @@ def writing(
     inputs: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     code: Mapping[str, str] | None = None,
     derivation: str = "",
+    software: Mapping[str, str] | None = None,
     targets: Sequence[Path] = (),
     replace: bool = False,
 ) -> Iterator[Draft]:
@@ -161,6 +164,7 @@ def writing(
             "files": files,
             "derivation": derivation,
             "content": draft.content or _content_digest(draft.facts, files),
+            "software": dict(software or {}),
         }
         with open(partial / MANIFEST, "w", encoding="utf-8") as file:
             file.write(_manifest_text(content))
@@ -214,7 +218,7 @@ def read(
                 f"{directory / MANIFEST}: '{key}' is {canonical_json(found)}, but {canonical_json(value)} was "
                 f"asked for; {remedy}"
             )
-    manifest = Manifest(directory, **{name: content[name] for name in _FIELDS})
+    manifest = Manifest(directory, **{name: content[name] for name in _FIELDS if name in content})
     if verify:
         for problem in problems(manifest):
             raise ArtefactError(f"{problem}; {remedy}")
@@ -239,7 +243,7 @@ def has_all_files(manifest: Manifest) -> bool:
 def problems(manifest: Manifest) -> Iterator[str]:
     """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
     for relative, expected in manifest.files.items():
-        path = manifest.directory / relative
+        path = Path(os.path.normpath(manifest.directory / relative))
         if not path.is_file():
             yield f"{path}: {'no plain file' if path.exists() else 'missing'}"
         elif (size := path.stat().st_size) != expected["bytes"]:

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ _SILENT = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         *("core.code", "core.drafts", "core.errors", "core.gpu_slots", "core.jobs", "core.progress", "core.runner"),
-        *("core.spec", "core.versions", "config.faults", "stages.command", "stages.arguments"),
+        *("core.software", "core.spec", "core.versions", "config.faults", "stages.command", "stages.arguments"),
     )
 )
 # What is said to the user through these counts as little as what is raised.
@@ -70,6 +71,15 @@ def imported_modules(module: str) -> set[str]:
             found.add(current)
             waiting.extend(_imports(current))
     return found
+
+
+def packages(component: str) -> set[str]:
+    """Return the packages of others that a component's code imports, at any depth, by the name that is imported."""
+    module = f"{PACKAGE}.{component}"
+    modules = imported_modules(module) - _SILENT if _path(module) else ()
+    named = {package.split(".")[0] for module in modules for package, _ in _facts(module).named}
+    _keep()
+    return named - sys.stdlib_module_names - {PACKAGE}
 
 
 def _path(module: str) -> Path | None:
@@ -123,7 +133,7 @@ def _facts(module: str) -> _Facts:
 
 
 def _named(tree: ast.Module) -> list[tuple[str, str]]:
-    """Return (module, name) of every import of this package; name "" = the module itself."""
+    """Return (module, name) of every import; name "" = the module itself."""
     found = []
     waiting: list[ast.AST] = [tree]
     while waiting:
@@ -136,7 +146,7 @@ def _named(tree: ast.Module) -> list[tuple[str, str]]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found += [(node.module, alias.name) for alias in node.names]
         waiting.extend(ast.iter_child_nodes(node))
-    return sorted({(module, name) for module, name in found if module.split(".")[0] == PACKAGE})
+    return sorted(set(found))
 
 
 def logic_digest(source: str) -> str:

@@ -16,6 +16,8 @@ and, where it needs them,
 - `plugins(config, **wildcards)`, the components that are chosen by name and whose code the job also runs, such as
   `datasets.folder`;
 - `resolve(config, **wildcards)`, the `Ref` of the stage that makes the artefact, where another one may;
+- `check_images(config, images, classes, **wildcards)`, which raises `PipelineError` where these are too few: as soon as
+  the set is indexed that its spec names (`dataset`, `split`), before anything is extracted;
 - `sources(spec)`, the user's own files and folders whose change makes the artefact stale;
 - `SETTINGS`, the names of the fields of `Settings` that its command takes.
 """
@@ -32,6 +34,7 @@ from typing import Any, Generic, TypeVar
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Draft, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.software import software_behind
 from pipeline_lib.core.spec import Spec
 
 SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
@@ -130,6 +133,7 @@ class Job(Generic[SpecT]):
             inputs,
             code=self.code,
             derivation=self._derivation(inputs),
+            software=software_behind(self.code or (f"stages.{self.stage}",)),
             targets=self.targets,
             replace=self.planned,
         ) as draft:

@@ -19,11 +19,8 @@ from pipeline_lib.datasets.archive_members import (
     digest_of_members,
     list_members,
 )
-from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, report_no_images, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, is_ignored, is_image_name, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, index_class_folders
-
-# macOS puts a folder of this name, without images, into the archives that it makes.
-_IGNORED_FOLDER = "__MACOSX"
 
 
 class Options(ClassFolderOptions):
@@ -46,7 +43,8 @@ def open_images(options: Options, data_dir: Path) -> ImageOpener:
 def build_index(options: Options, data_dir: Path) -> Index:
     """List the images by split folder, then by name."""
     archive = resolve(data_dir, options.path)
-    members = list(_below(options.root.strip("/"), list_members(archive), archive))
+    listed, root = list_members(archive), options.root.strip("/")
+    members = list(_below(root or _around_splits(options, listed), listed, archive))
     images = {name: member for name, member in members if not member.is_folder and is_image_name(name)}
     report_no_images(str(archive), (name for name, member in members if not member.is_folder))
     return index_class_folders(
@@ -65,8 +63,20 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
     return [resolve(data_dir, options.path)]
 
 
+def _around_splits(options: Options, members: list[Member]) -> str:
+    """Return the folder that all split folders of an archive lie in, as archives of a folder have; "" = none."""
+    names = [member.name for member in members if not any(map(is_ignored, member.name.split("/")))]
+    top = {name.split("/", 1)[0] for name in names}
+    folders = options.folder_of_split().values()
+    if options.splits is None or len(top) != 1:
+        return ""
+    (around,) = top
+    below = {name[len(around) + 1 :] for name in names}
+    return around if all(any(name.startswith(f"{folder}/") for name in below) for folder in folders) else ""
+
+
 def _below(root: str, members: list[Member], archive: Path) -> Iterator[tuple[str, Member]]:
-    """Yield the members below a folder of the archive with their names relative to it; hidden ones are left out."""
+    """Yield the members below a folder of the archive with their names relative to it; ignored ones are left out."""
     start = f"{root}/" if root else ""
     below = [(member.name[len(start) :], member) for member in members if member.name.startswith(start)]
     if root and not below:
@@ -76,5 +86,5 @@ def _below(root: str, members: list[Member], archive: Path) -> Iterator[tuple[st
             f"{did_you_mean(root, top)}"
         )
     for name, member in below:
-        if name and not name.startswith((".", f"{_IGNORED_FOLDER}/")) and "/." not in name and name != _IGNORED_FOLDER:
+        if name and not any(map(is_ignored, name.split("/"))):
             yield name, member

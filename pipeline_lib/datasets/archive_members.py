@@ -33,6 +33,7 @@ _COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".
 _GZIP_MARK = b"\x1f\x8b"
 _TAR_AND_MEMBER = re.compile(r"(.*?\.tar):(\d+:\d+:.*)", re.DOTALL)
 _TAR_BLOCK_BYTES = 512
+_UTF8_FLAG = 0x800
 _PIECE_BYTES = 1 << 20
 
 
@@ -145,13 +146,23 @@ def _list_zip(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
             # orig_filename: zipfile rewrites names on Windows and cuts them at a zero byte.
-            name = safe_name(info.orig_filename, str(archive))
+            name = safe_name(_in_unicode(info), str(archive))
             if info.flag_bits & 1:
                 raise PipelineError(f"{archive}: member '{name}' is encrypted; repack the archive without a password")
             if stat.S_ISLNK(info.external_attr >> 16):
                 _refuse_link(str(archive), name)
                 continue
             yield Member(name, info.filename, info.file_size, f"{info.CRC:08x}", info.is_dir())
+
+
+def _in_unicode(info: zipfile.ZipInfo) -> str:
+    """Return a member's name; many tools write UTF-8 without the flag that says so, which zipfile takes for CP437."""
+    if info.flag_bits & _UTF8_FLAG:
+        return info.orig_filename
+    try:
+        return info.orig_filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.orig_filename
 
 
 def _list_tar(archive: Path, checksum: bool) -> Iterator[Member]:

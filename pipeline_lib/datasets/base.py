@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -30,7 +31,7 @@ from pipeline_lib.core.errors import PipelineError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Opens one image, as RGB, by its location. It is sent to worker processes, so it must be picklable.
+# Opens one image, RGB or RGBA, by its location. It is sent to worker processes, so it must be picklable.
 ImageOpener = Callable[[str], "Image"]
 
 IMAGE_SUFFIXES = (
@@ -41,7 +42,15 @@ IMAGE_SUFFIXES = (
 # for which it starts Ghostscript.
 _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 _SUFFIXES_SHOWN = 5
+_WHOLE_NUMBER = re.compile(r"-?\d+")
 _ORIENTATION = 0x0112  # EXIF's tag
+# What systems put beside pictures: macOS in archives, Synology (thumbnails of every picture), Windows, QNAP, Linux.
+_OF_THE_SYSTEM = frozenset(
+    {"__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"}
+    | {"$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
+)
+# A picture a hundred times as long as wide is none, and would be resized to gigabytes.
+_MOST_ELONGATED = 100
 
 
 class UnreadableImageError(PipelineError):
@@ -75,10 +84,16 @@ class Index:
 
 
 def numbered(values: Iterable[int | str]) -> tuple[list[str], np.ndarray]:
-    """Return the distinct values, sorted, as class names, and each value's position among them, int64 [n]."""
-    values = list(values)
-    found = sorted(set(values))
-    return [str(value) for value in found], positions(values, found)
+    """Return the distinct values as class names, in order, and each value's position among them, int64 [n]."""
+    names = [str(value) for value in values]
+    found = in_order(names)
+    return found, positions(names, found)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return distinct names in the order of classes: whole numbers by value (2 before 10), others as text."""
+    found = sorted(set(names))
+    return sorted(found, key=int) if all(map(_WHOLE_NUMBER.fullmatch, found)) else found
 
 
 def positions(values: Iterable[int | str], classes: Iterable[int | str]) -> np.ndarray:
@@ -109,16 +124,21 @@ def safe_name(name: str, source: str) -> str:
     return name
 
 
+def is_ignored(name: str) -> bool:
+    """Return whether a file's or folder's name, without the folders above, is hidden or one of the system's own."""
+    return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
+
+
 def is_image_name(name: str) -> bool:
     """Return whether a file name looks like an image's and not like a hidden file's."""
     base = name.rsplit("/", 1)[-1]
-    return base.lower().endswith(IMAGE_SUFFIXES) and not base.startswith(".")
+    return base.lower().endswith(IMAGE_SUFFIXES) and not is_ignored(base)
 
 
 def report_no_images(source: str, names: Iterable[str]) -> None:
-    """Print how many files of a source are left out because they are no images by name; hidden ones don't count."""
+    """Print how many files of a source are left out because they are no images by name; ignored ones don't count."""
     bases = (name.rsplit("/", 1)[-1] for name in names)
-    others = [PurePosixPath(base).suffix.lower() for base in bases if base[:1] != "." and not is_image_name(base)]
+    others = [PurePosixPath(base).suffix.lower() for base in bases if not is_ignored(base) and not is_image_name(base)]
     if others:
         counts = Counter(suffix or "no suffix" for suffix in others).most_common()
         shown = [f"{suffix}: {count:,}" for suffix, count in counts[:_SUFFIXES_SHOWN]]
@@ -143,10 +163,12 @@ def one_line(error: object) -> str:
 
 
 def decode(stream: IO[bytes] | str, where: str) -> Image:
-    """Decode a file or stream into an RGB image; raises `UnreadableImageError` that names `where`.
+    """Decode a file or stream into an image, RGB, or RGBA where it is transparent somewhere; see `upright`.
 
-    Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits, transparency is dropped, and a
-    picture that a camera took sideways is turned upright, as its EXIF orientation says.
+    Raises
+    ------
+    UnreadableImageError
+        Naming `where`.
     """
     from PIL import Image
 
@@ -154,7 +176,7 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
         if isinstance(stream, str) and not stat.S_ISREG(os.stat(stream).st_mode):  # noqa: PTH116 (a Path costs more)
             raise UnreadableImageError(f"{where}: no plain file")
         with Image.open(stream, formats=_FORMATS) as image:
-            return to_rgb(image, where)
+            return upright(image, where)
     except FileNotFoundError:
         raise UnreadableImageError(f"{where}: no such image file") from None
     except (PipelineError, MemoryError):
@@ -164,21 +186,46 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
 
 
 def to_rgb(image: Image, where: str) -> Image:
-    """Return an image as RGB, as `decode` does; raises `UnreadableImageError` that names `where`."""
+    """Return an image as RGB, upright and on white; raises `UnreadableImageError` that names `where`."""
+    return opaque(upright(image, where))
+
+
+def opaque(image: Image, background: str = "white") -> Image:
+    """Return an image as RGB; what is transparent of it shows the background, as viewers do."""
+    from PIL import Image
+
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+
+
+def upright(image: Image, where: str) -> Image:
+    """Return an image as RGB, or RGBA where it is transparent somewhere, turned as its EXIF orientation says.
+
+    Grey, palette and CMYK images become RGB, 16-bit values are scaled to 8 bits. Raises `UnreadableImageError` that
+    names `where`.
+    """
     from PIL import Image, ImageOps
 
+    width, height = image.size
+    if max(width, height) > _MOST_ELONGATED * min(width, height):
+        raise UnreadableImageError(
+            f"{where}: is {width} x {height} pixels, more than {_MOST_ELONGATED} times as long as wide; crop it"
+        )
     orientation = _orientation(image)
     if image.mode.startswith("I"):  # Pillow would clip 16-bit grey values at 255 instead of scaling them
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.mode == "F":
         raise UnreadableImageError(f"{where}: holds real numbers, whose range is not known; save it as 8 or 16 bit")
-    rgb = image.convert("RGB")
+    pixels = image.convert("RGBA") if image.has_transparency_data else None
+    if pixels is None or pixels.getchannel("A").getextrema() == (255, 255):
+        pixels = image.convert("RGB")
     if orientation == 1:
-        return rgb
+        return pixels
     # Pillow writes the remaining metadata anew when it turns an image, which fails where that is damaged.
-    rgb.info.clear()
-    rgb.getexif()[_ORIENTATION] = orientation
-    return ImageOps.exif_transpose(rgb)
+    pixels.info.clear()
+    pixels.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(pixels)
 
 
 def _orientation(image: Image) -> int:

@@ -6,6 +6,8 @@ Both list relative names with `/` between the parts; here they become an index.
 from __future__ import annotations
 
 import itertools
+import sys
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -65,7 +67,8 @@ def index_class_folders(
 ) -> Index:
     """Turn image names such as `train/cat/a/1.png` into an index.
 
-    The classes are the sorted names of the class folders of all splits together.
+    The classes are the names of the class folders of all splits together, in order (`in_order`), as NFC: macOS writes
+    accents in another way than other systems. A folder that alone lies around all class folders is looked into.
 
     Parameters
     ----------
@@ -91,11 +94,15 @@ def index_class_folders(
         is not UTF-8.
     """
     split_names, class_names, members = [], [], []
-    for split, folder in sorted(folder_of_split.items()):
-        start = f"{folder}/" if folder else ""
+    start_of = {split: f"{folder}/" if folder else "" for split, folder in sorted(folder_of_split.items())}
+    around = _around_classes([name[len(s) :] for s in start_of.values() for name in images if name.startswith(s)])
+    if around:
+        print(f"{source}: all images lie in '{around}', whose folders are taken as the classes", file=sys.stderr)
+    for split, folder_start in start_of.items():
+        start = folder_start + around
         inside = sorted(name for name in images if name.startswith(start))
         classes = [_class_of(name, len(start), source) for name in inside]
-        below = {name[len(start) :].split("/", 1)[0] for name in folders if name.startswith(start)}
+        below = {_normal(name[len(start) :].split("/", 1)[0]) for name in folders if name.startswith(start)}
         empty = sorted(below.difference(classes, [""]))
         if empty:
             raise PipelineError(
@@ -103,7 +110,7 @@ def index_class_folders(
                 f"{' '.join(IMAGE_SUFFIXES)}); put some in, or delete the folder"
             )
         if not inside:
-            raise PipelineError(_no_images(source, split, folder, images, folders))
+            raise PipelineError(_no_images(source, split, start.rstrip("/"), images, folders))
         split_names += [split] * len(inside)
         class_names += classes
         members += inside
@@ -119,6 +126,22 @@ def index_class_folders(
     )
 
 
+def _around_classes(names: Sequence[str]) -> str:
+    """Return the folders that alone lie around all class folders, such as `birds/`, or "".
+
+    names: those of all images below their split's folder. Unpacked archives often look so: birds/birds/<class>/1.png. A
+    folder counts if it holds all images, in several folders, and none itself.
+    """
+    around = ""
+    while len({name[len(around) :].split("/", 1)[0] for name in names}) == 1:
+        inner = around + names[0][len(around) :].split("/", 1)[0] + "/"
+        below = [name[len(inner) :].split("/", 1) for name in names]
+        if any(len(parts) < 2 for parts in below):
+            break  # images lie in it: it is a class, the only one
+        around = inner
+    return around if len({name[len(around) :].split("/", 1)[0] for name in names}) > 1 else ""
+
+
 def _class_of(name: str, start: int, source: str) -> str:
     end = name.find("/", start)
     if end < 0:
@@ -127,7 +150,11 @@ def _class_of(name: str, start: int, source: str) -> str:
         name.encode()
     except UnicodeEncodeError:
         raise PipelineError(f"{source}: the name of image {name!r} is not UTF-8; rename it") from None
-    return name[start:end]
+    return _normal(name[start:end])
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _no_images(source: str, split: str, folder: str, images: Iterable[str], folders: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError, did_you_mean
-from pipeline_lib.datasets.base import decode, is_image_name
+from pipeline_lib.datasets.base import decode, is_ignored, is_image_name
 from pipeline_lib.datasets.spec import Checksum
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[lis
             here = above | {_identity(root / prefix)}
             with os.scandir(root / prefix) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    if is_ignored(entry.name):
                         continue
                     name = prefix + entry.name
                     if entry.is_dir():
@@ -79,10 +79,10 @@ def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[lis
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder that are not hidden, sorted; none where there is no such folder."""
+    """Return the folders in a folder that are not ignored, sorted; none where there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_ignored(path.name))
 
 
 def images_below(path: Path) -> Path:

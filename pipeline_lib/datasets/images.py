@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest, canonical_json
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.core.jobs import Job
-from pipeline_lib.datasets.base import ImageOpener, Index
+from pipeline_lib.datasets.base import ImageOpener, Index, opaque
 from pipeline_lib.datasets.outputs import positions_in_outputs
 from pipeline_lib.datasets.spec import DatasetSpec
 
@@ -72,6 +73,7 @@ class ImageDataset:
         self._location = table["location"]  # stays in Arrow: 14 million paths as Python strings are 1.4 GB
         self._label_counts = table["label_counts"] if "label_counts" in table.column_names else None
         self.skip_unreadable = spec.options.skip_unreadable
+        self._background = spec.options.background or "white"
         self._open: ImageOpener = spec.reader.open_images(spec.options, Path(spec.data_dir))
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class ImageDataset:
 
     def image(self, position: int) -> Image:
         """Decode the image at a position as RGB; raises `UnreadableImageError`."""
-        return self._open(self.location(position))
+        return opaque(self._open(self.location(position)), self._background)
 
     def drawn_label(self, seed: int, epoch: int, position: int) -> int:
         """Return the label with which the image at a position is trained on in an epoch: c with probability p_c.
@@ -157,6 +159,12 @@ def _check(name: str, index: Index) -> None:
         raise ValueError("an index must have one split, label and location per image")
     if index.label.min() < 0 or index.label.max() >= len(index.classes):
         raise ValueError("labels must be positions in the list of classes")
+    if index.label.min() == index.label.max():
+        print(
+            f"WARNING: dataset '{name}': all images are of one class, '{index.classes[int(index.label[0])]}', so every "
+            "neighbour is right and no metric says anything; give each class a folder or a label",
+            file=sys.stderr,
+        )
 
 
 def _table(index: Index) -> pa.Table:

@@ -37,6 +37,9 @@ class DatasetOptions(KindSection):
     skip_unreadable: int = Field(
         0, ge=0, description="How many images may fail to decode before the job stops; each is listed."
     )
+    background: Literal["white", "black"] | None = Field(
+        None, description="What transparent pictures lie on; null = white, as in viewers."
+    )
     outputs: Annotated[tuple[FolderName, ...] | None, BeforeValidator(_in_a_list)] = Field(
         None,
         min_length=1,

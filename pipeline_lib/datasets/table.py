@@ -7,7 +7,8 @@ that folder, or the archive's own location.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +19,8 @@ from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.archive_members import MemberOpener, digest_of_members, list_members
-from pipeline_lib.datasets.base import ImageOpener, Index, one_line, positions, resolve, safe_name
-from pipeline_lib.datasets.files import FileOpener, digest_of_files
+from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve, safe_name
+from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
 
@@ -151,17 +152,26 @@ def _text(table: pd.DataFrame, name: str, path: Path) -> list[str]:
 
 def _locate(options: Options, images: Path, names: list[str], where: Callable[[int], str]) -> tuple[list[str], str]:
     """Return the location of each image and the fingerprint of all of them."""
-    if _is_archive(images):
+    is_archive, members = _is_archive(images), {}
+    if is_archive:
         members = {member.name: member for member in list_members(images) if not member.is_folder}
-        present = [name in members for name in names]
+        absent = {name for name in names if name not in members}
     else:
-        present = [os.path.isfile(f"{images}/{name}") for name in names]  # noqa: PTH113 (faster than a Path)
-    for row, found in enumerate(present):
-        if not found:
+        absent = {name for name in names if not os.path.isfile(f"{images}/{name}")}  # noqa: PTH113 (faster than a Path)
+    if absent:
+        names = _as_stored(names, absent, members if is_archive or not images.is_dir() else list_images(images, "")[0])
+    for row, name in enumerate(names):
+        if name in absent:
             raise PipelineError(f"{where(row)}: no such image in {images}; check the path column and 'images'")
-    if _is_archive(images):
+    if is_archive:
         return [members[name].location for name in names], digest_of_members(members.values())
     return names, digest_of_files(images, names, options.checksum)
+
+
+def _as_stored(names: list[str], absent: set[str], stored: Iterable[str]) -> list[str]:
+    """Return names as they are stored: systems write an accent as part of its letter (NFC) or behind it (NFD)."""
+    by_normal = {unicodedata.normalize("NFC", name): name for name in stored}
+    return [by_normal.get(unicodedata.normalize("NFC", name), name) if name in absent else name for name in names]
 
 
 def _labels(values: list[str], column: str, where: Callable[[int], str]) -> tuple[list[str], np.ndarray]:
@@ -169,10 +179,7 @@ def _labels(values: list[str], column: str, where: Callable[[int], str]) -> tupl
     for row, value in enumerate(values):
         if not value:
             raise PipelineError(f"{where(row)}: has no label in column '{column}'; fill it in or delete the row")
-    classes = sorted(set(values))
-    if all(name.lstrip("-").isdecimal() for name in classes):
-        classes.sort(key=int)
-    return classes, positions(values, classes)
+    return numbered(unicodedata.normalize("NFC", value) for value in values)
 
 
 def _votes(

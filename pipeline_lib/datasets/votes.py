@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.base import ImageOpener, Index, most_votes, read_json, resolve, safe_name
+from pipeline_lib.datasets.base import ImageOpener, Index, in_order, most_votes, read_json, resolve, safe_name
 from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 
@@ -72,7 +72,7 @@ def build_index(options: Options, data_dir: Path) -> Index:
         )
     voted = [image for image in images if votes.get(image)]
     _check_unvoted(root, [image for image in images if not votes.get(image)], voted, options.skip_unvoted)
-    classes = sorted({name for counts in votes.values() for name in counts})
+    classes = in_order(name for counts in votes.values() for name in counts)
     position = {name: number for number, name in enumerate(classes)}
     label_counts = [{position[name]: float(count) for name, count in votes[image].items()} for image in voted]
     annotations = digest_of_files(root, [_ANNOTATIONS], "content")

@@ -169,6 +169,7 @@ def _only(files: list[tuple[str, Member]], suffixes: tuple[str, ...], what: str,
             f"{where} has {len(found)} {what}s{named}, but must have one, with the suffix {' or '.join(suffixes)}; "
             f"it has {', '.join(suffix for suffix, _ in files)}"
             + ("; see label_key" if what == "label" else "; repack the shard")
+            + (" (a key ends at the first dot of a file's name)" if any("." in suffix for suffix, _ in files) else "")
         )
     return found[0]
 

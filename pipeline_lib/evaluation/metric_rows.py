@@ -40,8 +40,15 @@ def write_metric_rows(rows: pd.DataFrame, target: Any) -> None:
 def read_metric_rows(path: Path) -> pd.DataFrame:
     """Read metric rows. Text is never taken for a missing value: a dataset may be called NA.
 
-    Raises `PipelineError` when a column is missing; further columns are kept as text.
+    Raises `PipelineError` when it is no such table; further columns are kept as text.
     """
+    try:
+        return _parsed(path)
+    except ValueError as error:  # also of pandas: no columns, other delimiters, no text
+        raise PipelineError(f"{path}: not a table of metric rows ({' '.join(str(error).split())})") from None
+
+
+def _parsed(path: Path) -> pd.DataFrame:
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in rows.columns]:
         raise PipelineError(f"{path}: no column '{missing[0]}'; metric rows have the columns {', '.join(COLUMNS)}")

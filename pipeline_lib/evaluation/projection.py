@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.datasets.images import ImageDataset
@@ -75,7 +74,6 @@ def project(job: Job[ProjectionSpec], cache: FeatureCache) -> None:
             classes=[dataset.classes[label] for label in chosen],
             perplexity=perplexity,
             neighbours=neighbours,
-            software=artefacts.software_versions("scikit-learn", "umap-learn"),
         )
 
 

@@ -11,7 +11,8 @@ kept. A model with an uncertainty of its own (a method of the URL benchmark) has
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
 from pipeline_lib.config.views import Augmented
 from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.core.device import choose_device
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
@@ -33,8 +35,11 @@ from pipeline_lib.features.classifier import Classifier, check_order, classifier
 from pipeline_lib.features.decoding import Draws, decoded_images
 from pipeline_lib.features.rows import digest_of_rows
 from pipeline_lib.features.spec import BlockSpec
+from pipeline_lib.training.state import SavedState
 
 _OWN_FIELDS = ("view", "epochs")
+# How much of its work a killed job loses, at most.
+SAVE_SECONDS = 120.0
 
 
 def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], None] = lambda count: None) -> None:
@@ -65,10 +70,21 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     classifier = classifier_of(backbone, images.manifest, made_with, spec)
     blocks = [_Block(job.spec, images, backbone, classifier, on_images) for job in jobs]
     views = [(block.view, block.epochs) for block in blocks]
-    kept: list[int] = []
-    skipped: list[dict[str, Any]] = []
+    saved, specs = SavedState(first), [canonical_json(job.spec.plain()) for job in jobs]
+    state = saved.read() or {}
+    if state.get("specs") != specs:
+        state = {"specs": specs, "kept": [], "skipped": [], "next": spec.samples[0]}
+    kept: list[int] = state["kept"]
+    skipped: list[dict[str, Any]] = state["skipped"]
+    for block, arrays in zip(blocks, state.get("arrays", ()), strict=False):
+        block.restore(arrays, len(kept))
+    last_saved = time.monotonic()
     with torch.inference_mode():
-        for decoded in decoded_images(images, range(*spec.samples), views, first.settings.workers):
+        for decoded in decoded_images(images, range(state["next"], spec.samples[1]), views, first.settings.workers):
+            if time.monotonic() - last_saved > SAVE_SECONDS:
+                state |= {"arrays": [block.state(len(kept)) for block in blocks], "next": decoded.position}
+                saved.write(state)
+                last_saved = time.monotonic()
             if decoded.error is not None:
                 skipped.append({"sample_id": int(images.sample_id[decoded.position]), "error": decoded.error})
                 if len(skipped) > images.skip_unreadable:
@@ -84,6 +100,7 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
             block.run()
     for job, block in zip(jobs, blocks, strict=True):
         block.write(job, kept, skipped)
+    saved.remove()
 
 
 def _shared(jobs: Sequence[Job[BlockSpec]]) -> Job[BlockSpec]:
@@ -131,7 +148,7 @@ class _Block:
         self._arrays = _allocate(spec, backbone, extras, classifier.label is not None)
         # Of clean images, whose classes the classifier should know.
         is_clean = spec.view.kind == "eval" and classifier.label is not None
-        self._predicted = np.empty(spec.samples[1] - spec.samples[0], np.int64) if is_clean else None
+        self._predicted = np.empty((1, spec.samples[1] - spec.samples[0]), np.int64) if is_clean else None
         # Made once: a new batch of photographs would be thousands of new pages each time.
         shape = (spec.batch_size, *backbone.data_config["input_size"])
         self._pixels = torch.empty(shape, dtype=torch.uint8)
@@ -146,6 +163,20 @@ class _Block:
             self._rows.append((epoch, row, position))
             if len(self._rows) == self._spec.batch_size:
                 self.run()
+
+    def state(self, rows: int) -> dict[str, Tensor]:
+        """Return what is known of the first rows; what waits for a full batch is run."""
+        self.run()
+        return {name: torch.from_numpy(values[:, :rows].copy()) for name, values in self._all_arrays().items()}
+
+    def restore(self, state: Mapping[str, Tensor], rows: int) -> None:
+        """Take over what `state` returned."""
+        for name, values in self._all_arrays().items():
+            values[:, :rows] = state[name].numpy()
+        self._on_images(rows * len(self.epochs))
+
+    def _all_arrays(self) -> dict[str, np.ndarray]:
+        return self._arrays | ({} if self._predicted is None else {"predicted": self._predicted})
 
     def run(self) -> None:
         """Run what waits through the backbone and put its rows where they belong."""
@@ -185,7 +216,7 @@ class _Block:
         label = None if output is None else torch.as_tensor(output[self._labels(epoch, position)], device=logits.device)
         scalars, log_probability = self._classifier.scalars(logits, label)
         if self._predicted is not None:
-            self._predicted[row] = log_probability.argmax(dim=1).cpu().numpy()
+            self._predicted[epoch, row] = log_probability.argmax(dim=1).cpu().numpy()
         if output is not None and "partner_label" in self.view.extras:
             partner = torch.as_tensor(output[self._arrays["partner_label"][epoch, row].astype(np.int64)])
             weight = torch.as_tensor(self._arrays["label_weight"][epoch, row], device=logits.device)
@@ -206,7 +237,9 @@ class _Block:
         if self._predicted is not None and self._classifier.label is not None:
             name = f"backbone '{spec.backbone}' on upstream dataset '{images.name}'"
             label = self._classifier.label[images.label[kept]]
-            check_order(self._predicted[: len(kept)], label, self._classifier.outputs(self._backbone.num_classes), name)
+            check_order(
+                self._predicted[0, : len(kept)], label, self._classifier.outputs(self._backbone.num_classes), name
+            )
         arrays = {name: np.ascontiguousarray(values[:, : len(kept)]) for name, values in self._arrays.items()}
         arrays |= {
             "sample_id": images.sample_id[kept],

@@ -75,7 +75,7 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     uncertainty = {CLEAN: pooled[f"uncertainty_seed{seed}"].to_numpy()}
     for kind, severity in itertools.product(KINDS, _SEVERITIES):
         uncertainty[kind, severity] = pooled[f"{kind}_{severity}_seed{seed}"].to_numpy()
-    rising = shares_rising(pd.concat([read_metrics(path / "metrics.csv") for path in job.all_inputs("deteriorations")]))
+    rising = shares_rising(pd.concat([read_metrics(path) for path in job.all_inputs("deteriorations")]))
     return draw(uncertainty, rising, spec.deteriorated, **heads, seeds=len(spec.seeds), width=width, height=height)
 
 

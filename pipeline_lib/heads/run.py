@@ -15,7 +15,7 @@ from pipeline_lib.heads.checkpoint import Record, TrainedHead
 from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.heads.pairs import order_accuracy
-from pipeline_lib.heads.schedule import learning_rate
+from pipeline_lib.heads.schedule import episodes_of, learning_rate
 from pipeline_lib.heads.spec import HeadSpec
 from pipeline_lib.heads.stack import HeadStack
 
@@ -53,13 +53,7 @@ class TrainingRun:
         self._heads, self._training = heads, heads[0].training
         training = self._training
         self._images_to_see = images_to_see
-        self._episodes = math.ceil(images_to_see / training.episode_samples)
-        if training.warmup_episodes >= self._episodes and training.warmup_episodes > 0:
-            raise PipelineError(
-                f"training.warmup_episodes is {training.warmup_episodes}, but {images_to_see} images are only "
-                f"{self._episodes} episodes of training.episode_samples = {training.episode_samples}; "
-                "lower one of the two"
-            )
+        self._episodes = episodes_of(images_to_see, training)
         self._own = _where([head.seed for head in heads], seeds)
         networks = [UncertaintyHead(dim, training.hidden, head.seed, training.initialisation) for head in heads]
         self._stack = HeadStack(networks, training.batch_size, getattr(torch, training.precision), device)

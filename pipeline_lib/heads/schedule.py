@@ -1,10 +1,36 @@
-"""The learning rate of each episode: linear warm-up, then a cosine or steps."""
+"""How many images a head sees, in how many episodes, and the learning rate of each: warm-up, then a cosine or steps."""
 
 from __future__ import annotations
 
 import math
 
 from pipeline_lib.config.training import Training
+from pipeline_lib.core.errors import PipelineError
+
+
+def usable_rows(rows: int, epochs: int, batch_size: int) -> int:
+    """Return how many rows fill whole batches in `epochs` passes over `rows` rows.
+
+    Raises `PipelineError` when there are fewer rows than one batch.
+    """
+    usable = rows * epochs // batch_size * batch_size
+    if not usable:
+        raise PipelineError(
+            f"training.batch_size is {batch_size}, but {epochs} epochs of {rows} images are {rows * epochs}; "
+            f"lower training.batch_size or add images or epochs"
+        )
+    return usable
+
+
+def episodes_of(images: int, training: Training) -> int:
+    """Return how many episodes so many images are; raises `PipelineError` when the warm-up leaves none."""
+    episodes = math.ceil(images / training.episode_samples)
+    if training.warmup_episodes >= episodes and training.warmup_episodes > 0:
+        raise PipelineError(
+            f"training.warmup_episodes is {training.warmup_episodes}, but {images} images are only {episodes} episodes "
+            f"of training.episode_samples = {training.episode_samples}; lower one of the two"
+        )
+    return episodes
 
 
 def peak_learning_rate(training: Training) -> float:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.features.rows import FeatureRows, read_finite
+from pipeline_lib.heads.schedule import usable_rows
 
 # Keep the random numbers of segments and of heads apart.
 _SEGMENT_STREAM, _HEAD_STREAM = 1, 2
@@ -32,20 +32,6 @@ class ShuffledBuffer:
     segments: list[np.ndarray]  # of the embeddings, as they were read: [n_i, dim] each, n rows together
     task_loss: np.ndarray  # [n] float32
     orders: np.ndarray  # [S, n] int64: for each head, the rows of the buffer in the order of its batches
-
-
-def usable_rows(rows: int, epochs: int, batch_size: int) -> int:
-    """Return how many rows fill whole batches in `epochs` passes over `rows` rows.
-
-    Raises `PipelineError` when there are fewer rows than one batch.
-    """
-    usable = rows * epochs // batch_size * batch_size
-    if not usable:
-        raise PipelineError(
-            f"training.batch_size is {batch_size}, but {epochs} epochs of {rows} images are {rows * epochs}; "
-            f"lower training.batch_size or add images or epochs"
-        )
-    return usable
 
 
 def shuffled_buffers(

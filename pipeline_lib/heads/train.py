@@ -16,8 +16,9 @@ from pipeline_lib.core.progress import Progress
 from pipeline_lib.features.rows import FeatureRows
 from pipeline_lib.heads.checkpoint import Record, TrainedHead
 from pipeline_lib.heads.run import TrainingRun
+from pipeline_lib.heads.schedule import usable_rows
 from pipeline_lib.heads.spec import HeadSpec
-from pipeline_lib.heads.stream import ShuffledBuffer, shuffled_buffers, usable_rows
+from pipeline_lib.heads.stream import ShuffledBuffer, shuffled_buffers
 
 _CAST_ROWS = 256
 

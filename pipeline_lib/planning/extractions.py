@@ -71,7 +71,9 @@ def extractions(config: Config, caches: Iterable[Ref], sizes: Mapping[tuple[str,
     found: dict[tuple[str, str, str, str, tuple[str, ...]], None] = {}
     for cache in caches:
         backbone, dataset, split, view = (dict(cache.wildcards)[name] for name in _CACHE)
-        rule, views = next(((rule, views) for rule, views in together.items() if view in views), ("training_features", (view,)))
+        rule, views = next(
+            ((rule, views) for rule, views in together.items() if view in views), ("training_features", (view,))
+        )
         found[rule, backbone, dataset, split, views] = None
     return [
         _extraction(config, *extraction, images)

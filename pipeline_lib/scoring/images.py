@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import MemberOpener, check_format, list_members
-from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, report_no_images
+from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, opaque, report_no_images
 from pipeline_lib.datasets.files import FileOpener, digest_of_entries, list_images
 
 if TYPE_CHECKING:
@@ -73,12 +73,12 @@ class ImageList:
 
     def image(self, position: int) -> Image:
         """Decode the image at a position as RGB; raises `UnreadableImageError`."""
-        return self._openers[self._source[position].as_py()](self._location[position].as_py())
+        return opaque(self._openers[self._source[position].as_py()](self._location[position].as_py()))
 
 
 def open_file(path: str) -> Image:
     """Decode an image file as RGB; raises `UnreadableImageError`."""
-    return decode(path, path)
+    return opaque(decode(path, path))
 
 
 def _list_source(source: Path) -> tuple[ImageOpener, list[_Found]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.config.evaluation import Calibration
 from pipeline_lib.config.figures import Look
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import SetSpec
 
@@ -51,10 +52,21 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
     return {"baselines": Ref.to("baselines", **images), "scores": Ref.to("evaluate_heads", variant=variant, **images)}
 
 
+def check_images(
+    config: Config, images: int, classes: int, backbone: str, variant: str, dataset: str, split: str
+) -> None:
+    """Raise `PipelineError` where fewer images are left to test on than are labelled."""
+    count = config.evaluation.calibration.images
+    if images < 2 * count:
+        raise PipelineError(
+            f"'{dataset}/{split}' has {images} images; with {count} to calibrate on, fewer than {count} are left to "
+            f"test on; lower evaluation.calibration.images to {images // 2} or less"
+        )
+
+
 def run(job: Job[Spec]) -> None:
     """Calibrate, draw and write."""
     from pipeline_lib.calibration.evaluate import calibrate_heads, write_calibration
-    from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.alignment import require_same_images
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.figures import reliability, style
@@ -71,4 +83,3 @@ def run(job: Job[Spec]) -> None:
     with job.writing() as draft:
         write_calibration(draft.path, heads)
         style.save(figure, draft.path / "reliability.png", draft.path / "reliability.pdf", spec.look.dpi)
-        draft.facts.update(software=artefacts.software_versions("scikit-learn"))

@@ -77,6 +77,7 @@ class Graph:
         self._nodes: dict[Ref, _Node] = {}
         self._derivations: dict[Ref, str] = {}
         self._states: dict[Ref, tuple[State, Manifest | None]] = {}
+        self._checked: set[Ref] = set()
         self._unknown_datasets: dict[Path, int | None] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
@@ -189,6 +190,7 @@ class Graph:
     def _node(self, ref: Ref) -> _Node:
         known = self._nodes.get(ref)
         if known is not None:
+            self._check_images(ref, known)
             return known
         stage, wildcards = load_stage(ref.stage), dict(ref.wildcards)
         spec = stage.Spec.of(self.config, **wildcards)
@@ -207,7 +209,19 @@ class Graph:
         node = _Node(stage, spec, code, inputs, parts)
         if complete:
             self._nodes[ref] = node
+        self._check_images(ref, node)
         return node
+
+    def _check_images(self, ref: Ref, node: _Node) -> None:
+        """Let a stage refuse a number of images that it can't do with, as soon as that is known."""
+        if ref in self._checked or not hasattr(node.stage, "check_images"):
+            return
+        dataset, split = (getattr(node.spec, name) for name in ("dataset", "split"))
+        _, listed = self._known(Ref.to("dataset", dataset=dataset))
+        if listed is not None and split in listed.facts["splits"]:
+            self._checked.add(ref)
+            images, classes = listed.facts["splits"][split], len(listed.facts["classes"])
+            node.stage.check_images(self.config, images, classes, **dict(ref.wildcards))
 
     def _known(self, ref: Ref) -> tuple[State, Manifest | None]:
         """Return the state of an artefact and, if it is fresh, its manifest; set the times of its files to say so."""
@@ -233,6 +247,7 @@ class Graph:
             or made.spec != node.spec.plain()
             or made.code != node.code
             or not (artefacts.has_all_files(made) if len(made.files) <= 16 else True)
+            or (hasattr(node.stage, "FILES") and not _has_its_bytes(made))
             or not self._has_its_sources(ref, node, made)
         ):
             return self._noted(ref, "stale")
@@ -256,8 +271,7 @@ class Graph:
         source = self._resolved(source)
         path = self.outputs(source)[0]
         if state == "fresh":
-            is_file = source.stage == PUBLISHED or hasattr(load_stage(source.stage), "FILES")
-            content = _digest_of(path) if is_file or manifest is None else manifest.content
+            content = _digest_of(path) if manifest is None else manifest.content
             return "fresh" if content == recorded["content"] else "stale"
         if not path.exists() and recorded["derivation"] == self.derivation(source):
             return "fresh"
@@ -338,9 +352,8 @@ class Graph:
         return path
 
     def _read_at(self, ref: Ref) -> Path:
-        """Return what a job reads of an artefact: its folder, or its file."""
-        (path, *_) = self.outputs(ref)
-        return path.parent if path.name == MANIFEST else path
+        """Return what a job reads of an artefact: its folder; of what isn't made here, its file."""
+        return self.outputs(ref)[0] if ref.stage == PUBLISHED else self.folder(ref)
 
     def _input_path(self, ref: Ref) -> str:
         """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
@@ -359,6 +372,11 @@ def components() -> list[str]:
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")
+
+
+def _has_its_bytes(made: Manifest) -> bool:
+    """Return whether the files of an artefact are as they were written: people open those with a place of their own."""
+    return all(_digest_of(made.directory / name) == file["xxh3_128"] for name, file in made.files.items())
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:

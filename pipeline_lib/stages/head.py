@@ -6,6 +6,8 @@ While a head is trained, each of its episodes is appended to <output>.live.jsonl
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ INPUTS = (
     Input("features", "the view's cache of the upstream training images"),
     Input("task_loss", "the view's task loss, unless training.task_loss is the classifier's", required=False),
 )
+# Below so many optimiser steps heads are far from what the same data could teach them.
+_FEW_STEPS = 300
 OUTPUT = "heads/{backbone}/{variant}/seed{seed}"
 
 
@@ -57,6 +61,29 @@ def together(spec: Spec) -> tuple[object, ...]:
     return spec.backbone, spec.dataset, spec.split, spec.view, *shared
 
 
+def check_images(config: Config, images: int, classes: int, backbone: str, variant: str, seed: str) -> None:
+    """Raise `PipelineError` where so many upstream images are no batch or all warm-up; warn where they are few."""
+    from pipeline_lib.heads.schedule import episodes_of, usable_rows
+
+    training, view = config.training_of(variant), config.variant(variant).view
+    try:
+        seen = usable_rows(images, training.epochs or config.view_epochs(view), training.batch_size)
+        episodes_of(seen, training)
+    except PipelineError as error:
+        upstream = f"{config.upstream.dataset}/{config.upstream.train_split}"
+        raise PipelineError(f"variant '{variant}' on upstream '{upstream}' ({images:,} images): {error}") from None
+    if seen // training.batch_size < _FEW_STEPS:
+        _warn_once(
+            f"WARNING: heads of variant '{variant}' take only {seen // training.batch_size} optimiser steps: "
+            f"{_FEW_STEPS} or more are needed to learn much; raise training.epochs or lower training.batch_size"
+        )
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def run(job: Job[Spec]) -> None:
     """Train a head."""
     run_together([job])
@@ -68,7 +95,7 @@ def run_together(jobs: Sequence[Job[Spec]]) -> None:
     from pipeline_lib.features.cache import naming_images
     from pipeline_lib.heads.checkpoint import write_head
     from pipeline_lib.heads.curve import live_curve
-    from pipeline_lib.heads.stream import usable_rows
+    from pipeline_lib.heads.schedule import usable_rows
     from pipeline_lib.heads.train import train_heads
 
     specs = [job.spec for job in jobs]

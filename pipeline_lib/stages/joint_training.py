@@ -80,7 +80,6 @@ def run(job: Job[Spec]) -> None:
     import torch
 
     from pipeline_lib.backbones.artefact import CURVE, open_backbone
-    from pipeline_lib.core.artefacts import software_versions
     from pipeline_lib.core.device import choose_device
     from pipeline_lib.datasets.images import ImageDataset, outputs_of
     from pipeline_lib.datasets.plain_views import AugmentedView, EvaluationView
@@ -126,6 +125,5 @@ def run(job: Job[Spec]) -> None:
             eval_images=len(evaluated) - len(held_out.skipped),
             skipped=skipped_images(batches, held_out),
             network_xxh3_128=task.weights_digest(),
-            software=software_versions("torch", "timm"),
         )
     saved.remove()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pipeline_lib.config.evaluation import Mix, Neighbours
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.core.spec import Spec as BaseSpec
 
@@ -53,6 +54,15 @@ def inputs(config: Config, backbone: str, dataset: str, split: str) -> Refs:
         "features": cache,
         "upstream_features": None if config.is_upstream_set(dataset, split) else upstream_cache,
     }
+
+
+def check_images(config: Config, images: int, classes: int, backbone: str, dataset: str, split: str) -> None:
+    """Raise `PipelineError` where there is no other image to be a neighbour."""
+    if images < 2:
+        raise PipelineError(
+            f"'{dataset}/{split}' has {images} image, but nearest neighbours need at least 2; add images, or take the "
+            "set out of 'downstream'"
+        )
 
 
 def run(job: Job[Spec]) -> None:

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     amount = {"batches": arguments.batches, "seconds": arguments.seconds}
     if arguments.checkpoint:
         model = load_with_backbone(arguments.checkpoint, arguments.backbone, device=device)
-        size = model.config.backbone.data_config.input_size
+        size: tuple[int, int, int] = model.config.backbone.data_config.input_size
         overhead = measure(model.backbone, model.heads, model.uncertainty_of, size, **amount)
     else:
         backbone, head, size = _with_new_head(arguments.architecture, arguments.hidden, device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.evaluation.spec import SafeRetrievalSpec as Spec
 
@@ -28,6 +30,20 @@ def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str
         "scores": Ref.to("evaluate_heads", variant=variant, **images),
         "neighbours": Ref.to("neighbours", **images),
     }
+
+
+def check_images(
+    config: Config, images: int, classes: int, backbone: str, variant: str, dataset: str, split: str
+) -> None:
+    """Raise `PipelineError` where the largest share that is left out leaves no two images in the database."""
+    share = max(config.evaluation.safe_retrieval.shares)
+    kept = images - math.floor(share * images + 1e-9)
+    if kept < 2:
+        raise PipelineError(
+            f"'{dataset}/{split}' has {images} images, of which evaluation.safe_retrieval.shares up to {share} leave "
+            f"{kept} in the database, but a neighbour needs at least 2; add images, lower the shares, or take the set "
+            "out of 'downstream'"
+        )
 
 
 def run(job: Job[Spec]) -> None:

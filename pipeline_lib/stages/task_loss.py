@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline_lib.config import kinds
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.task_losses.spec import TaskLossSpec as Spec
 
@@ -25,6 +26,24 @@ def inputs(config: Config, backbone: str, view: str, task_loss: str) -> Refs:
 def plugins(config: Config, backbone: str, view: str, task_loss: str) -> list[str]:
     """Return the components that are chosen by name: the task loss."""
     return [f"task_losses.{task_loss}"]
+
+
+def check_images(config: Config, images: int, classes: int, backbone: str, view: str, task_loss: str) -> None:
+    """Raise `PipelineError` where so many upstream images are too few to compare, or to cut into folds."""
+    options = config.task_losses.options(task_loss)
+    least = max(2, getattr(options, "folds", 2))
+    if images < least:
+        upstream = f"{config.upstream.dataset}/{config.upstream.train_split}"
+        raise PipelineError(
+            f"task_loss '{task_loss}' needs {least} images, but upstream '{upstream}' has {images}; add some"
+        )
+    compared = config.task_losses.images
+    if task_loss == "knn" and compared < 2 * classes:
+        print(
+            f"WARNING: task_losses.images is {compared:,}, but 'knn' needs two of each of {classes:,} classes: set it "
+            f"to {2 * classes:,} or more",
+            file=sys.stderr,
+        )
 
 
 def run(job: Job[Spec]) -> None:

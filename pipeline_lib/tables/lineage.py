@@ -1,9 +1,7 @@
-"""Where the numbers come from: every artefact behind them, what it was made from, and the software that made it."""
+"""Where the numbers come from: every artefact behind them, what it was made from, and the software that made them."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,23 +12,9 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.walk import folders_of_artefacts
 
-SOFTWARE = (
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-    "zarr",
-    "h5py",
-    "snakemake",
-    "matplotlib",
-)
 
-
-def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
-    """Return one row per root and per artefact that the roots were made from, at any depth.
+def artefacts_behind(results: Path, roots: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row per root and per artefact that the roots were made from, at any depth, and one per software.
 
     Files are not checked against their checksums; stage `verify` does that.
 
@@ -43,9 +27,11 @@ def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame
+    artefacts : DataFrame
         Columns `artefact` (folder below `results`), `stage`, `digest` of its manifest, `made_from` (the artefacts that
         it read, joined by blanks; one that is no longer there is `name=content`), `rows`, `bytes`.
+    software : DataFrame
+        Columns `software`, `version`, and `artefacts`, how many of these artefacts were made with it.
     """
     found = {path: artefacts.read(path, verify=False) for path in folders_of_artefacts(results, worlds=False)}
     made = {(manifest.derivation, manifest.content): folder for folder, manifest in found.items()}
@@ -78,12 +64,19 @@ def artefacts_behind(results: Path, roots: Sequence[Path]) -> pd.DataFrame:
         }
         for directory in sorted(behind)
     ]
-    return pd.DataFrame(rows).astype({"rows": "Int64"})
+    made_with = Counter(pair for directory in behind for pair in found[directory].software.items())
+    software = [(name, version, number) for (name, version), number in sorted(made_with.items())]
+    return (
+        pd.DataFrame(rows).astype({"rows": "Int64"}),
+        pd.DataFrame(software, columns=["software", "version", "artefacts"]),
+    )
 
 
-def software() -> pd.DataFrame:
-    """Return the version of the interpreter, the platform, and each package that results depend on."""
-    versions = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    for package in SOFTWARE:
-        versions[package] = importlib.metadata.version(package)
-    return pd.DataFrame({"software": list(versions), "version": list(versions.values())})
+def mixed(software: pd.DataFrame) -> list[str]:
+    """Return a line for each software of which several versions made the artefacts of one results folder."""
+    return [
+        f"made with several versions of {name}: "
+        + ", ".join(f"{row.version} ({row.artefacts} artefacts)" for row in rows.itertuples())
+        for name, rows in software.groupby("software")
+        if len(rows) > 1
+    ]

@@ -35,15 +35,18 @@ MEAN = EvaluationSet("downstream", "")
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """Read metric rows (`results/metrics.csv`, or a file below `workflow/published`, which has more columns).
+    """Read metric rows: those of an artefact, or of a file below `workflow/published`, which has more columns.
 
     Text columns hold "" where nothing applies (a baseline has no variant), `seed` and `n` are Int64 with missing
-    values, `value` is float64. Raises `PipelineError` when columns are missing.
+    values, `value` is float64. Raises `PipelineError` when columns are missing, `ArtefactError` for a damaged artefact.
     """
     import pandas as pd
 
+    from pipeline_lib.core import artefacts
     from pipeline_lib.evaluation.metric_rows import read_metric_rows
 
+    if path.is_dir():
+        (path,) = (path / name for name in artefacts.read(path).files if Path(name).name == "metrics.csv")
     table = read_metric_rows(path)
     for column in table.columns.intersection(["spread", "minimum", "maximum"]):
         table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")

@@ -200,7 +200,8 @@ def test_the_manifest_is_readable_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a/manifest.json").read_text())
     assert content["format"] == 3
     assert set(content) == {
-        *("format", "stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "manifest_xxh3_128")
+        *("format", "stage", "spec", "facts", "code", "inputs", "files", "derivation", "content", "software"),
+        "manifest_xxh3_128",
     }
 
 

@@ -147,7 +147,7 @@ def test_a_timm_backbone_from_a_local_checkpoint(tmp_path: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(model(IMAGES)[1], network(IMAGES))
     assert model.manifest.facts["weights_sha256"]
-    assert "timm" in model.manifest.facts["software"]
+    assert "timm" in model.manifest.software
 
 
 def test_no_network_and_no_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_every_pixel_format_opens_as_rgb(tmp_path):
     pictures = {
         "1grey.png": (encoded(grey, "PNG"), (200, 200, 200)),
         "2bilevel.png": (encoded(grey.convert("1", dither=Image.Dither.NONE), "PNG"), (255, 255, 255)),
-        "3alpha.png": (encoded(Image.new("RGBA", (4, 4), (1, 2, 3, 4)), "PNG"), (1, 2, 3)),
+        "3alpha.png": (encoded(Image.new("RGBA", (4, 4), (1, 2, 3, 4)), "PNG"), (251, 251, 251)),  # on white
         "4palette.gif": (encoded(palette, "GIF"), (10, 20, 30)),
         "5cmyk.tiff": (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 0)), "TIFF"), (255, 255, 255)),
         "6black16.png": (encoded(Image.fromarray(np.zeros((4, 4), np.uint16)), "PNG"), (0, 0, 0)),
@@ -184,7 +184,8 @@ def test_files_that_are_no_images_by_name_are_counted(tmp_path, capsys):
 @pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".jp2", ".avif"])
 def test_less_usual_names_of_images_are_read(tmp_path, capsys, suffix):
     file_format = {".jp2": "JPEG2000", ".avif": "AVIF"}.get(suffix, "JPEG")
-    make_folder(tmp_path / "pets", {f"cat/1{suffix}": encoded(Image.new("RGB", (32, 32), (90, 90, 90)), file_format)})
+    image = encoded(Image.new("RGB", (32, 32), (90, 90, 90)), file_format)
+    make_folder(tmp_path / "pets", {f"cat/1{suffix}": image, f"dog/1{suffix}": image})
     assert abs(grey_value(open_split(tmp_path, WHOLE).image(0)) - 90) < 4
     assert capsys.readouterr().err == ""
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -42,8 +45,10 @@ def refused() -> None:
 class BrokenLoader(SimpleNamespace):
     """A loader whose worker dies while what it sent is being fetched."""
 
+    collate_fn = None
+
     def __iter__(self):
-        yield torch.zeros(1)
+        yield pickle.dumps(torch.zeros(1))
         raise self.error
 
 
@@ -73,3 +78,45 @@ def test_a_worker_that_dies_while_its_tensor_is_fetched_is_the_same_line(error):
 def test_what_a_worker_meets_stays_what_it_is(fault, kind, workers):
     with pytest.raises(kind, match=r"not there|refuses"):
         list(loaded(DataLoader(Images(fault), batch_size=None, num_workers=workers)))
+
+
+class Pieces(Dataset):
+    """Tensors of two megabytes."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, item: int) -> dict[str, torch.Tensor | str]:
+        return {"pixels": torch.full((1 << 21,), item, dtype=torch.uint8), "name": str(item)}
+
+
+def test_what_workers_load_is_what_this_process_would_load():
+    def items(workers):
+        return list(loaded(DataLoader(Pieces(), batch_size=None, num_workers=workers)))
+
+    for here, there in zip(items(0), items(2), strict=True):
+        assert here["name"] == there["name"] and torch.equal(here["pixels"], there["pixels"])
+        there["pixels"].add_(1)  # is memory of its own
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+@pytest.mark.parametrize(("size", "printed"), [("1m", "4 items"), ("4k", "/dev/shm is full")])
+def test_a_small_dev_shm_hangs_nothing(size, printed, tmp_path):
+    """As in a container, whose /dev/shm has 64 MB: torch would wait for ever for a tensor that didn't fit."""
+    script = (
+        "from torch.utils.data import DataLoader\n"
+        "from pipeline_lib.core.errors import PipelineError\n"
+        "from pipeline_lib.datasets.loading import loaded\n"
+        "from tests.unit.test_loading import Pieces\n"
+        "try:\n"
+        "    print(len(list(loaded(DataLoader(Pieces(), batch_size=None, num_workers=2)))), 'items')\n"
+        "except PipelineError as error:\n"
+        "    print(error)\n"
+    )
+    fill = "dd if=/dev/zero of=/dev/shm/full bs=4096 count=1 2>/dev/null &&" if size == "4k" else ""
+    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && {fill} exec {sys.executable} -c "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", script], capture_output=True, text=True, timeout=120
+    )
+    assert printed in done.stdout, done.stderr

@@ -82,19 +82,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     It is run once, by the first process that needs it; each of the others has a copy.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        return _run(tmp_path_factory.mktemp("tiny"))
+        return finished(tmp_path_factory.mktemp("tiny"))
     shared = tmp_path_factory.getbasetemp().parent
     with open(shared / "tiny.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (shared / "tiny").exists():
             return Workflow(shared / "tiny").copy(tmp_path_factory.mktemp("copied") / "tiny")
-        finished = _run(tmp_path_factory.mktemp("tiny"))
-        finished.copy(shared / "copying").directory.rename(shared / "tiny")
-        return finished
+        made = finished(tmp_path_factory.mktemp("tiny"))
+        made.copy(shared / "copying").directory.rename(shared / "tiny")
+        return made
 
 
-def _run(directory: Path) -> Workflow:
+def finished(directory: Path) -> Workflow:
     """Make the world in this process: Snakemake would start one for each of its 70 jobs, and make the same bytes."""
+    directory.mkdir(exist_ok=True)
     workflow = Workflow(directory, TINY_WORLD)
     graph = Graph(
         parse_config({**TINY_WORLD, "results_dir": str(directory / "results")}),

@@ -99,7 +99,9 @@ def test_jobs_ask_for_what_their_rules_say(finished: Workflow, cluster: Cluster)
     assert {gpu for gpu, rule in ended if rule == "training_features"} == {"gpu:1"}
     assert {gpu for gpu, rule in ended if rule == "evaluate_heads"} == {"(null)"}
     submitted = set(re.findall(r"slurm_logs/rule_(\w+)", log))
-    expected = "dataset backbone training_features evaluation_features neighbours baselines head evaluate_heads safe_retrieval"
+    expected = (
+        "dataset backbone training_features evaluation_features neighbours baselines head evaluate_heads safe_retrieval"
+    )
     assert submitted == set(expected.split())
 
 

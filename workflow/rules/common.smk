@@ -21,6 +21,7 @@ from pipeline_lib.core import runner
 from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
+from pipeline_lib.core.ownership import require_results
 from pipeline_lib.stages.described import FOLDER
 from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.targets import targets
@@ -76,6 +77,8 @@ def deleting():
 
 DESCRIBED = Path(RESULTS, FOLDER)
 if engine.plans(workflow):
+    with one_line():
+        require_results(Path(RESULTS))
     engine.before_running(workflow, begin)
     engine.around_deleting(workflow, deleting)
     if is_held(Path(RESULTS)):

@@ -20,7 +20,7 @@ from engine import remove_locks
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
-from pipeline_lib.core.ownership import MANIFEST, RUN_LOCK, require_results
+from pipeline_lib.core.ownership import MANIFEST, RUN_LOCK
 from pipeline_lib.core.walk import folders_of_artefacts
 
 # Who holds a lock; nobody can tell where the file system knows no locks, or nothing can be written.
@@ -30,10 +30,8 @@ Holder = Literal["this process", "another", "unknown"]
 def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """Remove what a killed run left in the working directory, and hold the results until this process ends.
 
-    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell, and for a
-    folder with files that are not those of a run.
+    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell.
     """
-    require_results(results)
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
     if _lock(state / "running.lock") == "this process":
@@ -91,9 +89,8 @@ def _open(path: Path, flags: list[int]) -> int | None:
             refusal = error.errno
     if refusal == errno.EACCES:
         raise PipelineError(
-            f"{path}: can't be opened (Permission denied), so nobody can tell whether another snakemake is at work; have "
-            "its owner make it readable (chmod a+rx on the folders above, a+r on the file), or work in a folder of your "
-            "own"
+            f"{path}: can't be opened (Permission denied), so nobody can tell whether another snakemake is at work; "
+            "have its owner make it readable (chmod a+r), or work in a folder of your own"
         )
     return None
 
