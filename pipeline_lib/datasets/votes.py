@@ -43,6 +43,11 @@ class Options(DatasetOptions):
     )
     checksum: Checksum = "content"
 
+    @property
+    def has_votes(self) -> bool:
+        """Whether images carry votes."""
+        return True
+
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the folds' files."""
