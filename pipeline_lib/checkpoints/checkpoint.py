@@ -34,7 +34,6 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)
 BACKBONE_PREFIX = "backbone."
 FIXED_REPRESENTATION = "fixed_representation"
-QUANTILES = 1001
 _REMEDY = "export or download it again"
 
 
@@ -109,11 +108,6 @@ def head_prefix(seed: int) -> str:
 def quantiles_name(seed: int) -> str:
     """Return the name of the quantiles of a head's uncertainty."""
     return f"quantiles.seed{seed}"
-
-
-def quantiles_of(uncertainty: np.ndarray) -> np.ndarray:
-    """Return the quantiles 0, 0.001, ..., 1 of uncertainties [n], float32 [1001], interpolated linearly."""
-    return np.quantile(uncertainty.astype(np.float64), np.linspace(0, 1, QUANTILES)).astype(np.float32)
 
 
 def write_checkpoint(

@@ -24,7 +24,6 @@ from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     CARD,
     FIXED_REPRESENTATION,
-    QUANTILES,
     WEIGHTS,
     CheckpointConfig,
     head_prefix,
@@ -39,6 +38,7 @@ from pipeline_lib.core.device import find_device
 from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.datasets.base import one_line
 from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.heads.rank_mean import QUANTILES
 
 Backbone = str | nn.Module | Callable[..., nn.Module]
 

@@ -239,6 +239,27 @@ def test_the_users_code_and_checkpoint_are_watched(tmp_path: Path) -> None:
     assert custom.watched_files(options) == [tmp_path / "test_resnet.safetensors", tmp_path / "my_networks.py"]
 
 
+def test_modules_that_the_users_code_imports_are_watched_too(tmp_path: Path) -> None:
+    options = custom.Options.model_validate(worlds.custom_options(tmp_path) | {"factory": "nets.main:build"})
+    for name, text in {
+        "nets/__init__.py": "",
+        "nets/main.py": "import timm\nfrom . import blocks\nfrom ..nets.heads import head\ndef build(): import late",
+        "nets/blocks.py": "from nets.deep import (\n    layers,\n)",
+        "nets/deep/__init__.py": "from .. import main",
+        "nets/deep/layers.py": "",
+        "nets/heads.py": "",
+        "nets/unused.py": "",
+        "late.py": "this is no Python",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
+    found = {path.relative_to(tmp_path).as_posix() for path in custom.watched_files(options)[1:]}
+    assert found == {
+        *("nets/__init__.py", "nets/main.py", "nets/blocks.py", "nets/deep/__init__.py", "nets/deep/layers.py"),
+        *("nets/heads.py", "late.py"),
+    }
+
+
 def test_every_architecture_that_timm_creates_is_known() -> None:
     assert set(timm.list_models()) <= timm_names()[0]
 

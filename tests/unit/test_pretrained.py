@@ -28,6 +28,7 @@ from pipeline_lib.checkpoints.model import rank
 from pipeline_lib.config.config import Config
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Ref
+from pipeline_lib.heads import rank_mean
 from pipeline_lib.pretrained import load
 from pipeline_lib.stages import export
 from tests.unit import pretrained_world
@@ -135,6 +136,7 @@ def test_ranks_keep_the_order_of_all_uncertainties_also_beyond_the_known_ones() 
     order = u.argsort()
     assert (found[order].diff() > 0)[u[order].diff() > 0].all(), "no two that differ tie"
     assert ((found > 0) & (found < 1)).all()
+    np.testing.assert_allclose(rank_mean.rank(u.numpy(), quantiles.numpy()), found.numpy(), rtol=1e-14)
     torch.testing.assert_close(rank(known.median()[None], quantiles), torch.tensor([0.5]).double(), atol=0.01, rtol=0)
 
 
@@ -142,6 +144,7 @@ def test_ranks_bear_repeated_quantiles() -> None:
     quantiles = torch.tensor([0.0, 0.0, 0.5, 0.5, 0.5, 2.0, 2.0])
     found = rank(torch.tensor([0.0, 0.25, 0.5, 1.0, 2.0, 3.0]), quantiles)
     assert torch.isfinite(found).all()
+    np.testing.assert_allclose(rank_mean.rank(np.float32([0, 0.25, 0.5, 1, 2, 3]), quantiles.numpy()), found.numpy())
     assert (found.diff() > 0).all()
 
 
