@@ -14,7 +14,7 @@ from pipeline_lib.arrays.figures import draw_figures
 from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.arrays.page import build_page
 from pipeline_lib.arrays.tables import build_tables
-from pipeline_lib.core import artefacts
+from pipeline_lib.core import artefacts, software
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
 from pipeline_lib.figures import style
 from pipeline_lib.tables import render
@@ -34,7 +34,7 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
     nested = report.nested()
     tables = build_tables(report)
     figures = draw_figures(inputs.uncertainties, inputs.correct, name)
-    versions = {"pipeline_lib": __version__} | artefacts.software_versions("numpy", "pandas", "matplotlib")
+    versions = {"pipeline_lib": __version__} | software.versions("numpy", "pandas", "matplotlib")
     files = {
         what: [{"file": path.name, "xxh3_128": artefacts.file_digest(path)} for path in paths]
         for what, paths in inputs.files.items()

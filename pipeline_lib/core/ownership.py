@@ -18,6 +18,8 @@ from pipeline_lib.core.errors import ArtefactError, PipelineError
 MANIFEST = "manifest.json"
 # A run leaves it in the results folder that it works on; one below another is a world of its own.
 RUN_LOCK = ".running.lock"
+# Any look at a run, dry ones too, describes its jobs there.
+JOBS = ".jobs"
 # In a folder that is being written.
 DRAFT_MARK = ".draft"
 # Left by file managers and by Snakemake; nobody misses them.
@@ -56,7 +58,7 @@ def require_results(results: Path) -> None:
 
     A run deletes and replaces what it takes for its own there.
     """
-    if not results.is_dir() or (results / RUN_LOCK).exists():
+    if not results.is_dir() or (results / RUN_LOCK).exists() or (results / JOBS).is_dir():
         return
     if not Path.cwd().is_relative_to(results.resolve()):
         others = [path for path in results.iterdir() if path.is_dir() or not path.name.endswith((".md", ".txt"))]

@@ -20,7 +20,7 @@ from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.archive_members import MemberOpener, digest_of_members, list_members
 from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve, safe_name
-from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
 from pipeline_lib.datasets.text_table import ENCODING, SUFFIXES, checked_labels, require_votes, separator_of
@@ -113,9 +113,10 @@ def build_index(options: Options, data_dir: Path) -> Index:
     return Index(classes, splits, label, locations, images_fingerprint, votes)
 
 
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return the table and the folder or archive of the images."""
-    return [resolve(data_dir, options.path), resolve(data_dir, options.images)]
+def watched_files(options: Options, data_dir: Path) -> list[Path | Tree]:
+    """Return the table, and the archive or all images of the folder."""
+    images = resolve(data_dir, options.images)
+    return [resolve(data_dir, options.path), images if _is_archive(images) else Tree(images)]
 
 
 def _is_archive(path: Path) -> bool:

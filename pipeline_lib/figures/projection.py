@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.artefacts import file_of
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import checked
 from pipeline_lib.tables.spec import METRICS, ViewSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, read_metrics, typical_seed
 
@@ -57,8 +57,8 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     spec = job.spec
     seed = typical_seed(read_metrics(job.input("metrics")), spec.downstream, spec.backbone, spec.variant)
     expected = {"backbone": spec.backbone, **spec.projected._asdict()}
-    coordinates = pd.read_parquet(checked(job.input("projection"), "coordinates.parquet", **expected))
-    scores = pd.read_parquet(checked(job.input("scores"), "scores.parquet", variant=spec.variant, **expected))
+    coordinates = pd.read_parquet(file_of(job.input("projection"), "coordinates.parquet", **expected))
+    scores = pd.read_parquet(file_of(job.input("scores"), "scores.parquet", variant=spec.variant, **expected))
     both = coordinates.merge(scores, on="sample_id", validate="one_to_one")
     uncertainty = both[f"uncertainty_seed{seed}"].to_numpy()
     seeds = len(spec.seeds)

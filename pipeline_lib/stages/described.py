@@ -25,7 +25,7 @@ from pipeline_lib.core.spec import Spec
 from pipeline_lib.stages import sources
 from pipeline_lib.stages.command import validated
 
-FOLDER = ".jobs"
+FOLDER = ownership.JOBS
 State = Literal["fresh", "stale", "pending"]
 
 

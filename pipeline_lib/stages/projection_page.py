@@ -51,17 +51,17 @@ def run(job: Job[Spec]) -> None:
     """Write the page."""
     import pandas as pd
 
+    from pipeline_lib.core.artefacts import file_of
     from pipeline_lib.datasets.images import ImageDataset
     from pipeline_lib.figures import style
     from pipeline_lib.figures.projection_page import page
-    from pipeline_lib.figures.reading import checked
 
     spec = job.spec
     dataset, split = spec.projected
     expected = {"backbone": spec.backbone, "dataset": dataset, "split": split}
-    coordinates = pd.read_parquet(checked(job.input("projection"), "coordinates.parquet", **expected))
-    heads = pd.read_parquet(checked(job.input("scores"), "scores.parquet", variant=spec.variant, **expected))
-    baselines = pd.read_parquet(checked(job.input("baselines"), "scores.parquet", **expected))
+    coordinates = pd.read_parquet(file_of(job.input("projection"), "coordinates.parquet", **expected))
+    heads = pd.read_parquet(file_of(job.input("scores"), "scores.parquet", variant=spec.variant, **expected))
+    baselines = pd.read_parquet(file_of(job.input("baselines"), "scores.parquet", **expected))
     seeds = len(spec.seeds)
     description = {
         "title": f"Uncertainty on maps of {dataset}",

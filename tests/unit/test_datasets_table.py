@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import table
+from pipeline_lib.datasets.files import Tree
 from pipeline_lib.datasets.images import content_of
 from tests.unit.dataset_worlds import grey_value, make_folder, make_tar, make_zip, open_split, png
 
@@ -164,4 +165,6 @@ def test_impossible_options_are_refused(wrong):
 
 
 def test_table_and_images_are_watched(tmp_path):
-    assert table.watched_files(table.Options(**LABELS), tmp_path) == [tmp_path / "t.csv", tmp_path / "pics"]
+    assert table.watched_files(table.Options(**LABELS), tmp_path) == [tmp_path / "t.csv", Tree(tmp_path / "pics")]
+    zipped = LABELS | {"images": "pics.zip"}
+    assert table.watched_files(table.Options(**zipped), tmp_path)[1] == tmp_path / "pics.zip"

@@ -23,7 +23,7 @@ from torch import nn
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
 from pipeline_lib.checkpoints.card import model_card
-from pipeline_lib.checkpoints.checkpoint import CONFIG, WEIGHTS, read_config
+from pipeline_lib.checkpoints.checkpoint import CONFIG, FILES, WEIGHTS, read_config
 from pipeline_lib.checkpoints.model import rank
 from pipeline_lib.config.config import Config
 from pipeline_lib.core.errors import ArtefactError, PipelineError
@@ -205,6 +205,7 @@ def test_heads_alone_find_their_backbone_on_timms_hub_by_itself(
     config = json.loads((alone / CONFIG).read_text())
     config["backbone"]["options"] |= {"model": "test_resnet.r160_in1k", "checkpoint": None}
     (alone / CONFIG).write_text(json.dumps(config))
+    (alone / "manifest.json").unlink()
     create, asked, weights = timm.create_model, [], load_file(small.root / "mine" / "weights.safetensors")
 
     def answer(model: str, pretrained: bool, **arguments: Any) -> nn.Module:
@@ -434,8 +435,9 @@ def test_seeds_that_a_checkpoint_does_not_have_are_named(checkpoint: Path, seeds
 
 
 def damaged(checkpoint: Path, target: Path, file: str, change: Any) -> Path:
+    """Copy the three files that a checkpoint needs, one of them changed."""
     target.mkdir()
-    for path in checkpoint.iterdir():
+    for path in (checkpoint / name for name in FILES):
         content = path.read_bytes()
         (target / path.name).write_bytes(change(content) if path.name == file else content)
     return target

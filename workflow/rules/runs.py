@@ -20,7 +20,7 @@ from engine import remove_locks
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError, PipelineError
-from pipeline_lib.core.ownership import MANIFEST, RUN_LOCK, require_results
+from pipeline_lib.core.ownership import MANIFEST, RUN_LOCK
 from pipeline_lib.core.walk import folders_of_artefacts
 
 # Who holds a lock; nobody can tell where the file system knows no locks, or nothing can be written.
@@ -30,10 +30,8 @@ Holder = Literal["this process", "another", "unknown"]
 def begin_run(directory: Path, results: Path, dry_run: bool) -> None:
     """Remove what a killed run left in the working directory, and hold the results until this process ends.
 
-    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell, and for a
-    folder with files that are not those of a run.
+    A dry run holds nothing. Raises `PipelineError` when another run holds the results, or nobody can tell.
     """
-    require_results(results)
     state = directory / ".snakemake"
     state.mkdir(exist_ok=True)
     if _lock(state / "running.lock") == "this process":
