@@ -75,7 +75,7 @@ def draw(
     find = Summary(metrics)
     subtitle = (
         f"{style.shorten(spec.backbone)}, variant {style.shorten(spec.variant)}. A point is a class, larger with more "
-        "images. Below each set: R-AUROC of the head, whole and within classes, median over "
+        "images. Above each set: R-AUROC of the head, whole and within classes, median over "
         f"{style.plural(len(spec.seeds), 'seed')}. n: images."
     )
     columns = columns_of(len(tables))
