@@ -15,8 +15,16 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.__main__ import main
+from pipeline_lib.config.load import parse_config
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import MANIFEST, file_digest
+from pipeline_lib.core.artefacts import file_digest
+from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.core.ownership import MANIFEST
+from pipeline_lib.stages.graph import Graph, load_stage
+from pipeline_lib.stages.targets import targets
+from tests.jobs import make
 from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 from tests.workflow.test_reruns import edited, stale
 
@@ -150,6 +158,28 @@ def test_a_job_that_is_killed_after_an_edit_is_named_and_not_forgotten(world: Wo
     failed = [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("failed: ")]
     assert failed and all("ended without a message" in line and "(log: results/logs/heads/" in line for line in failed)
     assert {"head": 2, "heads": 1, "evaluate_heads": 4, "export": 2}.items() <= world.planned().items()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "tables/zero_shot.csv", "tables/zero_shot.md", "plots/zero_shot.png"])
+def test_a_result_that_was_edited_is_named_by_its_readers_and_made_again(
+    world: Workflow, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A digit in a spreadsheet, of the same length; and a file that was cut."""
+    results = world.directory / "results"
+    graph = Graph(parse_config(TINY_WORLD | {"results_dir": str(results)}), results, ROOT / "workflow/published")
+    path, table = results / name, Ref.to("table", name="zero_shot")
+    before = path.read_bytes()
+    for damaged in (before[:-9] + bytes([before[-9] ^ 1]) + before[-8:], before[: len(before) // 2]):
+        path.write_bytes(damaged)
+        assert main(["verify", "--results", str(results)]) == 1
+        assert f"{path}: " in capsys.readouterr().out
+        if name == "metrics.csv":
+            with pytest.raises(
+                ArtefactError, match=r"metrics\.csv: .*; delete .*records/metrics and run snakemake again"
+            ):
+                load_stage("table").run(graph.job(table))
+        make(graph, *targets(graph.config))
+        assert path.read_bytes() == before
 
 
 def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:

@@ -1,4 +1,4 @@
-"""A few of the faults of `python -m tests.faults`: nothing is lost, nothing is wrong in silence, a refusal is one line."""
+"""A few of the faults of `python -m tests.faults`: nothing is lost or wrong in silence, and a refusal is one line."""
 
 from __future__ import annotations
 
