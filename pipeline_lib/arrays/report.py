@@ -56,12 +56,14 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
             style.save(figure, target.with_suffix(".png"), target.with_suffix(".pdf"), DPI)
         (draft.path / "report.html").write_text(page, encoding="utf-8")
         draft.facts.update(images=report.images)
-    return render.to_markdown(tables["summary"])
+    return render.to_markdown(next(iter(tables.values())))
 
 
 def _samples(inputs: Inputs) -> pd.DataFrame:
-    """Return one row per image: whether it is right, its neighbour, its vote entropy, and `uncertainty_<name>`."""
-    columns = {"row": np.arange(len(inputs.correct)), "correct": inputs.correct}
+    """Return one row per image: whether it is right, its neighbour, its vote entropy; `uncertainty_<name>`."""
+    columns = {"row": np.arange(len(next(iter(inputs.uncertainties.values()))))}
+    if inputs.correct is not None:
+        columns["correct"] = inputs.correct
     if inputs.neighbour is not None:
         columns["neighbour"] = inputs.neighbour
     if inputs.vote_entropy is not None:

@@ -45,6 +45,11 @@ class Options(CharacterOptions):
             raise ValueError("must lie between 0.5 and 1")
         return value
 
+    @property
+    def has_votes(self) -> bool:
+        """Whether images carry votes."""
+        return True
+
 
 @dataclass(frozen=True)
 class BlendOpener:

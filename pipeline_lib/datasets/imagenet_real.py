@@ -38,6 +38,11 @@ class Options(imagenet.ImageNetOptions):
         None, description="raters.npz: the votes; a relative path starts at data_dir; null = the labels alone."
     )
 
+    @property
+    def has_votes(self) -> bool:
+        """Whether images carry votes."""
+        return True
+
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the images."""

@@ -55,6 +55,11 @@ class DatasetOptions(KindSection):
     )
 
     @property
+    def has_votes(self) -> bool:
+        """Whether images carry the votes of several people (`Index.label_counts`)."""
+        return False
+
+    @property
     def fetched_by(self) -> Literal["download", "prepare_tfds"] | None:
         """The stage that brings the raw files; None where the user places them, or there are none."""
         if self.kind == "tfds":

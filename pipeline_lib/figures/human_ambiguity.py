@@ -40,6 +40,11 @@ class Spec(SetsSpec):
     seeds: tuple[int, ...]
 
 
+def wanted(config: Config) -> bool:
+    """Return whether a config has the figure: one of its sets has votes."""
+    return any(config.datasets[entry.dataset].has_votes for entry in config.evaluation_sets)
+
+
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set, the upstream one first."""
     spec = Spec.of(config)

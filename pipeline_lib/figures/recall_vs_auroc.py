@@ -1,7 +1,8 @@
 """Recall@1 of each frozen backbone against the R-AUROC of its uncertainty heads, both averaged over unseen datasets.
 
 One point is one seed; points of a backbone share their Recall@1, since the heads leave the backbone as it is. Dashes
-mark the entropy of the classifier's prediction. In the form of Figure 4 of the paper.
+mark the entropy of the classifier's prediction. In the form of Figure 4 of the paper, whose points are shown where the
+datasets are the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
+from pipeline_lib.tables.published import PUBLISHED, RECIPE, model, parts
 from pipeline_lib.tables.spec import METRICS, ViewSpec, read_beside
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, on_sets
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 CATEGORY, LABEL, PAPER = "Zero-shot", "Recall@1 against R-AUROC", "Figure 4"
 SIZE = (4.5, 3.4)
-_PUBLISHED: style.Look = {"linestyle": "", "marker": ".", "color": "0.72"}
+_LOWEST_INCHES = 1.8
+_PUBLISHED: style.Look = {"linestyle": "", "markersize": 3.5, "color": "0.62"}
 
 
 class Spec(ViewSpec):
@@ -37,7 +40,7 @@ class Spec(ViewSpec):
 
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from."""
-    return {**METRICS, "published": Ref.to("published", name="pretrained_uncertainties")}
+    return {**METRICS, "published": Ref.to("published", name=PUBLISHED)}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
@@ -68,13 +71,20 @@ def points(
     ]
 
 
-def published_points(published: pd.DataFrame) -> pd.DataFrame:
+def published_points(published: pd.DataFrame | None, averaged: Sequence[EvaluationSet]) -> pd.DataFrame:
     """Return the printed points of Figure 4: columns backbone, variant, r1, auroc_correct; one row per seed.
 
-    A head that left its backbone as it was has the backbone's Recall@1, one that was trained jointly its own.
+    None where the paper's means are over other sets. A head that left its backbone as it was has the backbone's
+    Recall@1, one that was trained jointly its own.
 
     published: rows of `workflow/published`, as `tables.summary.read_metrics` gives them.
     """
+    import pandas as pd
+
+    if published is None:
+        return pd.DataFrame(columns=["backbone", "variant", "r1", "auroc_correct"])
+    is_mean_of_ours = [sorted(parts(*pair)) == sorted(averaged) for pair in published[["dataset", "split"]].to_numpy()]
+    published = published[pd.Series(is_mean_of_ours, index=published.index, dtype=bool)]
     of_seeds = published[published["seed"].notna() & (published["method"] == "head")]
     key = ["backbone", "variant", "seed", "dataset"]
     auroc = of_seeds[of_seeds["metric"] == "auroc_correct"].rename(columns={"value": "auroc_correct"})
@@ -99,8 +109,8 @@ def draw(
 ) -> Figure:
     """Return the scatter plot: colour and fill tell the backbone, the marker tells the variant.
 
-    A horizontal dash is the R-AUROC of the backbone's class entropy. The published points of the paper's Figure 4 stand
-    in grey behind; they are means over CUB, CARS and SOP, whatever ours are. width, height: inches.
+    A horizontal dash is the R-AUROC of the backbone's class entropy. Where the sets are those of the paper's Figure 4,
+    its points stand in grey behind, named by their models. width, height: inches.
     """
     import numpy as np
 
@@ -115,14 +125,20 @@ def draw(
         + f"), mean over {style.plural(len(averaged), 'downstream dataset')} ({style.plural(images, 'image')}): "
         + f"{style.listed(list(label.values()))}."
     )
-    figure, _ = style.new_figure(width, height, "Recall@1 and R-AUROC of each backbone", subtitle)
-    axes = figure.add_subplot()
+    theirs = {
+        f"{model(str(backbone))}{'' if variant == RECIPE else f', {variant}'.replace('_', ' ')}": rows
+        for (backbone, variant), rows in published_points(published, averaged).groupby(["backbone", "variant"])
+    }
+    looks = {name: _PUBLISHED | {"marker": style.series(number).marker} for number, name in enumerate(theirs)}
     handles = _handles(backbones, variants, has_entropy=not is_head.all())
-    theirs = published_points(published) if published is not None else None
-    if theirs is not None and len(theirs):
-        for name, rows in theirs.groupby(["backbone", "variant"]):
-            axes.plot(rows["r1"], rows["auroc_correct"], zorder=1, gid=f"{name}", **_PUBLISHED)
-        handles.append(style.handle("published: ViTs on CUB, CARS, SOP", **_PUBLISHED))
+    handles += [style.handle(f"published: {name}", **look) for name, look in looks.items()]
+    below = style.LINE_INCHES * len(handles)  # long names stand below each other
+    figure, _ = style.new_figure(
+        width, height, "Recall@1 and R-AUROC of each backbone", subtitle, 1, _LOWEST_INCHES, below
+    )
+    axes = figure.add_subplot()
+    for name, rows in theirs.items():
+        axes.plot(rows["r1"], rows["auroc_correct"], zorder=1, gid=f"published: {name}", **looks[name])
     for number, backbone in enumerate(backbones):
         look = style.series(number)
         mine = table[table["backbone"] == backbone]

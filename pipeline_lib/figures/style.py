@@ -249,7 +249,8 @@ def text_inches(text: str, size: float = TEXT_SIZE, weight: str = "normal") -> f
 
 
 def _wrap(text: str, width: float, size: float, weight: str) -> list[str]:
-    """Return text broken at blanks into lines of at most `width` inches."""
+    """Return text broken at blanks into lines of at most `width` inches, less what rounding to pixels may add."""
+    width *= 0.98
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -22,14 +22,14 @@ from pipeline_lib.pages.about import About
 from pipeline_lib.pages.parts import Typeset, as_data, template, typeset
 from pipeline_lib.tables.published import estimate, published_columns
 from pipeline_lib.tables.render import NOTHING, Table, number
-from pipeline_lib.tables.summary import MEAN, METHODS, EvaluationSet, Summary
+from pipeline_lib.tables.summary import MEAN, METHODS, OF_HEADS, EvaluationSet, Summary
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 MAIN = "zero_shot"
 _METRIC = "auroc_correct"
-_WITHOUT_HEAD = tuple(method for method in METHODS if method not in ("head", "combination"))
+_WITHOUT_HEAD = tuple(method for method in METHODS if method not in OF_HEADS)
 
 
 @dataclass(frozen=True)

@@ -163,12 +163,24 @@ function open() {
     const term = document.createElement("dt"), definition = document.createElement("dd");
     term.textContent = name;
     definition.textContent = value;
-    if (name === "path") definition.id = "dialog-path";
+    if (name === "path") {
+      definition.id = "dialog-path";
+      definition.replaceChildren(...original(i));
+    }
     return [term, definition];
   }));
   byId("previous").disabled = active === 0;
   byId("next").disabled = active === shown.length - 1;
   if (!dialog.open) dialog.showModal();
+}
+
+// The path of an image, which opens its file where it has one.
+function original(i) {
+  if (!data.file[i]) return [data.path[i]];
+  const link = document.createElement("a");
+  Object.assign(link, { href: data.file[i], target: "_blank", rel: "noopener", title: "open the original image" });
+  link.textContent = data.path[i];
+  return [link];
 }
 
 // ---- the threshold ----
@@ -229,8 +241,10 @@ const moves = { ArrowRight: () => 1, ArrowLeft: () => -1, ArrowDown: () => colum
   PageDown: () => columns * Math.max(1, Math.floor(grid.clientHeight / CELL_HEIGHT)),
   PageUp: () => -columns * Math.max(1, Math.floor(grid.clientHeight / CELL_HEIGHT)) };
 
-grid.addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey) return;
+// Wherever the focus is, but in what has keys of its own: the page is to be looked through at once.
+document.addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || dialog.open) return;
+  if (event.target.closest?.("input, select, button, summary")) return;
   if (event.key in moves) go(active + moves[event.key]());
   else if (event.key === "Home") go(0);
   else if (event.key === "End") go(shown.length - 1);
@@ -286,3 +300,4 @@ byId("slider").value = 1000;
 drawHistogram();
 filter();
 setThreshold(ofSlider(1000), "slider");
+grid.focus({ preventScroll: true });

@@ -75,6 +75,13 @@ class ImageList:
         """Decode the image at a position as RGB; raises `UnreadableImageError`."""
         return opaque(self._openers[self._source[position].as_py()](self._location[position].as_py()))
 
+    def file(self, position: int) -> Path | None:
+        """Return the file of the image at a position; None of a member of an archive."""
+        opener, location = self._openers[self._source[position].as_py()], self._location[position].as_py()
+        if isinstance(opener, FileOpener):
+            return Path(opener.root, location)
+        return Path(location) if opener is open_file else None
+
 
 def open_file(path: str) -> Image:
     """Decode an image file as RGB; raises `UnreadableImageError`."""

@@ -7,19 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.core.errors import PipelineError
-
-
-def add_spec(parser: argparse.ArgumentParser, keys: str) -> None:
-    """Add `--spec`; `keys` says what it holds."""
-    parser.add_argument(
-        "--spec",
-        type=read_spec,
-        required=True,
-        metavar="JSON|FILE",
-        help=f"what to make, as JSON or as a file with JSON (a manifest.json will do): {keys}",
-    )
-
 
 def add_path(parser: argparse.ArgumentParser, name: str, help: str, required: bool = True) -> None:
     """Add an option that names a file or folder."""
@@ -37,12 +24,3 @@ def read_spec(text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise argparse.ArgumentTypeError("must be a JSON object")
     return content["spec"] if {"stage", "spec", "files"} <= content.keys() else content
-
-
-def named_paths(pairs: list[str]) -> dict[str, Path]:
-    """Return {name: path} from `name=path` arguments."""
-    split = [pair.partition("=") for pair in pairs]
-    for name, separator, path in split:
-        if not (name and separator and path):
-            raise PipelineError(f"'{name}{separator}{path}': expected name=path")
-    return {name: Path(path) for name, _, path in split}

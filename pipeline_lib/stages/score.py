@@ -65,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="thumbnails on the page; of more images, an even share of all ranks is shown (%(default)s: up to 60 MB)",
     )
     parser.add_argument(
+        "--atlas-side",
+        type=_at_least(16),
+        default=128,
+        metavar="PIXELS",
+        help="longer side of the pictures on the page (%(default)s; its size grows with the square). The page also "
+        "opens the image files themselves, but not what lies in archives",
+    )
+    parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="K", help="the heads to use (default: all, averaged by rank)"
     )
     add_backbone(parser)
@@ -99,7 +107,9 @@ def run(arguments: argparse.Namespace) -> None:
         require_replaceable_atlas(arguments.atlas)
     images = ImageList(arguments.sources)
     device = choose_device(arguments.device)
-    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds, device, arguments.precision)
+    model = load_with_backbone(
+        arguments.checkpoint, arguments.backbone, arguments.code_dir, arguments.seeds, device, arguments.precision
+    )
     spec = {
         "images": images.digest,
         "model": digest_of(model),
@@ -142,6 +152,8 @@ def _write_atlas(arguments: argparse.Namespace, table: pa.Table, images: ImageLi
             arguments.atlas_images,
             max(1, arguments.workers),
             progress.advance,
+            images.file,
+            arguments.atlas_side,
         )
 
 

@@ -44,7 +44,7 @@ def wanted(config: Config) -> bool:
     if not path.exists():  # of a library without its workflow
         return False
     with path.open(encoding="utf-8", newline="") as file:
-        return any(ours.issuperset(_parts(row["dataset"], row["split"])) for row in csv.DictReader(file))
+        return any(ours.issuperset(parts(row["dataset"], row["split"])) for row in csv.DictReader(file))
 
 
 def plugins(config: Config) -> list[str]:
@@ -264,13 +264,14 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
 def _sets_of(theirs: pd.Series[Any], spec: Spec, published: pd.DataFrame) -> list[EvaluationSet]:
     """Return the sets whose mean a published number is; `downstream` stands for all unseen ones of its model."""
     if theirs["dataset"] != MEAN.dataset:
-        return _parts(theirs["dataset"], theirs["split"])
+        return parts(theirs["dataset"], theirs["split"])
     of_model = published[(published["backbone"] == theirs["backbone"]) & (published["metric"] == "auroc_correct")]
     pairs = of_model[["dataset", "split"]].drop_duplicates().itertuples(index=False, name=None)
     return [pair for pair in map(EvaluationSet._make, pairs) if MEAN_OF not in pair.dataset and pair != spec.upstream]
 
 
-def _parts(dataset: str, split: str) -> list[EvaluationSet]:
+def parts(dataset: str, split: str) -> list[EvaluationSet]:
+    """Return the sets that a published number is about: several of a mean."""
     return [EvaluationSet(name, split) for name in dataset.split(MEAN_OF)]
 
 

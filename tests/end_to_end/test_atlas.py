@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,10 @@ const press = (target, key) => target.dispatchEvent(new KeyboardEvent("keydown",
 const first = () => document.querySelector('[aria-posinset="1"]').title;
 const status = () => get("shown").textContent;
 const activeCell = () => document.getElementById(get("grid").getAttribute("aria-activedescendant")).title;
+record("focused", document.activeElement.id);
+get("search").blur(); document.activeElement.blur();
+press(document.body, "ArrowRight"); record("unfocused", activeCell()); press(document.body, "Home");
+get("search").focus(); press(get("search"), "ArrowRight"); record("searching", activeCell()); get("search").blur();
 record("opened", first(), status(), document.querySelectorAll(".cell").length);
 change("order", "up", "change"); record("rising", first()); change("order", "down", "change");
 change("search", "IMG_0123"); record("searched", status(), first());
@@ -48,6 +53,7 @@ for (const key of ["Home", "ArrowRight", "ArrowDown", "ArrowLeft"]) press(get("g
 record("arrows", activeCell(), columns, document.activeElement.id);
 press(get("grid"), "End"); record("end", activeCell(), document.querySelectorAll(".cell").length);
 press(get("grid"), "Home"); press(get("grid"), "Enter");
+record("original", get("dialog-path").querySelector("a")?.getAttribute("href"));
 record("enter", get("dialog").open, get("dialog-path").textContent, get("large").alt);
 press(get("dialog"), "ArrowRight"); record("next", get("dialog-path").textContent);
 const RealBlob = Blob;
@@ -94,8 +100,15 @@ def atlas(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pat
     noise = [Image.fromarray(random.integers(0, 255, (72, 96, 3), dtype=np.uint8)) for _ in range(50)]
     with pytest.MonkeyPatch.context() as patch:
         encoded = {id(image): thumbnail(image) for image in noise}
-        patch.setattr("pipeline_lib.scoring.atlas.thumbnail", lambda image: encoded[id(image)])
-        write_atlas(scores, lambda row: noise[row % 50], "Birds & more", "5,000 images", path)
+        patch.setattr("pipeline_lib.scoring.atlas.thumbnail", lambda image, side: encoded[id(image)])
+        write_atlas(
+            scores,
+            lambda row: noise[row % 50],
+            "Birds & more",
+            "5,000 images",
+            path,
+            file_of=lambda row: path.parent / "../photos" / scores["path"][row],
+        )
     return path
 
 
@@ -115,6 +128,10 @@ def test_every_control_does_what_it_says(atlas: Path, scores: pd.DataFrame) -> N
 
     assert seen["opened"][:2] == [path[0], "5,000 of 5,000 images shown, 0 of these rejected"]
     assert seen["opened"][2] < 150, "only cells in sight exist"
+    assert seen["focused"] == ["grid"]
+    assert seen["unfocused"] == [path[1]], "arrows move wherever the focus is"
+    assert seen["searching"] == [path[0]], "but where somebody writes"
+    assert seen["original"] == ["../photos/" + quote(path[0])]
     assert seen["rising"] == [path[-1]]
     found = ranked["path"][ranked["path"].str.contains("img_0123")]
     assert seen["searched"] == [f"{len(found)} of 5,000 images shown, 0 of these rejected", found.iloc[0]]
@@ -179,6 +196,7 @@ def test_the_page_is_whole_and_loads_nothing(atlas: Path) -> None:
 def test_worst_case_thumbnails_of_the_most_images_stay_below_sixty_megabytes() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (500, 500, 3), dtype=np.uint8)
     assert len(thumbnail(Image.fromarray(noise))) <= THUMBNAIL_BYTES * 4 / 3 + 4
+    assert THUMBNAIL_BYTES * 4 / 3 < len(thumbnail(Image.fromarray(noise), 512)) <= 16 * THUMBNAIL_BYTES * 4 / 3 + 4
     assert (THUMBNAIL_BYTES * 4 / 3 + 4 + 300) * ATLAS_IMAGES < 60e6, "with 300 bytes for the rest of an image"
 
 

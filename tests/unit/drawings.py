@@ -72,7 +72,7 @@ def make_metrics(
 
 def draw_zero_shot(downstream: Sets, backbones: Sequence[str], seeds: Sequence[int]) -> Figure:
     metrics = make_metrics(downstream, backbones, seeds)
-    return zero_shot.draw(metrics, UPSTREAM, downstream, backbones, "default", 6.75, 3.0)
+    return zero_shot.draw(metrics, None, UPSTREAM, downstream, backbones, "default", 6.75, 3.0)
 
 
 def draw_densities(downstream: Sets, backbones: Sequence[str], seeds: Sequence[int]) -> Figure:

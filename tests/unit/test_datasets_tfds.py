@@ -32,7 +32,13 @@ OPTIONS = {"kind": "tfds", "name": "tiny", "splits": {"train": "train[:75%]", "v
 CIFAR = {"kind": "tfds", "name": "cifar10"}
 
 
-def prepare_set(data_dir, records, version="1.0.0", name="tiny", config=None, file_format="array_record"):
+# Not in the order of the alphabet.
+CLASSES = ("dog", "cat")
+
+
+def prepare_set(
+    data_dir, records, version="1.0.0", name="tiny", config=None, file_format="array_record", classes=CLASSES
+):
     """Prepare a set; per split the label and picture of each image: -1 or a class, a grey value or a PNG."""
     library = pytest.importorskip("tensorflow_datasets", reason=REASON)
     pytest.importorskip("array_record", reason=REASON)
@@ -40,7 +46,7 @@ def prepare_set(data_dir, records, version="1.0.0", name="tiny", config=None, fi
         {
             "image": library.features.Image(encoding_format="png"),
             "mask": library.features.Image(encoding_format="png"),
-            "label": library.features.ClassLabel(names=["dog", "cat"]),  # not in the order of the alphabet
+            "label": library.features.ClassLabel(names=list(classes)),
             "file_name": library.features.Text(),
         }
     )

@@ -172,7 +172,7 @@ SHOWN = {
     "human_ambiguity": ["greek (n = 30)"],
     "joint_training": ["40 held-out images", "squared-error loss"],
     "projection": ["30 images of 6 classes", "maps of greek"],
-    "recall_vs_auroc": ["2 seeds", "greek", "published"],
+    "recall_vs_auroc": ["2 seeds", "greek"],
     "risk_coverage": ["greek (30)", "digits (20)", "class entropy"],
     "safe_retrieval_curves": ["latin (upstream) n = 700", "greek n = 700"],
     "safe_retrieval_surface": ["latin (upstream) n = 700", "digits n = 700"],

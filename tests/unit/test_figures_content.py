@@ -18,8 +18,9 @@ from pipeline_lib.figures import (
     recall_vs_auroc,
     risk_coverage,
     safe_retrieval_surface,
+    zero_shot,
 )
-from pipeline_lib.figures.density import density
+from pipeline_lib.figures.density import density, shown_range
 from pipeline_lib.tables.summary import EvaluationSet, read_metrics, typical_seed
 from tests.unit.drawings import (
     BACKBONES,
@@ -95,7 +96,10 @@ def test_points_are_the_seeds_of_each_backbone_and_variant() -> None:
 
 
 def test_published_points_are_figure_4() -> None:
-    points = recall_vs_auroc.published_points(read_metrics(PUBLISHED / "pretrained_uncertainties.csv"))
+    published = read_metrics(PUBLISHED / "pretrained_uncertainties.csv")
+    sets = [EvaluationSet(name, "test") for name in ("sop", "cub", "cars")]
+    assert recall_vs_auroc.published_points(published, sets[:2]).empty
+    points = recall_vs_auroc.published_points(published, sets)
     assert len(points) == 5 * 4 + 3 * 3
     base = points[(points["backbone"] == "vit_base_imagenet1k") & (points["variant"] == "loss_prediction")]
     assert sorted(zip(base["r1"], base["auroc_correct"], strict=True)) == [
@@ -106,7 +110,31 @@ def test_published_points_are_figure_4() -> None:
     assert set(points.loc[points["backbone"] == "vit_tiny", "r1"]) == {0.352}
 
 
+def test_published_values_stand_beside_their_own_sets_alone_named_by_model() -> None:
+    published = read_metrics(PUBLISHED / "pretrained_uncertainties.csv")
+    known, mine = ([EvaluationSet(name, "test") for name in names] for names in (("sop", "cub", "cars"), ("a", "b")))
+    for draw in (
+        lambda sets: recall_vs_auroc.draw(
+            make_metrics(sets, BACKBONES, SEEDS), published, sets, BACKBONES, ["default"], 4.5, 3.4
+        ),
+        lambda sets: zero_shot.draw(
+            make_metrics(sets, BACKBONES, SEEDS), published, UPSTREAM, sets, BACKBONES, "default", 6.75, 3.0
+        ),
+    ):
+        assert "published: ViT-Base" in all_text(draw(known))
+        assert "published" not in all_text(draw(mine))
+
+
 # Densities
+
+
+def test_nothing_of_a_density_is_cut_off() -> None:
+    random = np.random.default_rng(0)
+    for values in (random.normal(3.0, 0.5, 5_000), random.gamma(2.0, size=300), random.uniform(0, 1, 5_000)):
+        low, high = shown_range([values], 0.005)
+        _, height = density(values, low, high)
+        assert height[-1] < 0.03 * height.max() and (height[0] < 0.03 * height.max() or low == 0)
+        assert low >= 0 or values.min() < 0
 
 
 def test_density_integrates_to_one_and_follows_the_data() -> None:
