@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.arrays.inputs import Inputs
+from pipeline_lib.arrays.worst import Query, find_worst
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.evaluation.measures import (
     Images,
@@ -31,6 +32,7 @@ from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.distribution import METRICS as DISTRIBUTION
 from pipeline_lib.metrics.metric import Value
 from pipeline_lib.metrics.selective import risk_coverage_curve
+from pipeline_lib.metrics.within_classes import class_table
 
 OPTIONS = MetricOptions(**MetricOptions.values(Evaluation()))
 REJECTED = tuple(percent / 100 for percent in range(0, 51, 5))
@@ -45,6 +47,8 @@ class Report:
     name: the model's. images: how many. representation, uncertainties: values by metric, the latter of each
     uncertainty. rejection: of each uncertainty, the 1-NN error at each share in `REJECTED`.
     facts: counts about the representation and the labels. notes: what a reader should know about these numbers.
+    classes: of each uncertainty, the table of `class_table`; none without labels. worst: queries to look at.
+    Where it isn't known whose neighbour is right, `representation`, `rejection`, `classes` and `worst` are empty.
     """
 
     name: str
@@ -54,10 +58,23 @@ class Report:
     rejection: Mapping[str, list[float]]
     facts: Mapping[str, int]
     notes: list[str]
+    classes: Mapping[str, pd.DataFrame]
+    worst: Mapping[str, list[Query]]
 
     def value(self, uncertainty: str, metric: str) -> float:
         """Return one value of an uncertainty."""
         return self.uncertainties[uncertainty][metric].value
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known whose neighbour is right."""
+        return bool(self.representation)
+
+    @property
+    def resampled(self) -> str:
+        """What the intervals resample, in words."""
+        classes = int(self.representation["resampled_classes"].value)
+        return f"whole classes ({classes:,})" if classes else "images"
 
     @property
     def voted_images(self) -> int:
@@ -74,7 +91,7 @@ class Report:
             {"first": first, "second": second}
             | {"difference": self.value(first, f"{DIFFERENCE}{second}")}
             | {f"ci_{end}": self.value(first, f"{DIFFERENCE}{second}_ci_{end}") for end in ("low", "high")}
-            for first, second in itertools.combinations(self.uncertainties, 2)
+            for first, second in itertools.combinations(self.rejection, 2)
         ]
 
     def nested(self) -> dict[str, Any]:
@@ -83,9 +100,13 @@ class Report:
         for name, values in self.uncertainties.items():
             plain = {metric: value.value for metric, value in values.items() if not metric.startswith(DIFFERENCE)}
             distribution = {metric: plain.pop(metric) for metric in list(plain) if is_distribution(metric)}
-            rejection = {f"{share:g}": error for share, error in zip(REJECTED, self.rejection[name], strict=True)}
             voted = {"voted_images": self.voted_images} if self.voted_images else {}
-            uncertainties[name] = {**plain, **voted, "rejection": rejection, "distribution": distribution}
+            uncertainties[name] = {**plain, **voted, "distribution": distribution}
+            if name in self.rejection:
+                errors = zip(REJECTED, self.rejection[name], strict=True)
+                uncertainties[name]["rejection"] = {f"{share:g}": error for share, error in errors}
+            if name in self.classes:
+                uncertainties[name]["classes"] = self.classes[name].to_dict("records")
         report = {
             "name": self.name,
             "images": self.images,
@@ -106,7 +127,7 @@ class Report:
         for name, values in self.uncertainties.items():
             errors = {
                 f"r1_error_rejecting_{share:g}": Value(error, self.images)
-                for share, error in zip(REJECTED, self.rejection[name], strict=True)
+                for share, error in zip(REJECTED, self.rejection.get(name, ()), strict=name in self.rejection)
             }
             rows += metric_rows(about, name, None, {**values, **voted, **errors})
         return pd.DataFrame(rows)
@@ -117,15 +138,23 @@ def evaluate(inputs: Inputs, name: str) -> Report:
     images = Images(
         dataset=name,
         correct=inputs.correct,
+        label=inputs.label if inputs.correct is not None else None,
         vote_entropy=inputs.vote_entropy,
         lone_class_images=inputs.facts.get("lone_class_images"),
     )
-    wrong, arrays = ~inputs.correct, inputs.uncertainties
+    arrays = inputs.uncertainties
+    if inputs.correct is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is undefined becomes a note
+            each = {key: Uncertainty(u) for key, u in arrays.items()}
+            measured = measure_uncertainties(images, each, None, {}, OPTIONS)
+        return Report(name, images.images, {}, measured, {}, inputs.facts, _notes(inputs, measured), {}, {})
+    wrong = ~inputs.correct
     resampled = dict(zip(arrays, resampled_aurocs(images, list(arrays.values()), OPTIONS), strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is undefined becomes a note
         rivals = {key: Rival(auroc(u, wrong, name), resampled[key]) for key, u in arrays.items()}
-        measured: dict[str, Mapping[str, Value]] = {}
+        measured = {}
         for key, u in arrays.items():
             del rivals[key]  # each pair is compared once
             found = measure_uncertainties(images, {key: Uncertainty(u)}, resampled[key][None], rivals, OPTIONS)
@@ -133,7 +162,11 @@ def evaluate(inputs: Inputs, name: str) -> Report:
         representation = measure_representation(images, OPTIONS)
     rejection = {key: rejection_curve(u, wrong) for key, u in arrays.items()}
     facts = {key: count for key, count in inputs.facts.items() if key not in representation}
-    return Report(name, len(wrong), representation, measured, rejection, facts, _notes(inputs, measured))
+    classes = {}
+    if inputs.label is not None:
+        classes = {key: class_table(u, wrong, inputs.label, np.array(inputs.classes)) for key, u in arrays.items()}
+    notes, worst = _notes(inputs, measured), find_worst(inputs)
+    return Report(name, len(wrong), representation, measured, rejection, facts, notes, classes, worst)
 
 
 def rejection_curve(uncertainty: np.ndarray, wrong: np.ndarray) -> list[float]:
@@ -153,16 +186,22 @@ def is_distribution(name: str) -> bool:
 
 def _notes(inputs: Inputs, measured: Mapping[str, Mapping[str, Value]]) -> list[str]:
     notes = []
-    wrong = int(np.count_nonzero(~inputs.correct))
-    rarer, which = min((wrong, "wrong"), (len(inputs.correct) - wrong, "right"))
-    if rarer == 0:
-        notes.append(f"No nearest neighbour is {which}, so there is no R-AUROC.")
-    elif rarer < _FEW:
-        notes.append(f"The nearest neighbours that are {which} are few ({rarer}): the intervals are rough.")
+    if inputs.correct is not None:
+        wrong = int(np.count_nonzero(~inputs.correct))
+        rarer, which = min((wrong, "wrong"), (len(inputs.correct) - wrong, "right"))
+        if rarer == 0:
+            notes.append(f"No nearest neighbour is {which}, so there is no R-AUROC.")
+        elif rarer < _FEW:
+            notes.append(f"The nearest neighbours that are {which} are few ({rarer}): the intervals are rough.")
+    if inputs.vote_entropy is not None and (unasked := int(np.isnan(inputs.vote_entropy).sum())):
+        notes.append(f"{unasked:,} images have no votes; the agreement leaves them out.")
     for name, values in measured.items():
+        zeros = len(inputs.uncertainties[name]) - np.flatnonzero(inputs.uncertainties[name]).max(initial=-1) - 1
         if values["min_unc"].value == values["max_unc"].value:
             notes.append(f"{name} is the same for every image, so it says nothing.")
-        elif values["auroc_correct_ci_high"].value < 0.5:
+        elif zeros > 1 and np.count_nonzero(inputs.uncertainties[name]) == len(inputs.uncertainties[name]) - zeros:
+            notes.append(f"{name} is 0 for the last {zeros:,} images and for no other: was writing it interrupted?")
+        elif "auroc_correct_ci_high" in values and values["auroc_correct_ci_high"].value < 0.5:
             notes.append(
                 f"{name} ranks worse than chance. Should larger values mean more certain? Then give its negative."
             )

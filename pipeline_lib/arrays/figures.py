@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from pipeline_lib.arrays.evaluation import REJECTED, rejection_curve
 from pipeline_lib.figures import style
-from pipeline_lib.figures.density import density, shown_range
+from pipeline_lib.figures.density import LARGEST, density, shown_range
 from pipeline_lib.metrics.selective import risk_coverage_curve
 
 WIDTH = 3.5
@@ -32,12 +32,14 @@ TEXTS = {
 }
 
 
-def draw_figures(uncertainties: Mapping[str, np.ndarray], correct: np.ndarray, name: str) -> dict[str, Figure]:
+def draw_figures(uncertainties: Mapping[str, np.ndarray], correct: np.ndarray | None, name: str) -> dict[str, Figure]:
     """Return the figures of a report by file name.
 
-    uncertainties: float64 [n] by name; the first six are shown. correct: bool [n]. name: the model's.
-    Where all images are right or all are wrong, there is no `roc`.
+    uncertainties: float64 [n] by name; the first six are shown. correct: bool [n]; None = not known, nothing is drawn.
+    name: the model's. Where all images are right or all are wrong, there is no `roc`.
     """
+    if correct is None:
+        return {}
     shown = dict(list(uncertainties.items())[:_SHOWN])
     of = f"{style.shorten(name)}, {style.plural(len(correct), 'query').replace('querys', 'queries')}"
     if len(shown) < len(uncertainties):
@@ -133,6 +135,7 @@ def _densities(shown: Mapping[str, np.ndarray], correct: np.ndarray, of: str) ->
 
 
 def _density_panel(axes: Axes, uncertainty: np.ndarray, correct: np.ndarray) -> None:
+    uncertainty = np.clip(uncertainty, -LARGEST, LARGEST)
     low, high = shown_range([uncertainty], 0.005)
     colour = style.series(0).colour
     for chosen, median_colour in ((correct, "0.4"), (~correct, colour)):

@@ -58,10 +58,14 @@ def build_page(
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
-    r1, low, high = (report.representation[name].value for name in ("r1", "r1_ci_low", "r1_ci_high"))
-    facts = [("images", f"{report.images:,}"), (f"Recall@1 ({low:.3f}–{high:.3f})", f"{r1:.3f}")]
+    facts = [("images", f"{report.images:,}")]
+    if report.voted_images:
+        facts.append(("with votes", f"{report.voted_images:,}"))
+    if report.is_known:
+        r1, low, high = (report.representation[name].value for name in ("r1", "r1_ci_low", "r1_ci_high"))
+        facts.append((f"Recall@1 ({low:.3f}–{high:.3f})", f"{r1:.3f}"))
     facts += [(key, f"{report.facts[key]:,}") for key in ("classes", "dimension") if key in report.facts]
-    known = {name: report.value(name, "auroc_correct") for name in report.uncertainties}
+    known = {name: report.value(name, "auroc_correct") for name in report.rejection}
     known = {name: value for name, value in known.items() if not math.isnan(value)}
     if known:
         best = max(known, key=known.__getitem__)

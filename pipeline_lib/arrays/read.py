@@ -1,7 +1,8 @@
-"""Arrays from the files that people have: .npy, .npz, .csv, .parquet and .hdf5. Nothing in a file is run as code."""
+"""Arrays from the files that people have: .npy, .npz, .csv, .tsv, .parquet, .hdf5. Nothing in a file is run as code."""
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline_lib.core.errors import PipelineError, did_you_mean
+from pipeline_lib.datasets.text_table import ENCODING, SUFFIXES, separator_of
 
-FORMATS = (".npy", ".npz", ".csv", ".parquet", ".hdf5")
+_HDF5 = (".hdf5", ".h5")
+FORMATS = (".npy", ".npz", *SUFFIXES, ".parquet", *_HDF5)
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Array:
 
 
 def read_array(source: str, as_text: bool = False) -> Array:
-    """Read the array that `source` names: FILE, FILE.npz:KEY (.hdf5 likewise), or FILE.csv:COLUMN[,COLUMN...] (.parquet
-    likewise).
+    """Read the array that `source` names: FILE, FILE.npz:KEY (.hdf5 and .h5 likewise, in groups too: test/embed), or
+    FILE.csv:COLUMN[,COLUMN...] (.tsv and .parquet likewise).
 
     as_text: take the cells of a CSV file as text, whatever they look like (labels).
     Raises `PipelineError` naming the file for one that is missing, damaged, of another format, or holds Python objects.
@@ -50,9 +53,9 @@ def read_array(source: str, as_text: bool = False) -> Array:
             values, names = _npy(path, selection), None
         elif suffix == ".npz":
             values, names = _npz(path, selection)
-        elif suffix == ".csv":
+        elif suffix in SUFFIXES:
             values, names = _csv(path, selection, as_text)
-        elif suffix == ".hdf5":
+        elif suffix in _HDF5:
             values, names = _hdf5(path, selection)
         else:
             values, names = _parquet(path, selection)
@@ -69,6 +72,8 @@ def read_array(source: str, as_text: bool = False) -> Array:
         )
     if len(values) == 0 or (values.ndim == 2 and values.shape[1] == 0):
         raise PipelineError(f"{source}: is empty (shape {list(values.shape)}); needs one row per image")
+    if not values.dtype.isnative:  # as other machines write it; pandas reads no other than this one's
+        values = values.astype(values.dtype.newbyteorder("="))
     return Array(source, path, values, names)
 
 
@@ -96,17 +101,16 @@ def _npz(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def _hdf5(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Read an array at the top of a file, such as `embed` or `label` of a cache of the reference code."""
+    """Read an array of a file, such as `embed` or `label` of a cache of the reference code, or `test/embed`."""
     try:
         with h5py.File(path, "r") as file:
-            key = _key(path, [name for name, item in file.items() if isinstance(item, h5py.Dataset)], selection)
+            found: list[str] = []
+            file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+            key = _key(path, found, selection and selection.strip("/"))
             is_text = h5py.check_string_dtype(file[key].dtype) is not None
             values = np.asarray(file[key].asstr()[()]).astype(str) if is_text else file[key][()]
     except OSError as error:
         raise PipelineError(f"{path}: not a readable HDF5 file ({error})") from None
-    # Such a cache is allocated before it is filled, and has no checksum.
-    if key == "embed" and len(values) and not values[-1].any():
-        raise PipelineError(f"{path}: the last row of embed is empty, so writing it was interrupted; cache it again")
     return values, (key,) if values.ndim == 1 and selection is not None else None
 
 
@@ -123,9 +127,13 @@ def _key(path: Path, available: list[str], selection: str | None) -> str:
 
 
 def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    lines = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False, encoding_errors="strict")
+    separator = separator_of(path)
+    lines = pd.read_csv(
+        path, sep=separator, header=None, nrows=2, dtype=str, keep_default_na=False, encoding=ENCODING
+    ).fillna("")
     header, *below = lines.to_numpy().tolist()
-    has_names = not all(_is_number(name) for name in header)  # a file of bare numbers has no names
+    # A file of bare numbers has no names.
+    has_names = not all(_is_number(name.replace(",", ".") if separator == ";" else name) for name in header)
     numbered = [str(number) for number in range(len(header))]
     # pandas writes numbers above columns without names; above whole numbers they may as well be a row.
     has_numbers = header == numbered and below != [] and not all(re.fullmatch(r"-?\d+", cell) for cell in below[0])
@@ -137,14 +145,24 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
             f"{path}: column {header.index('')} has no name, as the index that pandas writes; "
             f"write the file with index=False, or choose columns: {path}:COLUMN,COLUMN"
         )
-    table = pd.read_csv(
-        path,
-        header=0 if has_names or has_numbers else None,
-        names=header,
-        usecols=[header.index(name) for name in chosen],
-        dtype=str if as_text else None,
-        keep_default_na=not as_text,
-    )[chosen]
+
+    def read(decimal: str) -> pd.DataFrame:
+        table: pd.DataFrame = pd.read_csv(
+            path,
+            sep=separator,
+            decimal=decimal,
+            encoding=ENCODING,
+            header=0 if has_names or has_numbers else None,
+            names=header,
+            usecols=[header.index(name) for name in chosen],
+            dtype=str if as_text else None,
+            keep_default_na=not as_text,
+        )
+        return table[chosen]
+
+    table = read(".")
+    if separator == ";" and not as_text and any(kind.kind not in "biuf" for kind in table.dtypes):
+        table = read(",")  # as in the countries that separate fields by semicolons
     if as_text:
         return table.to_numpy(dtype=str), tuple(chosen) if has_names else None
     for name in chosen:
@@ -157,7 +175,11 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
 
 def _parquet(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...]]:
     file = pq.ParquetFile(path)
-    chosen = _chosen(path, file.schema_arrow.names, selection)
+    available = file.schema_arrow.names
+    index = json.loads((file.schema_arrow.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    if selection is None:
+        available = [name for name in available if name not in index] or available
+    chosen = _chosen(path, available, selection)
     table = file.read(columns=chosen)
     if len(chosen) == 1 and _is_list(table.schema.field(chosen[0]).type):
         return _vectors(path, chosen[0], table[chosen[0]].combine_chunks()), tuple(chosen)

@@ -14,7 +14,7 @@ from pipeline_lib.arrays.figures import draw_figures
 from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.arrays.page import build_page
 from pipeline_lib.arrays.tables import build_tables
-from pipeline_lib.core import artefacts
+from pipeline_lib.core import artefacts, software
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
 from pipeline_lib.figures import style
 from pipeline_lib.tables import render
@@ -34,7 +34,7 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
     nested = report.nested()
     tables = build_tables(report)
     figures = draw_figures(inputs.uncertainties, inputs.correct, name)
-    versions = {"pipeline_lib": __version__} | artefacts.software_versions("numpy", "pandas", "matplotlib")
+    versions = {"pipeline_lib": __version__} | software.versions("numpy", "pandas", "matplotlib")
     files = {
         what: [{"file": path.name, "xxh3_128": artefacts.file_digest(path)} for path in paths]
         for what, paths in inputs.files.items()
@@ -56,12 +56,14 @@ def write_report(inputs: Inputs, name: str, command: str, out: Path) -> str:
             style.save(figure, target.with_suffix(".png"), target.with_suffix(".pdf"), DPI)
         (draft.path / "report.html").write_text(page, encoding="utf-8")
         draft.facts.update(images=report.images)
-    return render.to_markdown(tables["summary"])
+    return render.to_markdown(next(iter(tables.values())))
 
 
 def _samples(inputs: Inputs) -> pd.DataFrame:
-    """Return one row per image: whether it is right, its neighbour, its vote entropy, and `uncertainty_<name>`."""
-    columns = {"row": np.arange(len(inputs.correct)), "correct": inputs.correct}
+    """Return one row per image: whether it is right, its neighbour, its vote entropy; `uncertainty_<name>`."""
+    columns = {"row": np.arange(len(next(iter(inputs.uncertainties.values()))))}
+    if inputs.correct is not None:
+        columns["correct"] = inputs.correct
     if inputs.neighbour is not None:
         columns["neighbour"] = inputs.neighbour
     if inputs.vote_entropy is not None:

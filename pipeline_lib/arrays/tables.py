@@ -27,14 +27,21 @@ _QUANTILES = {
 def build_tables(report: Report) -> dict[str, Table]:
     """Return the tables of a report, by file name.
 
-    `differences` is there for two or more uncertainties, `votes` where votes were given.
+    The main one is first: `summary`, or `votes` where it isn't known whose neighbour is right. `differences` is there
+    for two or more uncertainties, `classes` where labels were given, `worst` where a neighbour is wrong.
     """
-    tables = {"summary": _summary(report), "rejection": _rejection(report), "distribution": _distribution(report)}
-    if len(report.uncertainties) > 1:
+    tables: dict[str, Table] = {}
+    if report.is_known:
+        tables |= {"summary": _summary(report), "rejection": _rejection(report)}
+    if len(report.rejection) > 1:
         tables["differences"] = _differences(report)
+    if report.classes:
+        tables["classes"] = _classes(report)
+    if any(report.worst.values()):
+        tables["worst"] = _worst(report)
     if report.voted_images:
         tables["votes"] = _votes(report)
-    return tables
+    return tables | {"distribution": _distribution(report)}
 
 
 def compared_metrics(report: Report, of_votes: bool) -> dict[str, tuple[Metric, str]]:
@@ -65,7 +72,8 @@ def _summary(report: Report) -> Table:
     caption = (
         f"How well an uncertainty predicts that an image's nearest neighbour is wrong ({report.images:,} images, "
         f"Recall@1 {report.representation['r1'].value:.3f}). R-AUROC: 0.5 is chance, 1 is perfect; AURC and E-AURC: "
-        "smaller is better; coverage: the share of queries that can be kept at this accuracy."
+        "smaller is better; AUGRC likewise; coverage: the share of queries that can be kept at this accuracy. "
+        f"The interval is a percentile bootstrap over {report.resampled}."
         + (" Bold: the best." if len(shown) > 1 else "")
     )
     measured = [name for name in _names(report) if not is_distribution(name)]
@@ -92,7 +100,7 @@ def _differences(report: Report) -> Table:
     )
     bold = pd.DataFrame({"Difference in R-AUROC": (values["ci_low"] > 0) | (values["ci_high"] < 0)})
     caption = (
-        "Differences between uncertainties on the same bootstrap resamples of the images. "
+        f"Differences between uncertainties on the same bootstrap resamples of {report.resampled}. "
         "Bold: the interval leaves out zero."
     )
     return Table(values, shown, bold, caption)
@@ -108,6 +116,59 @@ def _rejection(report: Report) -> Table:
     for share in REJECTED[::2]:
         shown[f"{100 * share:.0f} %"] = [f"{100 * error:.1f} %" for error in values[f"{share:g}"]]
     caption = "1-NN error after rejecting this share of the queries, the most uncertain first."
+    return Table(values, shown, pd.DataFrame(index=shown.index), caption)
+
+
+def _classes(report: Report) -> Table:
+    values = pd.concat(report.classes, names=["uncertainty"]).reset_index("uncertainty").reset_index(drop=True)
+    first = next(iter(report.classes))
+    table = report.classes[first]
+    shown = pd.DataFrame(
+        {
+            "Class": table["class"].astype(str),
+            "Images": [f"{count:,}" for count in table["images"]],
+            "1-NN error": [f"{100 * error:.1f} %" for error in table["error"]],
+            "R-AUROC": [_text(f"{value:.3f}") for value in table["r_auroc"]],
+            "Median rank of u": [f"{rank:.2f}" for rank in table["median_rank"]],
+            "Rejected": [f"{100 * share:.0f} %" for share in table["rejected"]],
+            "Own threshold": [_text(f"{value:.4g}") for value in table["threshold"]],
+        }
+    )
+    caption = (
+        f"The classes by {first}, the most uncertain first. R-AUROC: within the class. Median rank of u: among all "
+        "images, from 0 to 1. Rejected: how much of the class is among the most uncertain tenth of all images; where "
+        "that is most of one class and nothing of others, a threshold for each class is fairer. Own threshold: the "
+        "value above which the most uncertain tenth of the class lies."
+    )
+    return Table(values, shown, pd.DataFrame(index=shown.index), caption)
+
+
+def _worst(report: Report) -> Table:
+    first = next(iter(report.uncertainties))
+    values = pd.DataFrame(
+        [
+            {"kind": kind} | {key: value for key, value in vars(query).items() if key != "pictures"}
+            for kind, queries in report.worst.items()
+            for query in queries
+        ]
+    )
+    neighbour = [NOTHING if row is None or math.isnan(row) else f"{int(row)}" for row in values["neighbour"]]
+    shown = pd.DataFrame(
+        {
+            "Wrong and": values["kind"],
+            "Row": values["row"].astype(str),
+            "Class": values["label"].replace("", NOTHING),
+            "Neighbour's row": neighbour,
+            "Neighbour's class": values["neighbour_label"].replace("", NOTHING),
+            "Uncertainty": [_text(f"{value:.4g}") for value in values["uncertainty"]],
+            "Rank": [f"{rank:.3f}" for rank in values["rank"]],
+        }
+    )
+    caption = (
+        f"Queries whose nearest neighbour is wrong: those that {first} is most certain of (what it misses, wrong "
+        "labels among them), and those that it is most uncertain of (what it finds). Rank: of the uncertainty among "
+        "all images, from 0 to 1."
+    )
     return Table(values, shown, pd.DataFrame(index=shown.index), caption)
 
 

@@ -53,7 +53,7 @@ class TimmEncoder(nn.Module):
     def __init__(self, network: TimmNetwork, has_classifier: bool = True) -> None:
         super().__init__()
         self.network = network
-        advice = "choose weights that come with one, or set classifier: false"
+        advice = "choose weights that come with one, or set classifier: false and leave num_classes out"
         self.classifier = linear_classifier(network, advice) if has_classifier else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,10 +53,45 @@ class Options(KindSection):
 
 
 def watched_files(options: Options) -> list[Path]:
-    """Return the checkpoint and the module's file."""
-    base = Path(options.code_dir).joinpath(*options.factory.split(":")[0].split("."))
-    module_files = [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
-    return [Path(options.checkpoint), *module_files]
+    """Return the checkpoint, the module's file, and those below `code_dir` that it imports, at any depth.
+
+    Found by reading them: an import that code puts together as it runs, and installed packages, are not.
+    """
+    code_dir, found = Path(options.code_dir), dict[Path, None]()
+    waiting = [options.factory.split(":")[0]]
+    while waiting:
+        module = waiting.pop(0)
+        for path in _files_of(code_dir, module):
+            if path not in found:
+                found[path] = None
+                waiting += _imported(path, module)
+    return [Path(options.checkpoint), *found]
+
+
+def _files_of(code_dir: Path, module: str) -> Iterator[Path]:
+    """Yield the file of a module below a folder, and those of the packages that it lies in, which are run first."""
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        base = code_dir.joinpath(*parts[:count])
+        yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+
+
+def _imported(path: Path, module: str) -> list[str]:
+    """Return the modules that a module may import; a name that it imports from one may be a module as well."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []  # it is read when it is imported, and the error told then
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: None if path.name == "__init__.py" else -1]
+            above = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            start = ".".join(filter(None, [above, node.module]))
+            names += [".".join(filter(None, [start, alias.name])) for alias in node.names]
+    return names
 
 
 def build(options: Options, num_classes: int | None) -> HookedEncoder | HeadlessEncoder:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pipeline_lib.backbones.base import Encoder
 from pipeline_lib.backbones.likeness import fixed_image
 
+_SHOWN = 8
+_OF_TRAINING = ("decoder", "mask_token")
 # Outputs of common classifiers: a last layer as wide as one of them is one.
 _CLASSES = frozenset({10, 100, 200, 365, 1000, 10450, 11221, 11821, 21841, 21842, 21843})
 
@@ -19,15 +21,22 @@ _CLASSES = frozenset({10, 100, 200, 365, 1000, 10450, 11221, 11821, 21841, 21842
 def without_classifier(state: Mapping[str, Tensor], network: nn.Module, path: Path) -> dict[str, Tensor]:
     """Return a state dict without the keys of linear layers that the network doesn't have; says which these are.
 
-    Left out are the weight [classes, d] and the bias [classes] of a layer of which the network has neither. Other keys
-    stay, and don't fit.
+    Left out are the weight [classes, d] and the bias [classes] of a layer of which the network has neither, and what a
+    masked autoencoder was trained with (`decoder*`, `mask_token`). Other keys stay, and don't fit.
     """
     own = network.state_dict()
+    if any(name not in state and not name.endswith("num_batches_tracked") for name in own):
+        return dict(state)  # of another network, or under other names: what is left out would only confuse
     layers = {name.rpartition(".")[0] for name in own}
-    unused = [name for name in state if name.rpartition(".")[0] not in layers and _is_of_linear_layer(name, state)]
+    unused = [
+        name
+        for name in state
+        if (name.startswith(_OF_TRAINING) and name not in own)
+        or (name.rpartition(".")[0] not in layers and _is_of_linear_layer(name, state))
+    ]
     if unused:
-        names = ", ".join(sorted(unused))
-        print(f"{path}: {len(unused)} keys are of a classifier that is not used, and left out: {names}")
+        shown = ", ".join(sorted(unused)[:_SHOWN]) + (", ..." if len(unused) > _SHOWN else "")
+        print(f"{path}: {len(unused)} keys are of a classifier or decoder that is not used, and left out: {shown}")
     return {name: values for name, values in state.items() if name not in unused}
 
 

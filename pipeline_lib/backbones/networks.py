@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -45,6 +46,25 @@ def create_network(
     if image_size is not None and _has_fixed_size(architecture):
         arguments["img_size"] = image_size
     return cast(TimmNetwork, timm.create_model(architecture, pretrained=pretrained, **arguments))
+
+
+def in_timms_names(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict as a timm network takes it, where timm can convert it, else as it is.
+
+    timm knows the names that the authors of an architecture gave its weights, as CLIP's and DINOv2's did, and resizes
+    position embeddings to the network's image size.
+    """
+    own = network.state_dict()
+    if all(name in state and state[name].shape == values.shape for name, values in own.items()):
+        return state
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        converted = dict(convert(dict(state), network))
+    except Exception:  # of keys that it doesn't know, which are told by what doesn't fit
+        return state
+    return converted if own.keys() <= converted.keys() else state
 
 
 def data_config(network: nn.Module, image_size: int | None, crop_pct: float | None = None) -> dict[str, Any]:

@@ -55,11 +55,12 @@ def prepare(options: Options) -> TimmEncoder:
     if options.checkpoint is None:
         return _create(options, num_classes, pretrained=True)
     from pipeline_lib.backbones.headless import without_classifier
+    from pipeline_lib.backbones.networks import in_timms_names
     from pipeline_lib.backbones.weights import load_into, read_state_dict
 
     encoder = build(options, num_classes)
     path = Path(options.checkpoint)
-    state = read_state_dict(path, options.key_prefix)
+    state = in_timms_names(encoder.network, read_state_dict(path, options.key_prefix))
     if not options.classifier:
         state = without_classifier(state, encoder.network, path)
     load_into(encoder.network, state, path)

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.recognise import misnamed
 
 # Where training scripts commonly put the weights inside a checkpoint.
-_NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher")
 
 
 def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
@@ -35,7 +36,9 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
         The file is missing, damaged, or would run code on loading.
     """
     if not Path(path).is_file():
-        raise PipelineError(f"checkpoint {path}: no such file")
+        raise PipelineError(f"checkpoint {path}: {'no plain file' if Path(path).exists() else 'no such file'}")
+    if (wrong := misnamed(path)) is not None:
+        raise PipelineError(f"checkpoint {path}: {wrong}")
     content: Any
     try:
         if str(path).endswith(".safetensors"):
@@ -87,7 +90,20 @@ def require_fit(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor],
             faults.append(f"{len(missing)} keys of the network are missing, such as '{missing[0]}'")
         if extra:
             faults.append(f"{len(extra)} keys are not in the network, such as '{extra[0]}'")
-        raise PipelineError(f"checkpoint {path} doesn't fit the network: {'; '.join(faults)}")
+        raise PipelineError(f"checkpoint {path} doesn't fit the network: {'; '.join(faults)}{_advice(own, state)}")
+
+
+def _advice(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:
+    """Return which `key_prefix` would make a state dict fit, where there is one."""
+    needed = [name for name in own if not name.endswith("num_batches_tracked")]
+    first = needed[0] if needed else ""
+    prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    fitting = [
+        prefix
+        for prefix in prefixes
+        if all(prefix + name in state and tuple(state[prefix + name].shape) == own[name] for name in needed)
+    ]
+    return f"; its keys begin with {' or '.join(map(repr, fitting))}: set that as key_prefix" if fitting else ""
 
 
 def file_sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ from pipeline_lib.calibration.reliability import CalibrationErrors, calibration_
 from pipeline_lib.core.artefacts import canonical_json, writing_file
 from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.core.ownership import require_replaceable_file
-from pipeline_lib.metrics.checks import require_no_nan
+from pipeline_lib.metrics.checks import checked_bools, require_no_nan
 
 Kind = Literal["logistic", "isotonic"]
 FORMAT = 2
@@ -81,7 +81,7 @@ class Calibrator:
         PipelineError
             For NaN or infinity, and when there are fewer right or wrong images than folds.
         """
-        uncertainty, wrong = np.asarray(uncertainty, np.float64), _checked_bools(wrong)
+        uncertainty, wrong = np.asarray(uncertainty, np.float64), checked_bools(wrong)
         if uncertainty.shape != wrong.shape or uncertainty.ndim != 1:
             raise PipelineError(
                 f"uncertainty has shape {uncertainty.shape} and wrong {wrong.shape}, but both must be [n]"
@@ -138,17 +138,6 @@ class Calibrator:
                 f"{path}: is no calibration of format {FORMAT}, or was changed since; fit and save it again"
             ) from None
         return calibrator
-
-
-def _checked_bools(wrong: np.ndarray) -> np.ndarray:
-    """Return bool [n]; raises `PipelineError` for numbers that aren't 0 or 1: NaN would count as true."""
-    values = np.asarray(wrong)
-    if values.dtype == bool:
-        return values
-    if values.dtype.kind not in "iuf" or not (is_bool := np.isin(values, (0, 1))).all():
-        row = 0 if values.dtype.kind not in "iuf" else int(np.argmin(is_bool))
-        raise PipelineError(f"wrong is {values.ravel()[row]!r} in row {row}, but must be true or false (1 or 0)")
-    return values.astype(bool)
 
 
 def _is_calibration(path: Path) -> bool:

@@ -17,6 +17,7 @@ from pipeline_lib.calibration.simulation import simulate
 from pipeline_lib.config.evaluation import Calibration
 from pipeline_lib.core.errors import PipelineError
 
+ALL = "all"  # the heads of a variant together, as a checkpoint gives them by default
 SCORES, RELIABILITY, THRESHOLDS = "scores.csv", "reliability.csv", "thresholds.csv"
 
 
@@ -34,14 +35,14 @@ class CalibratedHead:
 
 
 def calibrate_heads(
-    uncertainties: Mapping[int, np.ndarray], wrong: np.ndarray, options: Calibration, dataset: str
-) -> dict[int, CalibratedHead]:
-    """Return the calibration of the head of each seed.
+    uncertainties: Mapping[str, np.ndarray], wrong: np.ndarray, options: Calibration, dataset: str
+) -> dict[str, CalibratedHead]:
+    """Return the calibration of each uncertainty.
 
     Parameters
     ----------
     uncertainties
-        Of each image, float [n], by seed.
+        Of each image, float [n], by name: `ALL` heads together, `seed<k>`.
     wrong
         Whether an image's nearest neighbour has another label, bool [n].
     options
@@ -63,22 +64,22 @@ def calibrate_heads(
     shuffled = np.random.default_rng(options.seed).permutation(len(wrong))
     labelled, others = np.sort(shuffled[:count]), np.sort(shuffled[count:])
     return {
-        seed: _calibrate(options, uncertainty.astype(np.float64), wrong, labelled, others)
-        for seed, uncertainty in uncertainties.items()
+        name: _calibrate(options, uncertainty.astype(np.float64), wrong, labelled, others)
+        for name, uncertainty in uncertainties.items()
     }
 
 
-def write_calibration(folder: Path, heads: Mapping[int, CalibratedHead]) -> None:
-    """Write `calibration_seed<k>.json` of each seed, and the tables of all seeds."""
-    for seed, head in heads.items():
-        head.calibrator.save(folder / f"calibration_seed{seed}.json")
-    for name, tables in {
-        SCORES: {seed: pd.DataFrame(head.scores) for seed, head in heads.items()},
-        RELIABILITY: {seed: pd.DataFrame(vars(head.reliability)) for seed, head in heads.items()},
-        THRESHOLDS: {seed: pd.DataFrame(head.thresholds) for seed, head in heads.items()},
+def write_calibration(folder: Path, heads: Mapping[str, CalibratedHead]) -> None:
+    """Write `calibration.json` of all heads and `calibration_seed<k>.json` of each, and the tables."""
+    for name, head in heads.items():
+        head.calibrator.save(folder / ("calibration.json" if name == ALL else f"calibration_{name}.json"))
+    for file, tables in {
+        SCORES: {name: pd.DataFrame(head.scores) for name, head in heads.items()},
+        RELIABILITY: {name: pd.DataFrame(vars(head.reliability)) for name, head in heads.items()},
+        THRESHOLDS: {name: pd.DataFrame(head.thresholds) for name, head in heads.items()},
     }.items():
-        table = pd.concat(tables, names=["seed"]).reset_index(level="seed")
-        table.to_csv(folder / name, index=False, lineterminator="\n")
+        table = pd.concat(tables, names=["heads"]).reset_index(level="heads")
+        table.to_csv(folder / file, index=False, lineterminator="\n")
 
 
 def _calibrate(

@@ -22,9 +22,11 @@ import numpy as np
 from scipy.stats import binom
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.metrics.checks import require_no_nan
+from pipeline_lib.metrics.checks import checked_bools, require_no_nan
 
-_STARTS = 5
+# Where the thresholds begin that are tested: at this share of them or, of few images, where so many times the fewest
+# that can pass any test are accepted. Earlier ones rarely pass, and one that doesn't pass ends the sequence.
+_START_SHARE, _START_IMAGES = 0.3, 1.5
 
 
 def candidate_thresholds(uncertainty: np.ndarray, count: int = 100) -> np.ndarray:
@@ -48,9 +50,9 @@ def learn_then_test(
 
     For each threshold t the hypothesis P(wrong | u <= t) > alpha is tested: of the n images with u <= t, w are wrong,
     which under the hypothesis has at most the probability p = P(Binomial(n, alpha) <= w) (the exact test behind
-    Clopper and Pearson's interval). Fixed sequences control the error over all tests: from each of `_STARTS` starting
-    points, evenly spread over the thresholds, ever larger ones are tested at level (1 - confidence) / `_STARTS`, up
-    to the first that isn't rejected.
+    Clopper and Pearson's interval). A fixed sequence controls the error over all tests: from 30 % of the thresholds on
+    (later with few labelled images), ever larger ones are tested at level 1 - confidence, up to the first that isn't
+    rejected. So at least about 30 % of the images are accepted, or none.
 
     Parameters
     ----------
@@ -75,13 +77,13 @@ def learn_then_test(
     order = np.argsort(uncertainty, kind="stable")
     accepted = np.searchsorted(uncertainty[order], thresholds, side="right")
     errors = np.append(0, np.cumsum(wrong[order]))[accepted]
-    is_rejected = binom.cdf(errors, accepted, alpha) <= (1 - confidence) / _STARTS
-    certified = -math.inf
-    for start in np.unique(np.arange(_STARTS) * len(thresholds) // _STARTS):
-        passed = int(np.argmin(np.append(is_rejected[start:], False)))
-        if passed:
-            certified = max(certified, float(thresholds[start + passed - 1]))
-    return certified
+    is_rejected = binom.cdf(errors, accepted, alpha) <= 1 - confidence
+    # How many are labelled decides where to start, and not what they say.
+    fewest = math.log(1 - confidence) / math.log(1 - alpha)
+    share = max(_START_SHARE, _START_IMAGES * fewest / len(wrong))
+    start = min(len(thresholds) - 1, int(share * len(thresholds)))
+    passed = int(np.argmin(np.append(is_rejected[start:], False)))
+    return float(thresholds[start + passed - 1]) if passed else -math.inf
 
 
 def conformal_risk_control(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> float:
@@ -120,7 +122,7 @@ def conformal_risk_control(uncertainty: np.ndarray, wrong: np.ndarray, alpha: fl
 
 def _checked(uncertainty: np.ndarray, wrong: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Return u, float in its own type, and whether images are wrong, bool."""
-    uncertainty, wrong = np.asarray(uncertainty), np.asarray(wrong, bool)
+    uncertainty, wrong = np.asarray(uncertainty), checked_bools(wrong)
     if uncertainty.dtype.kind != "f":
         uncertainty = uncertainty.astype(np.float64)
     if uncertainty.shape != wrong.shape or uncertainty.ndim != 1 or not len(wrong):

@@ -28,17 +28,18 @@ from pipeline_lib.config.faults import describe
 from pipeline_lib.config.section import Section
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.recognise import misnamed
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, CARD)
 BACKBONE_PREFIX = "backbone."
 FIXED_REPRESENTATION = "fixed_representation"
-QUANTILES = 1001
 _REMEDY = "export or download it again"
 
 
 # A config comes from anywhere: bounds keep one that is damaged or malicious from filling the memory.
 _Side = Annotated[int, Field(ge=1, le=4096)]
+_Channels = Annotated[int, Field(ge=3, le=3)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Deviation = Annotated[float, Field(gt=0, le=1)]
 _Width = Annotated[int, Field(ge=1, le=2**17)]
@@ -47,7 +48,7 @@ _Width = Annotated[int, Field(ge=1, le=2**17)]
 class DataConfig(Section):
     """How images must look, in timm's terms."""
 
-    input_size: tuple[Literal[3], _Side, _Side] = Field(description="Channels, height, width.")
+    input_size: tuple[_Channels, _Side, _Side] = Field(description="Channels, height, width.")
     mean: tuple[_Share, _Share, _Share] = Field(description="Mean per channel, of [0, 1].")
     std: tuple[_Deviation, _Deviation, _Deviation] = Field(description="Standard deviation per channel.")
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(description="Resampling filter.")
@@ -109,11 +110,6 @@ def quantiles_name(seed: int) -> str:
     return f"quantiles.seed{seed}"
 
 
-def quantiles_of(uncertainty: np.ndarray) -> np.ndarray:
-    """Return the quantiles 0, 0.001, ..., 1 of uncertainties [n], float32 [1001], interpolated linearly."""
-    return np.quantile(uncertainty.astype(np.float64), np.linspace(0, 1, QUANTILES)).astype(np.float32)
-
-
 def write_checkpoint(
     directory: Path, backbone: BackboneConfig, heads: HeadsConfig, arrays: Mapping[str, np.ndarray], card: str
 ) -> None:
@@ -155,7 +151,8 @@ def read_config(directory: Path) -> CheckpointConfig:
         if manifest.files.get(CONFIG, {}).get("xxh3_128") != artefacts.file_digest(path):
             raise PipelineError(f"{path}: damaged or edited (its checksum is not the manifest's); {_REMEDY}")
     if _sha256(directory / WEIGHTS) != config.weights_sha256:
-        raise PipelineError(f"{directory / WEIGHTS}: damaged (its SHA-256 is not the one in {CONFIG}); {_REMEDY}")
+        wrong = misnamed(directory / WEIGHTS) or f"damaged (its SHA-256 is not the one in {CONFIG}); {_REMEDY}"
+        raise PipelineError(f"{directory / WEIGHTS}: {wrong}")
     return config
 
 

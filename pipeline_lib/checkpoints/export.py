@@ -18,13 +18,13 @@ from pipeline_lib.checkpoints.checkpoint import (
     HeadsConfig,
     head_prefix,
     quantiles_name,
-    quantiles_of,
 )
 from pipeline_lib.config.section import Section
 from pipeline_lib.core.artefacts import canonical_json
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.scores import read_scores
 from pipeline_lib.heads.checkpoint import read_head
+from pipeline_lib.heads.rank_mean import quantiles_of
 from pipeline_lib.tables.summary import EvaluationSet
 
 # Options of backbones that are paths on the machine where they were made.

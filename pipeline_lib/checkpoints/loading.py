@@ -18,12 +18,12 @@ from yaml import YAMLError
 
 from pipeline_lib.backbones.base import DTYPES, Encoder, HookedEncoder
 from pipeline_lib.backbones.likeness import TOLERANCE, distance, fixed_image
+from pipeline_lib.backbones.networks import create_network
 from pipeline_lib.backbones.weights import load_into, require_fit
 from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     CARD,
     FIXED_REPRESENTATION,
-    QUANTILES,
     WEIGHTS,
     CheckpointConfig,
     head_prefix,
@@ -38,6 +38,7 @@ from pipeline_lib.core.device import find_device
 from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.datasets.base import one_line
 from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.heads.rank_mean import QUANTILES
 
 Backbone = str | nn.Module | Callable[..., nn.Module]
 
@@ -201,7 +202,7 @@ def _made_by(function: Callable[..., nn.Module], arguments: Mapping[str, Any]) -
 def _encoder(config: CheckpointConfig, weights: dict[str, Tensor] | None, directory: Path) -> Encoder:
     """Return the encoder that the config describes: the architecture alone, or with the weights of timm's hub.
 
-    weights: what it has to take, with which it is compared before memory is spent on it.
+    weights: what it has to take, whose number bounds what is built.
     """
     given = config.backbone.options
     if config.backbone.is_custom:
@@ -209,7 +210,7 @@ def _encoder(config: CheckpointConfig, weights: dict[str, Tensor] | None, direct
         raise PipelineError(
             f"{directory}: its backbone comes from the function '{given.get('factory')}' with the arguments "
             f"{given.get('arguments')}; pass that function, or the network, as load(..., backbone=...), or "
-            "on the command line as --backbone MODULE:FUNCTION"
+            "on the command line as --backbone MODULE:FUNCTION --code-dir FOLDER"
         )
     kind = kinds.load("backbones", str(given.get("kind")))
     try:
@@ -224,10 +225,14 @@ def _encoder(config: CheckpointConfig, weights: dict[str, Tensor] | None, direct
             "it, pass that name as load(..., backbone=...) or --backbone"
         )
     if weights is not None:
-        with torch.device("meta"):
-            network = kind.build(options, config.backbone.num_classes).network
-        shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        require_fit(shapes, weights, directory / WEIGHTS)
+        with torch.device("meta"):  # which takes no memory
+            network = create_network(architecture, config.backbone.num_classes, options.image_size)
+        needed = sum(parameter.numel() for parameter in network.parameters())
+        if needed > (held := sum(value.numel() for value in weights.values())):
+            raise PipelineError(
+                f"{directory}: its backbone '{architecture}' has {needed:,} parameters, but {WEIGHTS} holds {held:,} "
+                "numbers of it; export or download it again"
+            )
         return kind.build(options, config.backbone.num_classes)
     if not config.backbone.is_on_hub:
         raise PipelineError(

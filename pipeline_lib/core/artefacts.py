@@ -12,7 +12,6 @@ work gives equal bytes, and so an equal digest.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import mmap
 import os
@@ -64,6 +63,11 @@ class Manifest:
         """Checksum of the manifest itself; it covers every file through the checksums inside."""
         return file_digest(self.directory / MANIFEST)
 
+    @property
+    def paths(self) -> dict[Path, Mapping[str, Any]]:
+        """Size and checksum of each file by its path; `..` counts from the folder's own name, also of a linked one."""
+        return {Path(os.path.normpath(self.directory / name)): file for name, file in self.files.items()}
+
 
 @dataclass
 class Draft:
@@ -96,11 +100,6 @@ def file_digest(path: Path) -> str:
             with mmap.mmap(file.fileno(), length, offset=start, access=mmap.ACCESS_READ) as piece:
                 digest.update(piece)
     return digest.hexdigest()
-
-
-def software_versions(*packages: str) -> dict[str, str]:
-    """Return the installed version of each package, for the record in a manifest's facts."""
-    return {package: importlib.metadata.version(package) for package in packages}
 
 
 @contextlib.contextmanager
@@ -225,6 +224,19 @@ def read(
     return manifest
 
 
+def file_of(source: Path, name: str, **expected: object) -> Path:
+    """Return the path of a file of an artefact, once that is known to be whole and to have these values in its spec.
+
+    source: the artefact's folder; a file that was given by hand is taken as it is.
+    """
+    if source.is_file():
+        return source
+    found = {path.name: path for path in read(source, expected=expected).paths}
+    if name not in found:
+        raise ArtefactError(f"{source}: holds no file '{name}', but {', '.join(found) or 'none'}")
+    return found[name]
+
+
 def rewrite(manifest: Manifest, inputs: Mapping[str, Sequence[Mapping[str, str]]], derivation: str) -> None:
     """Write an artefact's manifest anew: made from other inputs of the same content, it is what it was."""
     content = {name: getattr(manifest, name) for name in _FIELDS} | {"inputs": inputs, "derivation": derivation}
@@ -235,15 +247,14 @@ def rewrite(manifest: Manifest, inputs: Mapping[str, Sequence[Mapping[str, str]]
 def has_all_files(manifest: Manifest) -> bool:
     """Return whether the files of an artefact are there with their sizes; their bytes are not read."""
     try:
-        return all((manifest.directory / name).stat().st_size == file["bytes"] for name, file in manifest.files.items())
+        return all(path.stat().st_size == file["bytes"] for path, file in manifest.paths.items())
     except OSError:
         return False
 
 
 def problems(manifest: Manifest) -> Iterator[str]:
     """Yield one line per file of an artefact that is missing, has a wrong size or a wrong checksum."""
-    for relative, expected in manifest.files.items():
-        path = Path(os.path.normpath(manifest.directory / relative))
+    for path, expected in manifest.paths.items():
         if not path.is_file():
             yield f"{path}: {'no plain file' if path.exists() else 'missing'}"
         elif (size := path.stat().st_size) != expected["bytes"]:

@@ -36,6 +36,11 @@ def software_behind(components: Iterable[str]) -> dict[str, str]:
     return {"python": platform.python_version()} | found
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Return the version of each of these packages."""
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
 @functools.cache
 def _version(package: str) -> str:
     """Return the version of an installed package; "" where it isn't."""

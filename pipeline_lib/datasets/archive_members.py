@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.recognise import GZIP, misnamed
 from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name, safe_name
 from pipeline_lib.datasets.files import FileOpener, digest_of_entries
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_GZIP_MARK = b"\x1f\x8b"
 _TAR_AND_MEMBER = re.compile(r"(.*?\.tar):(\d+:\d+:.*)", re.DOTALL)
 _TAR_BLOCK_BYTES = 512
 _UTF8_FLAG = 0x800
@@ -89,7 +89,8 @@ def naming_faults(source: str) -> Iterator[None]:
     except FileNotFoundError:
         raise PipelineError(f"{source}: no such archive; check 'path' and data_dir") from None
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise PipelineError(f"{source}: broken or cut short ({error}); get the archive again") from None
+        reason = misnamed(source) or f"broken or cut short ({error}); get the archive again"
+        raise PipelineError(f"{source}: {reason}") from None
 
 
 def sorted_members(members: Iterable[Member], source: str) -> list[Member]:
@@ -133,7 +134,7 @@ def digest_of_members(members: Iterable[Member]) -> str:
 def refuse_gzip(archive: Path, remedy: str) -> None:
     """Raise `PipelineError` with the remedy for an archive that is compressed as a whole, whatever its name says."""
     with naming_faults(str(archive)), open(archive, "rb") as content:
-        if content.read(len(_GZIP_MARK)) == _GZIP_MARK:
+        if content.read(len(GZIP)) == GZIP:
             raise PipelineError(f"{archive}: is compressed, so it can't be read at random; {remedy}")
 
 

@@ -5,8 +5,9 @@ A kind is a module here that defines
 - `Options`, its config section, a subclass of `spec.DatasetOptions`;
 - `build_index(options, data_dir) -> Index`, which lists every image of every split;
 - `open_images(options, data_dir) -> ImageOpener`, which turns a location of that index into a picture;
-- where it reads the user's files, `watched_files(options, data_dir) -> list[Path]`: the files and folders whose change
-  makes the index stale.
+- where it reads the user's files, `watched_files(options, data_dir) -> list[Path | Tree]`: what makes the index stale
+  when it changes. A file counts by size and time (a small one by its bytes), a folder by what comes or goes in it, a
+  `files.Tree` by every image below.
 
 Everything heavy is imported inside functions: the config reads only `Options`.
 """
@@ -27,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.recognise import misnamed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -182,7 +184,8 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
     except (PipelineError, MemoryError):
         raise
     except Exception as error:  # a decoder of torn bytes can raise any of a dozen types
-        raise UnreadableImageError(f"{where}: can't be decoded as an image ({error})") from None
+        known = misnamed(stream) if isinstance(stream, str) else None
+        raise UnreadableImageError(f"{where}: " + (known or f"can't be decoded as an image ({error})")) from None
 
 
 def to_rgb(image: Image, where: str) -> Image:

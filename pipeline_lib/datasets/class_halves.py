@@ -20,7 +20,7 @@ from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import split_rules
 from pipeline_lib.datasets.base import ImageOpener, Index, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import index_class_folders
-from pipeline_lib.datasets.files import FileOpener, digest_of_files, images_below, list_images, subfolders
+from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, images_below, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 
 _NUMBERED = re.compile(r"(\d+)\.")
@@ -92,10 +92,9 @@ def build_index(options: Options, data_dir: Path) -> Index:
     )
 
 
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return the folder of the class folders, and these: a folder changes when an image comes or goes."""
-    root = _root(options, data_dir)
-    return [root, *subfolders(root)]
+def watched_files(options: Options, data_dir: Path) -> list[Tree]:
+    """Return all images."""
+    return [Tree(_root(options, data_dir))]
 
 
 def _root(options: Options, data_dir: Path) -> Path:

@@ -13,6 +13,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import ssl
 import sys
 import time
@@ -20,7 +21,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 
 from pipeline_lib.core.artefacts import writing_file
@@ -81,6 +82,8 @@ def fetch(addresses: Sequence[str], target: Path, sha256: str | None) -> Fetched
             return found
         _forget(target)
         faults.append(f"{address}: SHA-256 is {found.sha256}, but {sha256} was wanted")
+    if not any(_resumable(address, target)[0] for address in addresses):
+        _forget(target)
     raise PipelineError(
         f"{target}: can't be fetched ({'; '.join(faults)}); check the addresses and the sha256, or place the file there"
     )
@@ -136,20 +139,22 @@ def _try_once(address: str, target: Path) -> Fetched:
         if not start:
             partial.unlink(missing_ok=True)
             _write_note(address, target, response, size)
-        return _receive(response, partial, start, size, address)
+        return _receive(response, target, start, size, address)
 
 
-def _receive(response: Any, partial: Path, start: int, size: int | None, address: str) -> Fetched:
-    digest = hashlib.sha256()
+def _receive(response: Any, target: Path, start: int, size: int | None, address: str) -> Fetched:
+    digest, partial = hashlib.sha256(), partial_of(target)
+    free = shutil.disk_usage(partial.parent).free
+    if size is not None and size - start > free:
+        raise PipelineError(f"{target}: needs {(size - start) / 1e9:.1f} GB, but {free / 1e9:.1f} are free there")
     received = start
     with open(partial, "r+b" if start else "wb") as file:
         while file.tell() < start:
             digest.update(file.read(min(_PIECE_BYTES, start - file.tell())))
-        name = partial.name.removesuffix(".partial")
-        progress = Progress(size, "bytes", name, done=start) if size else None
+        progress = Progress(size, "bytes", target.name, done=start) if size else None
         with progress or contextlib.nullcontext():
             for piece in _pieces(response):
-                file.write(piece)
+                _write(file, piece, target, size)
                 digest.update(piece)
                 received += len(piece)
                 if progress:
@@ -160,6 +165,16 @@ def _receive(response: Any, partial: Path, start: int, size: int | None, address
     if size is not None and received != size:
         raise _InterruptedError(f"the connection ended after {received:,} of {size:,} bytes")
     return Fetched(address, received, digest.hexdigest())
+
+
+def _write(file: BinaryIO, piece: bytes, target: Path, size: int | None) -> None:
+    try:
+        file.write(piece)
+    except OSError:
+        # Of a file that may have no end, what is there already is worth nothing, and keeps the disk full.
+        if size is None:
+            _forget(target)
+        raise
 
 
 def _pieces(response: Any) -> Iterator[bytes]:

@@ -28,6 +28,37 @@ class FileOpener:
         return decode(path, path)
 
 
+@dataclass(frozen=True)
+class Tree:
+    """All images below a folder, to be watched: their names, sizes and times. 200,000 take a second or two."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.path}/**"
+
+    def exists(self) -> bool:
+        """Return whether there is such a folder."""
+        return self.path.is_dir()
+
+    def seen(self) -> list[int | str] | None:
+        """Return how many images there are, the newest time in ns since 1970, and a digest; None without a folder."""
+        if not self.path.is_dir():
+            return None
+        images = sorted(list_images(self.path, "", with_broken=True)[0])
+        entries: list[tuple[str, ...]] = []
+        newest = 0
+        for name in images:
+            try:
+                status = os.stat(f"{self.path}/{name}")  # noqa: PTH116 (a Path costs three times as much)
+            except OSError:
+                entries.append((name,))
+            else:
+                entries.append((name, str(status.st_size), str(status.st_mtime_ns)))
+                newest = max(newest, status.st_mtime_ns)
+        return [len(images), newest, digest_of_entries(entries)]
+
+
 def list_images(root: Path, folder: str, with_broken: bool = False) -> tuple[list[str], list[str], list[str]]:
     """Return the images, the folders and the other files below a folder, relative to `root`, in no order.
 

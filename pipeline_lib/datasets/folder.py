@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipeline_lib.datasets.base import ImageOpener, Index, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, index_class_folders
-from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images, subfolders
+from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum
 
 
@@ -50,11 +50,7 @@ def build_index(options: Options, data_dir: Path) -> Index:
     )
 
 
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return the folder, its split folders and its class folders: a folder changes when an image comes or goes."""
+def watched_files(options: Options, data_dir: Path) -> list[Tree]:
+    """Return all images of the split folders."""
     root = resolve(data_dir, options.path)
-    found = [root]
-    for folder in options.folder_of_split().values():
-        if (root / folder).is_dir():
-            found += [root / folder, *subfolders(root / folder)] if folder else subfolders(root)
-    return found
+    return [Tree(root / folder) for folder in options.folder_of_split().values()]

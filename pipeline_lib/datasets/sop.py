@@ -18,7 +18,7 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import ImageOpener, Index, positions, resolve, safe_name
-from pipeline_lib.datasets.files import FileOpener, digest_of_files, images_below, subfolders
+from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, images_below
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.split_rules import class_halves
 
@@ -83,10 +83,9 @@ def build_index(options: Options, data_dir: Path) -> Index:
     )
 
 
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return both lists, the folder of the images and the folders in it: they change when an image comes or goes."""
-    lists, images = _lists(options, data_dir), _images(options, data_dir)
-    return [*lists, images, *subfolders(images)]
+def watched_files(options: Options, data_dir: Path) -> list[Path | Tree]:
+    """Return both lists and all images."""
+    return [*_lists(options, data_dir), Tree(_images(options, data_dir))]
 
 
 def _lists(options: Options, data_dir: Path) -> list[Path]:

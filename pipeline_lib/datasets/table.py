@@ -20,14 +20,14 @@ from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
 from pipeline_lib.datasets.archive_members import MemberOpener, digest_of_members, list_members
 from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve, safe_name
-from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
+from pipeline_lib.datasets.text_table import ENCODING, SUFFIXES, checked_labels, require_votes, separator_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _ARCHIVE_SUFFIXES = (".zip", ".tar")
 
 
@@ -52,7 +52,7 @@ class Options(DatasetOptions):
     @field_validator("path")
     @classmethod
     def _table_format(cls, value: str) -> str:
-        if not value.lower().endswith((*_SEPARATORS, ".parquet")):
+        if not value.lower().endswith((*SUFFIXES, ".parquet")):
             raise ValueError("must end in .csv, .tsv or .parquet")
         return value
 
@@ -113,9 +113,10 @@ def build_index(options: Options, data_dir: Path) -> Index:
     return Index(classes, splits, label, locations, images_fingerprint, votes)
 
 
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return the table and the folder or archive of the images."""
-    return [resolve(data_dir, options.path), resolve(data_dir, options.images)]
+def watched_files(options: Options, data_dir: Path) -> list[Path | Tree]:
+    """Return the table, and the archive or all images of the folder."""
+    images = resolve(data_dir, options.images)
+    return [resolve(data_dir, options.path), images if _is_archive(images) else Tree(images)]
 
 
 def _is_archive(path: Path) -> bool:
@@ -129,8 +130,8 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path, dtype_backend="pyarrow")
-        separator = _SEPARATORS[path.suffix.lower()]
-        return pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False)
+        separator = separator_of(path)
+        return pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding=ENCODING, index_col=False)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such table; check 'path' and data_dir") from None
     except (OSError, ValueError) as error:  # pandas' and Arrow's own parser errors are ValueErrors
@@ -176,9 +177,7 @@ def _as_stored(names: list[str], absent: set[str], stored: Iterable[str]) -> lis
 
 def _labels(values: list[str], column: str, where: Callable[[int], str]) -> tuple[list[str], np.ndarray]:
     """Return the classes, whole numbers in their order and others by name, and each label, int64 [n]."""
-    for row, value in enumerate(values):
-        if not value:
-            raise PipelineError(f"{where(row)}: has no label in column '{column}'; fill it in or delete the row")
+    values = checked_labels(values, where, f" in column '{column}'")
     return numbered(unicodedata.normalize("NFC", value) for value in values)
 
 
@@ -196,14 +195,14 @@ def _votes(
     for position, name in enumerate(classes):
         column = pd.to_numeric(_column(table, name, path), errors="coerce")
         counts[:, position] = column.to_numpy(np.float64, na_value=np.nan)
-    for row, position in np.argwhere(~(np.isfinite(counts) & (counts >= 0)))[:1].tolist():
-        value = table[classes[position]].iloc[row]
-        raise PipelineError(
-            f"{where(row)}: '{value}' in column '{classes[position]}' is no number of votes (0 or more); "
-            "name the columns with votes in 'vote_columns', or the one with classes in 'label_column'"
-        )
-    for row in np.flatnonzero(counts.sum(axis=1) == 0)[:1].tolist():
-        raise PipelineError(f"{where(row)}: has no votes at all; delete the row")
+    require_votes(
+        counts,
+        where,
+        of_class=lambda position: f"in column '{classes[position]}'",
+        hint="name the columns with votes in 'vote_columns', or the one with classes in 'label_column'",
+        without="delete the row",
+        shown=lambda row, position: str(table[classes[position]].iloc[row]),
+    )
     votes: list[dict[int, float]] = [{} for _ in range(len(counts))]
     for row, position in np.argwhere(counts > 0).tolist():
         votes[row][position] = float(counts[row, position])

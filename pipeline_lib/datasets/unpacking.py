@@ -1,13 +1,14 @@
 """Unpack a zip or tar (also .gz, .bz2, .xz) into a folder, and nothing anywhere else.
 
 Refused are, by name: members with absolute names or `..`, links that leave the folder, members that would be written
-through a link, and devices and pipes.
+through a link, and devices and pipes. An archive that grows beyond all measure is stopped before the disk is full.
 """
 
 from __future__ import annotations
 
 import lzma
 import posixpath
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -17,10 +18,16 @@ from typing import IO, BinaryIO, cast
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
+from pipeline_lib.core.recognise import misnamed
 from pipeline_lib.datasets.archive_members import check_tar_end
 from pipeline_lib.datasets.base import one_line, safe_name
 
 _PIECE_BYTES = 1 << 20
+# No set of images comes near: its files hardly shrink. A bomb of zeros grows a thousandfold.
+_MOST_GROWTH = 200
+_SMALL_BYTES = 1 << 30
+# What a member costs at least, on the disk and in its archive.
+_MEMBER_BYTES = 512
 
 
 class BrokenArchiveError(PipelineError):
@@ -63,9 +70,33 @@ def move_into(source: Path, target: Path) -> None:
             path.replace(goal)
 
 
+class _Limit:
+    """How much may come out of an archive: no more than the disk has, and no more than an honest archive holds."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._archive, self._bytes = archive, 0
+        self._most = max(_SMALL_BYTES, _MOST_GROWTH * archive.stat().st_size)
+        self._free = shutil.disk_usage(folder).free
+
+    def add(self, size: int) -> None:
+        """Count a member before it is written; raises `PipelineError`."""
+        self._bytes += max(size, _MEMBER_BYTES)
+        if self._bytes > self._most:
+            raise PipelineError(
+                f"{self._archive}: unpacks to more than {self._most / 1e9:.1f} GB, {_MOST_GROWTH} times its own size, "
+                "so it is taken for a bomb; if it is none, unpack it by hand"
+            )
+        if self._bytes > self._free:
+            raise PipelineError(
+                f"{self._archive}: unpacks to more than the {self._free / 1e9:.1f} GB that are free; free some space"
+            )
+
+
 def _unpack_zip(archive: Path, raw: BinaryIO, folder: Path, progress: Progress) -> None:
+    limit = _Limit(archive, folder)
     with zipfile.ZipFile(raw) as opened:
         for info in opened.infolist():
+            limit.add(info.file_size)
             name = safe_name(info.orig_filename, str(archive))
             if info.flag_bits & 1:
                 raise PipelineError(f"{archive}: member '{name}' is encrypted; unpack the archive by hand")
@@ -77,10 +108,12 @@ def _unpack_zip(archive: Path, raw: BinaryIO, folder: Path, progress: Progress) 
 
 def _unpack_tar(archive: Path, raw: BinaryIO, folder: Path, progress: Progress) -> None:
     links: set[str] = set()
+    limit = _Limit(archive, folder)
     with tarfile.open(fileobj=raw, mode="r:*") as opened:
         while (member := opened.next()) is not None:
             name = safe_name(member.name, str(archive))
             _check_tar_member(archive, name, member, links)
+            limit.add(member.size)
             if member.issym():
                 links.add(name)
             opened.extract(member, folder, filter="data")
@@ -114,4 +147,4 @@ def _check_tar_member(archive: Path, name: str, member: tarfile.TarInfo, links: 
 
 
 def _broken(archive: Path, error: Exception) -> BrokenArchiveError:
-    return BrokenArchiveError(f"{archive}: broken or cut short ({one_line(error)})")
+    return BrokenArchiveError(f"{archive}: {misnamed(archive) or f'broken or cut short ({one_line(error)})'}")

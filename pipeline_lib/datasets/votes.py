@@ -23,7 +23,7 @@ from pydantic import Field
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import ImageOpener, Index, in_order, most_votes, read_json, resolve, safe_name
-from pipeline_lib.datasets.files import FileOpener, digest_of_files, list_images
+from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 
 _SPLIT_OF_FOLD = {"fold1": "validation", "fold2": "test", "fold3": "train", "fold4": "train", "fold5": "train"}
@@ -86,10 +86,10 @@ def build_index(options: Options, data_dir: Path) -> Index:
     )
 
 
-def watched_files(options: Options, data_dir: Path) -> list[Path]:
-    """Return the annotations and the folds: a folder changes when an image comes or goes."""
+def watched_files(options: Options, data_dir: Path) -> list[Path | Tree]:
+    """Return the annotations and all images of the folds."""
     root = resolve(data_dir, options.path)
-    return [root / _ANNOTATIONS, *(root / fold for fold in _SPLIT_OF_FOLD)]
+    return [root / _ANNOTATIONS, *(Tree(root / fold) for fold in _SPLIT_OF_FOLD)]
 
 
 def _read_votes(path: Path) -> dict[str, Counter[str]]:

@@ -59,8 +59,9 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
         if neighbours_dir is not None:
             mix = mix_of(read_neighbours(neighbours_dir, spec.same_set()), sample_id, scores)
     images, of_baselines = images_of(spec, baselines, mix), read_resampled(baselines)
+    wrong = ~baselines["correct"]
     rivals = {
-        name: Rival(auroc(u, ~images.correct, images.dataset), of_baselines[name])
+        name: Rival(auroc(u, wrong, images.dataset), of_baselines[name])
         for name, u in baseline_uncertainties(baselines).items()
     }
     # Side by side: the bootstrap keeps one core busy, and scoring leaves it half of the machine.
@@ -73,8 +74,7 @@ def evaluate_heads(job: Job[HeadsSpec], eval_cache: FeatureCache, crop_cache: Fe
     measured = measure_uncertainties(images, uncertainties, resampled, rivals, spec)
     rows = [row for seed, metrics in measured.items() for row in metric_rows(spec, "head", seed, metrics)]
     for seed, u, of_head, on_resamples in zip(heads, together, resampled, of_combinations, strict=True):
-        of_this_head = Rival(auroc(image[seed], ~images.correct, images.dataset), of_head)
-        others = rivals | {"head": of_this_head}
+        others = rivals | {"head": Rival(auroc(image[seed], wrong, images.dataset), of_head)}
         found = measure_uncertainties(images, {seed: Uncertainty(u)}, on_resamples[None], others, spec)
         rows += metric_rows(spec, "combination", seed, found[seed])
     columns = {

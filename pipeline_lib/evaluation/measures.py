@@ -2,10 +2,10 @@
 
 What may be needed to compute a metric, by the names that the metrics use:
 
-- of the images: `correct` and `wrong`, bool [n], whether the nearest neighbour has the same label; `reference_correct`
-  and `reference_wrong`, the same by the reference code's search; `label_rank` and `classifier_wrong`, how many classes
-  the classifier scores above the true one, and whether there are any; `vote_entropy`; `crop_fraction`;
-  `label`, int [n]; `lone_class_images`; `dataset`, which messages name;
+- of the images: `images`, how many; `correct` and `wrong`, bool [n], whether the nearest neighbour has the same label;
+  `reference_correct` and `reference_wrong`, the same by the reference code's search; `label_rank` and
+  `classifier_wrong`, how many classes the classifier scores above the true one, and whether there are any;
+  `vote_entropy`; `crop_fraction`; `label`, int [n]; `lone_class_images`; `dataset`, which messages name;
 - of an uncertainty: `uncertainty`, float [n]; `reference_uncertainty`, as the reference code has it;
   `crop_uncertainty`, of the centre crops; `upstream_uncertainty`, of the upstream evaluation images;
   `mixed_uncertainty` and `mixed_wrong`, of a mix of both sets; `resampled`, its R-AUROC on each bootstrap resample;
@@ -41,7 +41,8 @@ class Rival(NamedTuple):
 class Images:
     """What is known about the images of one set, whatever the uncertainty; None: not known, or there is none.
 
-    dataset: named in messages. correct: whether the nearest neighbour has the same label, bool [n];
+    dataset: named in messages. correct: whether the nearest neighbour has the same label, bool [n], known wherever
+    resamples are drawn;
     reference_correct: the same by the reference code's search, bool [n].
     label: of the class, int [n] from 0; decides whether intervals resample classes.
     crop_fraction: share of the side that the centre crop keeps, float32 [n].
@@ -52,7 +53,7 @@ class Images:
     """
 
     dataset: str
-    correct: np.ndarray
+    correct: np.ndarray | None
     reference_correct: np.ndarray | None = None
     label: np.ndarray | None = None
     crop_fraction: np.ndarray | None = None
@@ -61,6 +62,11 @@ class Images:
     vote_entropy: np.ndarray | None = None
     lone_class_images: int | None = None
     mix: MixedRows | None = None
+
+    @property
+    def images(self) -> int:
+        """Their number."""
+        return next(len(known) for known in (self.correct, self.vote_entropy) if known is not None)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ def resampled_aurocs(images: Images, uncertainties: Sequence[np.ndarray], option
     The resamples depend on the seed and the images alone, so that differences are paired, also those between
     uncertainties of different calls.
     """
+    assert images.correct is not None
     return bootstrap_auroc(uncertainties, ~images.correct, _resampling(images, options))
 
 
@@ -94,7 +101,7 @@ def measure_representation(images: Images, options: MetricOptions) -> dict[str, 
 def measure_uncertainties(
     images: Images,
     uncertainties: Mapping[Key, Uncertainty],
-    resampled: np.ndarray,
+    resampled: np.ndarray | None,
     rivals: Mapping[str, Rival],
     options: MetricOptions,
 ) -> dict[Key, dict[str, Value]]:
@@ -107,21 +114,22 @@ def measure_uncertainties(
     uncertainties
         By any key.
     resampled
-        From `resampled_aurocs`, in the order of `uncertainties`.
+        From `resampled_aurocs`, in the order of `uncertainties`; None where it isn't known who is right.
     rivals
         What each uncertainty is compared with, by name.
     """
-    of_images = _known_of_images(images, options) | {"rivals": rivals}
-    return {
-        key: _measured("metrics", of_images | _known_of(uncertainty, images) | {"resampled": on_resamples}, options)
-        for (key, uncertainty), on_resamples in zip(uncertainties.items(), resampled, strict=True)
-    }
+    known = _known_of_images(images, options) | {"rivals": rivals}
+    measured = {}
+    for position, (key, uncertainty) in enumerate(uncertainties.items()):
+        of_bootstrap = {} if resampled is None else {"resampled": resampled[position]}
+        measured[key] = _measured("metrics", known | _known_of(uncertainty, images) | of_bootstrap, options)
+    return measured
 
 
 def _measured(family: Family, known: Mapping[str, Any], options: MetricOptions) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for metric in found_metrics(family):
-        values |= metric.values(known, len(known["correct"]))
+        values |= metric.values(known, known["images"])
     if options.compat == "reference":
         values |= {name: values[f"reference_{name}"] for name in values if f"reference_{name}" in values}
     return values
@@ -132,12 +140,14 @@ def _known_of_images(images: Images, options: MetricOptions) -> dict[str, Any]:
     for name in ("", "reference_", "classifier_"):
         if f"{name}correct" in known:
             known[f"{name}wrong"] = ~known[f"{name}correct"]
-    known |= {"bootstrap": options.bootstrap, "resampling": _resampling(images, options)}
+    known |= {"images": images.images, "bootstrap": options.bootstrap}
+    if images.correct is not None:
+        known["resampling"] = _resampling(images, options)
     return known | {"target_accuracies": options.target_accuracies}
 
 
 def _resampling(images: Images, options: MetricOptions) -> Resampling:
-    return Resampling.of(options.bootstrap, len(images.correct), images.label)
+    return Resampling.of(options.bootstrap, images.images, images.label)
 
 
 def _known_of(uncertainty: Uncertainty, images: Images) -> dict[str, Any]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _BINS = 512
 _BANDWIDTHS = 3.0  # from the last value on, after which a Gaussian has ended
+LARGEST = 1e150  # of either sign; the squares of larger numbers overflow
 
 
 def density(uncertainty: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -38,22 +39,26 @@ def density(uncertainty: np.ndarray, low: float, high: float) -> tuple[np.ndarra
     import numpy as np
     from scipy.ndimage import gaussian_filter1d
 
-    counts, edges = np.histogram(uncertainty, bins=_BINS, range=(low, high))
     step = (high - low) / _BINS
-    smoothed = gaussian_filter1d(counts.astype(np.float64), max(_bandwidth(uncertainty) / step, 1.0), mode="reflect")
-    return (edges[:-1] + edges[1:]) / 2, smoothed / (len(uncertainty) * step)
+    # In units of bins: the last digits of nearly equal values do no harm.
+    position = (_finite(uncertainty) - low) / step
+    inside = position[(position >= 0) & (position <= _BINS)]
+    counts = np.bincount(np.minimum(inside.astype(np.int64), _BINS - 1), minlength=_BINS)
+    smoothed = gaussian_filter1d(counts.astype(np.float64), max(_bandwidth(position), 1.0), mode="reflect")
+    return low + (np.arange(_BINS) + 0.5) * step, smoothed / (len(uncertainty) * step)
 
 
 def shown_range(samples: Iterable[np.ndarray], share: float) -> tuple[float, float]:
     """Return the lowest and highest u to show of several samples, each float [n]: where their densities have ended.
 
-    `share` of a sample is left out at either end, and room is left for what smoothing adds there; a u that is never
-    negative has no density below zero. Where all values are equal (a head that collapsed), the range is 1 wide.
+    `share` of a sample is left out at either end, and what is larger than `LARGEST`; room is left for what smoothing
+    adds there; a u that is never negative has no density below zero. Where all values are equal but for rounding (a
+    head that collapsed), the range is 1 wide, or as wide as rounding needs.
     """
     import numpy as np
 
     lows, highs, lowest = [], [], math.inf
-    for values in samples:
+    for values in map(_finite, samples):
         low, high = np.quantile(values, [share, 1 - share])
         room = _BANDWIDTHS * _bandwidth(values)
         lows.append(float(low) - room)
@@ -61,7 +66,17 @@ def shown_range(samples: Iterable[np.ndarray], share: float) -> tuple[float, flo
         lowest = min(lowest, float(values.min()))
     low, high = min(lows), max(highs)
     low = max(low, 0.0) if lowest >= 0 else low
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    size = max(abs(low), abs(high))
+    if high - low > 1e-9 * size:
+        return low, high
+    return low - max(0.5, 1e-6 * size), high + max(0.5, 1e-6 * size)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return u as float64 whose square is finite."""
+    import numpy as np
+
+    return np.clip(values, -LARGEST, LARGEST).astype(np.float64)
 
 
 def _bandwidth(values: np.ndarray) -> float:

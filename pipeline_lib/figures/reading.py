@@ -6,21 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.core import artefacts
+from pipeline_lib.core.artefacts import file_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.tables.summary import EvaluationSet
-
-
-def checked(folder: Path, file: str, **expected: object) -> Path:
-    """Return the path of a file of an artefact.
-
-    Raises `ArtefactError` when the artefact is damaged, or its spec has other values than the `expected` ones.
-    """
-    artefacts.read(folder, expected=expected)
-    return Path(folder) / file
 
 
 def read_sets(
@@ -31,4 +22,4 @@ def read_sets(
 
     read = pd.read_csv if file.endswith(".csv") else pd.read_parquet
     pairs = zip(sets, folders, strict=True)
-    return {pair: read(checked(folder, file, **expected, **pair._asdict())) for pair, folder in pairs}
+    return {pair: read(file_of(folder, file, **expected, **pair._asdict())) for pair, folder in pairs}

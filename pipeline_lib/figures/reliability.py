@@ -17,8 +17,10 @@ _DIAGONAL: style.Look = {"color": style.GREY, "linewidth": 0.8, "linestyle": "--
 
 
 @style.styled
-def draw(heads: Mapping[int, ReliabilityBins], named: str, images: int, width: float, height: float) -> Figure:
-    """Return the figure: one line per seed, each of its points a bin with the exact 95 % interval of its share.
+def draw(heads: Mapping[str, ReliabilityBins], named: str, images: int, width: float, height: float) -> Figure:
+    """Return the figure: one line for all heads and one per seed.
+
+    Each point is a bin with the exact 95 % interval of its share.
 
     named: backbone, variant and set, for the title. images: how many the calibration has learned from.
     width, height: inches.
@@ -34,11 +36,12 @@ def draw(heads: Mapping[int, ReliabilityBins], named: str, images: int, width: f
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], gid="diagonal", **_DIAGONAL)
     handles = [style.handle("perfect calibration", **_DIAGONAL)]
-    for number, (seed, bins) in enumerate(heads.items()):
+    for number, (name, bins) in enumerate(heads.items()):
         look = style.series(number).marked_line
         errors = [bins.wrong - bins.low, bins.high - bins.wrong]
-        axes.errorbar(bins.probability, bins.wrong, errors, elinewidth=0.6, gid=f"seed{seed}", **look)
-        handles.append(style.handle(f"seed {seed}", **look))
+        axes.errorbar(bins.probability, bins.wrong, errors, elinewidth=0.6, gid=name, **look)
+        label = "all heads, mean of their ranks" if name == "all" else name.replace("seed", "seed ")
+        handles.append(style.handle(label, **look))
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="share of wrong neighbours")
     style.show_percent(axes.xaxis, axes.yaxis)
     axes.grid(color="0.9", linewidth=0.5)

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from pipeline_lib.core.artefacts import file_of
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import checked
 from pipeline_lib.tables.spec import ViewSpec
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     curves = {}
     for head, folder in zip(spec.heads, job.all_inputs("heads"), strict=True):
         expected = dict(zip(("backbone", "variant", "seed"), head, strict=True))
-        curves[head] = pd.read_json(checked(folder, "curve.jsonl", **expected), lines=True)
+        curves[head] = pd.read_json(file_of(folder, "curve.jsonl", **expected), lines=True)
     return draw(curves, spec.dataset, spec.backbones, spec.variants, width, height)
 
 

@@ -32,6 +32,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError, one_of
+from pipeline_lib.core.software import versions
 from pipeline_lib.retrieval.checks import checked_floats, checked_integers, checked_share
 from pipeline_lib.retrieval.cosine_index import faiss_index
 from pipeline_lib.retrieval.found import NO_ITEM, Found
@@ -262,7 +263,7 @@ class SafeIndex:
             arrays["threshold"] = np.array(list(self._thresholds.values()), np.float64)
         with artefacts.writing(directory, STAGE, spec) as draft:
             save_file(arrays, draft.path / ITEMS)
-            draft.facts.update(items=len(self), software=artefacts.software_versions("faiss-cpu"))
+            draft.facts.update(items=len(self), software=versions("faiss-cpu"))
 
     @classmethod
     def load(cls, directory: Path) -> Self:

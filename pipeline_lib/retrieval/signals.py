@@ -59,7 +59,8 @@ def signal_of(signal: Signal, combination: Combination, distance: np.ndarray, un
 
 
 def _scale(values: np.ndarray) -> tuple[float, float]:
-    return float(values.mean()), float(values.std()) if np.ptp(values) > 0 else np.inf
+    with np.errstate(over="ignore"):  # a spread that is too large to square is infinite
+        return float(values.mean()), float(values.std()) if np.ptp(values) > 0 else np.inf
 
 
 def _standard(values: np.ndarray, mean: float, deviation: float) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Map uncertainties to the probability of a wrong nearest neighbour, and find thresholds that control the error.
 
-Some images of a set are labelled: they fit the map (calibration_seed<k>.json) and the thresholds (thresholds.csv). The
-others tell how good both are: scores.csv, reliability.csv, and its figure reliability.png and .pdf.
+Some images of a set are labelled: they fit the map and the thresholds (thresholds.csv). The others tell how good both
+are: scores.csv, reliability.csv, and its figure reliability.png and .pdf. calibration.json is the map of what a
+checkpoint's `load` and `score` give by default, all heads averaged by rank; calibration_seed<k>.json that of one head.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 INPUTS = (
     Input("baselines", "the baselines' evaluation of the set, which says whose neighbour is wrong"),
     Input("scores", "the heads' evaluation of the same set"),
+    Input("upstream", "the heads' evaluation of the upstream set, among whose images ranks are counted"),
 )
 OUTPUT = "calibration/{backbone}/{variant}/{dataset}/{split}"
 
@@ -49,7 +51,12 @@ class Spec(SetSpec):
 def inputs(config: Config, backbone: str, variant: str, dataset: str, split: str) -> Refs:
     """Return the artefacts that a job reads."""
     images = {"backbone": backbone, "dataset": dataset, "split": split}
-    return {"baselines": Ref.to("baselines", **images), "scores": Ref.to("evaluate_heads", variant=variant, **images)}
+    of_upstream = {"dataset": config.upstream.dataset, "split": config.upstream.eval_split}
+    return {
+        "baselines": Ref.to("baselines", **images),
+        "scores": Ref.to("evaluate_heads", variant=variant, **images),
+        "upstream": Ref.to("evaluate_heads", backbone=backbone, variant=variant, **of_upstream),
+    }
 
 
 def check_images(
@@ -66,17 +73,24 @@ def check_images(
 
 def run(job: Job[Spec]) -> None:
     """Calibrate, draw and write."""
-    from pipeline_lib.calibration.evaluate import calibrate_heads, write_calibration
+    from pipeline_lib.calibration.evaluate import ALL, calibrate_heads, write_calibration
     from pipeline_lib.evaluation.alignment import require_same_images
     from pipeline_lib.evaluation.scores import read_scores
     from pipeline_lib.figures import reliability, style
+    from pipeline_lib.heads.rank_mean import rank_mean
 
     spec = job.spec
     baselines = read_scores(job.input("baselines"), spec.same_set())
     scores = read_scores(job.input("scores"), spec.same_set("variant"))
     require_same_images(baselines["sample_id"], scores["sample_id"], job.input("scores"))
-    heads = calibrate_heads(scores.of_seeds(spec.seeds), ~baselines["correct"], spec.calibration, spec.dataset)
-    bins = {seed: head.reliability for seed, head in heads.items()}
+    upstream = read_scores(
+        job.input("upstream"), {"backbone": spec.backbone, "variant": spec.variant, "is_upstream": True}
+    )
+    by_seed, known = scores.of_seeds(spec.seeds), upstream.of_seeds(spec.seeds)
+    uncertainties = {ALL: rank_mean(list(by_seed.values()), list(known.values()))}
+    uncertainties |= {f"seed{seed}": uncertainty for seed, uncertainty in by_seed.items()}
+    heads = calibrate_heads(uncertainties, ~baselines["correct"], spec.calibration, spec.dataset)
+    bins = {name: head.reliability for name, head in heads.items()}
     named = f"{style.shorten(spec.backbone)}, variant {style.shorten(spec.variant)}, {spec.dataset}"
     with style.titles(spec.look.title):
         figure = reliability.draw(bins, named, spec.calibration.images, spec.look.width, spec.look.height)

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Load, convert, compare, write."""
     from pipeline_lib.checkpoints.exchange import write_onnx, write_program
 
-    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds)
+    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.code_dir, arguments.seeds)
     write = write_onnx if arguments.to == "onnx" else write_program
     write(model, arguments.output)
     print(f"{arguments.output}: equal to {arguments.checkpoint}, {arguments.output.stat().st_size / 1e6:.1f} MB")

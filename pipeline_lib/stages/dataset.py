@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
 from pipeline_lib.datasets.spec import DatasetSpec as Spec
+from pipeline_lib.stages.sources import Source
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
@@ -26,7 +27,7 @@ def plugins(config: Config, dataset: str) -> list[str]:
     return [f"datasets.{config.datasets[dataset].kind}"]
 
 
-def sources(spec: Spec) -> list[Path]:
+def sources(spec: Spec) -> list[Source]:
     """Return the raw files and folders whose change makes the index stale."""
     from pipeline_lib.datasets.outputs import files_of_outputs
 

@@ -17,7 +17,7 @@ from pipeline_lib.core.errors import ArtefactError, PipelineError, did_you_mean,
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.core.ownership import require_replaceable
 from pipeline_lib.datasets.spec import DatasetSpec
-from pipeline_lib.stages import dataset, dataset_card
+from pipeline_lib.stages import dataset, dataset_card, sources
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
@@ -62,7 +62,7 @@ def index_of(config: Config, name: str, folder: Path) -> Path:
     with contextlib.suppress(ArtefactError):
         artefacts.read(directory, "dataset", spec.plain())
         listed = (directory / artefacts.MANIFEST).stat().st_mtime
-        if all(path.exists() and path.stat().st_mtime <= listed for path in dataset.sources(spec)):
+        if sources.none_is_newer(dataset.sources(spec), listed):
             return directory
     dataset.run(Job("dataset", spec, {}, folder / name))
     return folder / name

@@ -3,8 +3,8 @@
 Give one row per image in every file, in the same order. Nearest neighbours are exact, by cosine similarity, and
 searched among the given images; say with --neighbours or --correct where you know them already.
 
-A FILE is .npy, .npz, .hdf5, .csv or .parquet. Pick from it with FILE.npz:KEY (.hdf5 likewise) or
-FILE.csv:COLUMN,COLUMN (.parquet likewise).
+A FILE is .npy, .npz, .hdf5 (.h5), .csv (with commas or semicolons), .tsv or .parquet. Pick from it with FILE.npz:KEY
+(.hdf5 likewise, and in groups FILE.h5:GROUP/KEY) or FILE.csv:COLUMN,COLUMN (.tsv, .parquet likewise).
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+_SHOWN = (
+    *("features", "labels", "neighbours", "correct", "uncertainty", "votes", "vote-entropy"),
+    *("images", "name", "names"),
+)
 _EXAMPLE = """\
 examples:
   Features, labels and two uncertainties; open my_report/report.html afterwards:
@@ -46,7 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known.add_argument(
         "--correct", metavar="FILE", help="whether each image's nearest neighbour has its label, 0/1 [n]"
     )
-    parser.add_argument("--votes", metavar="FILE", help="how many people chose each class [n, classes]")
+    votes = parser.add_mutually_exclusive_group()
+    votes.add_argument(
+        "--votes", metavar="FILE", help="how many people chose each class [n, classes]; NaN where nobody was asked"
+    )
+    votes.add_argument(
+        "--vote-entropy", metavar="FILE", help="or the entropy of the votes in nats [n]; NaN where nobody was asked"
+    )
+    parser.add_argument(
+        "--images",
+        metavar="FILE",
+        help="the path of each image [n], to show the worst queries; relative to FILE's folder",
+    )
     parser.add_argument("--name", default="Embedding model", help="what the report calls the model (and dataset)")
     parser.add_argument("--names", metavar="A,B,...", help="names of the uncertainties, in order")
     parser.add_argument(
@@ -71,6 +86,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.neighbours,
         arguments.correct,
         arguments.votes,
+        arguments.vote_entropy,
+        arguments.images,
     )
     table = write_report(inputs, arguments.name, _command(arguments), out)
     print(f"{table}\n{arguments.out / 'report.html'}")
@@ -82,8 +99,7 @@ def _command(arguments: argparse.Namespace) -> str:
     --out is left open: where a report lies is no part of it.
     """
     options: list[tuple[str, str | Sequence[str] | None]] = [
-        (key, getattr(arguments, key))
-        for key in ("features", "labels", "neighbours", "correct", "uncertainty", "votes", "name", "names")
+        (key, getattr(arguments, key.replace("-", "_"))) for key in _SHOWN
     ]
     words = ["python -m pipeline_lib evaluate"]
     for key, value in options:

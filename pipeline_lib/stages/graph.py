@@ -376,7 +376,7 @@ def load_stage(stage: str) -> ModuleType:
 
 def _has_its_bytes(made: Manifest) -> bool:
     """Return whether the files of an artefact are as they were written: people open those with a place of their own."""
-    return all(_digest_of(made.directory / name) == file["xxh3_128"] for name, file in made.files.items())
+    return all(_digest_of(path) == file["xxh3_128"] for path, file in made.paths.items())
 
 
 def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:

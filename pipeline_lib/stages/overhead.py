@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     amount = {"batches": arguments.batches, "seconds": arguments.seconds}
     if arguments.checkpoint:
-        model = load_with_backbone(arguments.checkpoint, arguments.backbone, device=device)
+        model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.code_dir, device=device)
         size: tuple[int, int, int] = model.config.backbone.data_config.input_size
         overhead = measure(model.backbone, model.heads, model.uncertainty_of, size, **amount)
     else:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 INPUTS = (
     Input("metrics", "metrics.csv"),
     Input("published", "CSVs of published numbers", required=False, many=True),
-    Input("figures", "pictures of the figures, .png", required=False, many=True),
+    Input("figures", "the figures", required=False, many=True),
     Input("cards", "cards of the datasets", required=False, many=True),
-    Input("provenance", "the artefacts behind the numbers, artefacts.csv; beside it software.csv"),
+    Input("provenance", "the artefacts behind the numbers, and the software"),
 )
 OUTPUT = "report"
 PAGE = "index.html"
@@ -85,6 +85,7 @@ def run(job: Job[Spec]) -> None:
     """Gather and write."""
     import pandas as pd
 
+    from pipeline_lib.core.artefacts import file_of
     from pipeline_lib.pages.run import Figure, build_page
     from pipeline_lib.tables.summary import read_metrics
 
@@ -100,16 +101,18 @@ def run(job: Job[Spec]) -> None:
         for shown in spec.tables
     }
     figures = [
-        Figure(name, kinds.load("figures", name), path.read_bytes())
+        Figure(name, kinds.load("figures", name), file_of(path, f"{name}.png").read_bytes())
         for name, path in zip(spec.figures, job.all_inputs("figures"), strict=True)
     ]
     datasets = dict.fromkeys(pair.dataset for pair in spec.sets)
     sheets = {
-        name: _sheet(path / "contact_sheet.png") for name, path in zip(datasets, job.all_inputs("cards"), strict=True)
+        name: _sheet(file_of(path, "contact_sheet.png"))
+        for name, path in zip(datasets, job.all_inputs("cards"), strict=True)
     }
-    software = pd.read_csv(job.input("provenance").with_name("software.csv"), dtype=str)
-    versions = dict(software.itertuples(index=False, name=None))
-    artefacts = len(pd.read_csv(job.input("provenance")))
+    provenance = job.input("provenance")
+    software = pd.read_csv(file_of(provenance, "software.csv"), dtype=str).groupby("software", sort=False)
+    versions = {str(name): ", ".join(found) for name, found in software["version"]}
+    artefacts = len(pd.read_csv(file_of(provenance, "artefacts.csv")))
     page = build_page(spec, metrics, tables, figures, sheets, versions, artefacts)
     with job.writing() as draft:
         (draft.path / PAGE).write_text(page, encoding="utf-8")

@@ -69,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least(16),
         default=128,
         metavar="PIXELS",
-        help="longer side of the pictures on the page (%(default)s; its size grows with the square); image files are "
-        "also opened from it, unlike what lies in archives",
+        help="longer side of the pictures on the page (%(default)s; its size grows with the square). The page also "
+        "opens the image files themselves, but not what lies in archives",
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="K", help="the heads to use (default: all, averaged by rank)"
@@ -107,7 +107,9 @@ def run(arguments: argparse.Namespace) -> None:
         require_replaceable_atlas(arguments.atlas)
     images = ImageList(arguments.sources)
     device = choose_device(arguments.device)
-    model = load_with_backbone(arguments.checkpoint, arguments.backbone, arguments.seeds, device, arguments.precision)
+    model = load_with_backbone(
+        arguments.checkpoint, arguments.backbone, arguments.code_dir, arguments.seeds, device, arguments.precision
+    )
     spec = {
         "images": images.digest,
         "model": digest_of(model),

@@ -9,10 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from pipeline_lib.core.artefacts import file_digest, writing_file
 
 _SMALL_BYTES = 1_000_000
+
+
+class Watched(Protocol):
+    """Files that are watched together, such as all images below a folder (`datasets.files.Tree`)."""
+
+    def exists(self) -> bool:
+        """Return whether they are there."""
+
+    def seen(self) -> list[int | str] | None:
+        """Return their number, the newest time in ns since 1970, and a digest of all that tells a change."""
+
+
+Source = Path | Watched
 
 
 def path_beside(description: Path) -> Path:
@@ -20,20 +34,20 @@ def path_beside(description: Path) -> Path:
     return description.with_suffix(".sources.json")
 
 
-def record(path: Path, sources: Iterable[Path]) -> None:
+def record(path: Path, sources: Iterable[Source]) -> None:
     """Note size, time and, of small files, checksum of each source."""
     with writing_file(path) as file:
         json.dump({str(source): _seen(source) for source in sources}, file, indent=1)
 
 
-def are_unchanged(path: Path, sources: Iterable[Path], made: float) -> bool:
+def are_unchanged(path: Path, sources: Iterable[Source], made: float) -> bool:
     """Return whether sources are what was noted; where nothing was, whether none is newer than the artefact.
 
     Parameters
     ----------
     path : Path
         What was noted.
-    sources : iterable of Path
+    sources : iterable of Source
         Files and folders. A folder changes when something in it comes or goes.
     made : float
         Time of the artefact's manifest, in seconds since 1970.
@@ -44,13 +58,20 @@ def are_unchanged(path: Path, sources: Iterable[Path], made: float) -> bool:
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return all(source.stat().st_mtime <= made for source in sources if source.exists())
+        return none_is_newer(sources, made)
     return noted.keys() == {str(source) for source in sources} and all(
         _is_as(source, noted[str(source)]) for source in sources
     )
 
 
-def _seen(source: Path) -> list[int | str] | None:
+def none_is_newer(sources: Iterable[Source], made: float) -> bool:
+    """Return whether no source that is there is newer than a time, in seconds since 1970."""
+    return all(seen is None or int(seen[1]) <= made * 1e9 for seen in map(_seen, sources))
+
+
+def _seen(source: Source) -> list[int | str] | None:
+    if not isinstance(source, Path):
+        return source.seen()
     try:
         status = source.stat()
     except OSError:
@@ -59,8 +80,10 @@ def _seen(source: Path) -> list[int | str] | None:
     return [status.st_size, status.st_mtime_ns, file_digest(source) if small and status.st_size else ""]
 
 
-def _is_as(source: Path, noted: list[int | str] | None) -> bool:
+def _is_as(source: Source, noted: list[int | str] | None) -> bool:
     """Return whether a source has the noted time and size, or, being small, the noted bytes."""
+    if not isinstance(source, Path):
+        return source.seen() == noted
     try:
         status = source.stat()
     except OSError:

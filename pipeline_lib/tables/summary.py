@@ -42,12 +42,10 @@ def read_metrics(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from pipeline_lib.core import artefacts
+    from pipeline_lib.core.artefacts import file_of
     from pipeline_lib.evaluation.metric_rows import read_metric_rows
 
-    if path.is_dir():
-        (path,) = (path / name for name in artefacts.read(path).files if Path(name).name == "metrics.csv")
-    table = read_metric_rows(path)
+    table = read_metric_rows(file_of(path, "metrics.csv"))
     for column in table.columns.intersection(["spread", "minimum", "maximum"]):
         table[column] = pd.to_numeric(table[column].replace("", None)).astype("float64")
     return table

@@ -17,6 +17,7 @@ import torch
 from pipeline_lib.core import artefacts, ownership
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.jobs import Job
+from pipeline_lib.core.software import versions
 
 _FILE = "state.pt"
 
@@ -55,4 +56,4 @@ class SavedState:
 
 
 def _software() -> dict[str, str]:
-    return artefacts.software_versions("torch", "timm")
+    return versions("torch", "timm")

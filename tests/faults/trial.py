@@ -75,6 +75,9 @@ def run(
     pristine: Path, config: Mapping[str, Any], numbers: Sequence[int], seed: int, directory: Path
 ) -> dict[str, Outcome]:
     """Inject the faults of these numbers, each kind in turn, and return what came of them."""
+    planned = World(pristine, config, directory)
+    planned.describe()  # as any run does; what lies where a run planned an artefact is known to be ours
+    shutil.copytree(planned.results / ".jobs", pristine / "results/.jobs", dirs_exist_ok=True)
     world, outcomes = World(pristine, config, directory), {name: Outcome() for name in FAULTS}
     for number in numbers:
         name = list(FAULTS)[number % len(FAULTS)]

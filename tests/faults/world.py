@@ -53,6 +53,12 @@ class World:
         graph = self.graph()
         return graph.behind(targets(graph.config))
 
+    def describe(self) -> None:
+        """Describe each job, as a dry run does."""
+        graph = self.graph()
+        for ref in graph.behind(targets(graph.config)):
+            graph.inputs(ref)
+
     def files(self) -> dict[str, str]:
         """Return the checksum of each file of the results."""
         found = {}
@@ -60,7 +66,7 @@ class World:
             subfolders[:] = [name for name in subfolders if name[0] != "." and name not in _BESIDE]
             for name in names:
                 path = Path(folder, name)
-                if name[0] != ".":
+                if name[0] != "." and not name.endswith(".live.jsonl"):
                     found[path.relative_to(self.results).as_posix()] = file_digest(path) if path.stat().st_size else ""
         return found
 

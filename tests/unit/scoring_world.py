@@ -14,7 +14,6 @@ from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
     FIXED_REPRESENTATION,
-    QUANTILES,
     BackboneConfig,
     HeadsConfig,
     head_prefix,
@@ -23,6 +22,7 @@ from pipeline_lib.checkpoints.checkpoint import (
 )
 from pipeline_lib.checkpoints.model import TimmRepresentation
 from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.heads.rank_mean import QUANTILES
 
 SEEDS = (0, 3)
 

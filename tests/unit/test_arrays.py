@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from PIL import Image
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -28,9 +29,10 @@ from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.retrieval import cosine
 from pipeline_lib.retrieval.search import nearest_neighbours as torch_neighbours
+from pipeline_lib.retrieval.signals import combine
 from pipeline_lib.tables.render import to_markdown, to_tex
 
-KINDS = ("uncertainty", "names", "features", "labels", "neighbours", "correct", "votes")
+KINDS = ("uncertainty", "names", "features", "labels", "neighbours", "correct", "votes", "vote_entropy", "images")
 
 
 def plain_neighbours(features: np.ndarray) -> np.ndarray:
@@ -47,7 +49,7 @@ def plain_neighbours(features: np.ndarray) -> np.ndarray:
 
 
 def found_neighbours(features: np.ndarray, block_rows: int = 4096) -> np.ndarray:
-    return nearest_neighbours(Array("features", Path("features.npy"), features, None), block_rows)
+    return nearest_neighbours(Array("features", Path("features.npy"), features, None), block_rows)[0]
 
 
 def read(**sources) -> Inputs:
@@ -156,8 +158,74 @@ def test_caches_of_the_reference_code_are_read(tmp_path: Path) -> None:
     assert read(**sources, labels=f"{tmp_path}/cub.hdf5:name").correct.tolist() == inputs.correct.tolist()
     with h5py.File(tmp_path / "cub.hdf5", "r+") as file:
         file["embed"][20:] = 0
-    with pytest.raises(PipelineError, match=r"cub\.hdf5: the last row of embed is empty, .* interrupted"):
+    with pytest.raises(PipelineError, match=r"row 20 is all zero \(10 such rows, the last ones: .* interrupted"):
         read(**sources, labels=f"{tmp_path}/cub.hdf5:label")
+
+
+def test_arrays_in_groups_of_hdf5_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(5, 2))
+    for name in ("a.h5", "a.hdf5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["test/embed"], file["test/label"], file["train/embed"] = values, np.arange(5), np.zeros((3, 2))
+        for key in ("test/embed", "/test/embed"):
+            np.testing.assert_array_equal(read_array(f"{tmp_path / name}:{key}").values, values)
+        with pytest.raises(PipelineError, match=r"holds 3 arrays \(test/embed, test/label, train/embed\); choose one"):
+            read_array(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.tsv", "head\tclass\n0.5\ta, b\n1.5\tc\n"),
+        ("t.csv", 'head,class\n0.5,"a, b"\n1.5,c\n'),
+        ("t.csv", '\ufeffhead,class\r\n0.5,"a, b"\r\n1.5,c\r\n\r\n'),
+        ("t.csv", "head;class\n0.5;a, b\n1.5;c\n"),
+        ("t.csv", "head;class\n0,5;a, b\n1,5;c\n"),
+    ],
+)
+def test_tables_of_all_countries_are_read(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_array(f"{tmp_path / name}:head").values.tolist() == [0.5, 1.5]
+    assert read_array(f"{tmp_path / name}:class", as_text=True).values.tolist() == ["a, b", "c"]
+
+
+def test_bare_numbers_with_semicolons_have_no_header(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("0,5;1\n1,5;2\n")
+    array = read_array(str(tmp_path / "t.csv"))
+    assert (array.values.tolist(), array.names) == ([[0.5, 1], [1.5, 2]], None)
+
+
+def test_an_unquoted_comma_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "y.csv").write_text('label\ncat\n"a\nb"\ntit, blue\n')
+    with pytest.raises(PipelineError, match=r"y\.csv: line 5 has 2 fields, but the first line has 1; put .* quotes"):
+        read_array(f"{tmp_path}/y.csv:label", as_text=True)
+    (tmp_path / "y.csv").write_text("label\ncat\n\ndog\n")
+    with pytest.raises(PipelineError, match=r"y\.csv: line 3 is empty, but lines follow"):
+        read_array(f"{tmp_path}/y.csv:label", as_text=True)
+
+
+def test_an_index_in_parquet_is_no_column(tmp_path: Path) -> None:
+    table = pd.DataFrame({"head": [1.0, 2.0]}, index=pd.Index([7, 3], name="image"))
+    table.to_parquet(tmp_path / "t.parquet")
+    table.rename_axis(None).to_parquet(tmp_path / "u.parquet")
+    for name in ("t", "u"):
+        array = read_array(str(tmp_path / f"{name}.parquet"))
+        assert (array.names, array.values.tolist()) == (("head",), [1.0, 2.0])
+    assert read_array(f"{tmp_path}/t.parquet:image").values.tolist() == [7, 3]
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">f8", ">U3"])
+def test_labels_of_other_machines_are_read(files: Path, dtype: str) -> None:
+    label = np.load(files / "y.npy")
+    np.save(files / "big.npy", label.astype(dtype))
+    found = read(uncertainty=files / "u.npy", labels=files / "big.npy", features=files / "f.npy")
+    np.testing.assert_array_equal(found.correct, label[found.neighbour] == label)
+
+
+def test_labels_are_trimmed(files: Path) -> None:
+    np.save(files / "text.npy", np.array(["cat", " cat", "dog ", "dog"] * 10))
+    inputs = read(uncertainty=files / "u.npy", labels=files / "text.npy", features=files / "f.npy")
+    assert inputs.facts["classes"] == 2 and list(inputs.classes) == ["cat", "dog"]
 
 
 def test_lists_in_parquet_are_features(tmp_path: Path) -> None:
@@ -225,7 +293,7 @@ def test_missing_keys_and_columns_are_named_with_what_there_is(tmp_path: Path) -
 def test_the_needed_combination_is_said(files: Path) -> None:
     for sources, found in (({}, "--uncertainty"), ({"features": files / "f.npy"}, "--features"),
                          ({"labels": files / "y.npy"}, "--labels")):  # fmt: skip
-        with pytest.raises(PipelineError, match=f"--features and --labels .* or --correct; there is only {found}"):
+        with pytest.raises(PipelineError, match=f"--features and --labels .* or --correct .*; there is only {found}"):
             read(uncertainty=files / "u.npy", **sources)
 
 
@@ -253,7 +321,18 @@ def test_lengths_that_differ_name_both_files_and_both_lengths(files: Path) -> No
         ("neighbours", [1, 1, 0], r"x.npy: row 1 is its own neighbour \(1 of 3 rows are\)"),
         ("neighbours", [1.5, 2, 0], "x.npy: row 0 is 1.5"),
         ("correct", [0, 1, 2], "x.npy: row 2 is 2; correct must be 1"),
-        ("votes", [[1, 2], [3, -1], [0, 0]], "x.npy: row 1 has -1.0 votes for class 1"),
+        ("votes", [[1, 2], [3, -1], [0, 0]], "x.npy: row 1: '-1' for class 1 is no number of votes"),
+        ("votes", [[1, 2], [3, np.nan], [1, 0]], "x.npy: row 1: 'nan' for class 1 is no number of votes"),
+        ("votes", [[1, 2], [3, 1], [0, 0]], "x.npy: row 2: has no votes at all; leave the image out, or make .* NaN"),
+        ("votes", [[1], [3], [1]], r"x.npy: has shape \[3\]; votes must be"),
+        ("votes", [[np.nan, np.nan]] * 3, "x.npy: is NaN throughout, so nobody was asked"),
+        ("vote_entropy", [0.1, -0.1, np.nan], "x.npy: row 1 is -0.1; an entropy is a number of 0 or more"),
+        ("features", [[1, 2], [0, 0], [1, 2]], r"row 1 is all zero \(1 such rows\); a zero vector has no direction"),
+        ("features", [[1, 2], [0, 0], [0, 0]], r"row 1 is all zero \(2 such rows, the last ones: was writing"),
+        ("features", [[1, 2], [1e-200, 0], [3, 4]], "row 1 holds values too small to square"),
+        ("labels", ["a", "", "b"], "x.npy: row 1: has no label; fill it in or delete the row"),
+        ("labels", ["a", "  ", "b"], "x.npy: row 1: has no label"),
+        ("images", [1, 2, 3], "x.npy: holds numbers, but images must be paths"),
         ("votes", [1, 2, 3], r"x.npy: has shape \[3\]; votes must be"),
     ],
 )
@@ -286,15 +365,103 @@ def test_uncertainties_are_named_by_file_column_or_option(files: Path) -> None:
         read(uncertainty=[sources[0], sources[0]], correct=files / "ok.npy")
 
 
+def test_votes_have_a_column_for_each_class(files: Path) -> None:
+    sources = {"uncertainty": files / "u.npy", "labels": files / "y.npy", "features": files / "f.npy"}
+    np.save(files / "v.npy", np.ones((40, 3)))
+    with pytest.raises(PipelineError, match=r"v\.npy: has votes for 3 classes, but the labels have 4"):
+        read(**sources, votes=files / "v.npy")
+    np.save(files / "v.npy", np.ones((40, 5)))  # a class without images
+    assert read(**sources, votes=files / "v.npy").vote_entropy is not None
+
+
+def test_votes_or_their_entropy_are_enough_for_the_agreement(files: Path) -> None:
+    votes = np.random.default_rng(0).multinomial(9, [0.6, 0.3, 0.1], 40)
+    share = np.sort(votes, axis=1) / 9
+    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=1)
+    np.save(files / "v.npy", votes)
+    np.save(files / "h.npy", entropy)
+    uncertainty = np.load(files / "u.npy")
+    for known in ({"votes": files / "v.npy"}, {"vote_entropy": files / "h.npy"}):
+        inputs = read(uncertainty=files / "u.npy", **known)
+        report = evaluate(inputs, "demo")
+        assert report.value("u", "rcorr_entropy") == pytest.approx(spearmanr(uncertainty, entropy).statistic, abs=1e-9)
+        nested = json.loads(json.dumps(report.nested(), allow_nan=False))
+        assert nested["uncertainties"]["u"]["voted_images"] == 40 and nested["representation"] == {}
+        tables = build_tables(report)
+        assert list(tables) == ["votes", "distribution"]
+        page = build_page(report, tables, draw_figures(inputs.uncertainties, None, "demo"), "", {}, {})
+        assert "human disagreement" in page and "Recall@1 (" not in page
+        assert set(report.rows()["method"]) == {"u"}
+
+
+def test_the_distance_and_each_uncertainty_with_it_stand_beside_what_was_given(files: Path) -> None:
+    inputs = read(uncertainty=files / "u.npy", labels=files / "y.npy", features=files / "f.npy")
+    assert list(inputs.uncertainties) == ["u", "1-NN distance", "u + distance"]
+    wide = np.load(files / "f.npy").astype(np.float64)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    distance = 1 - (wide @ wide.T - 3 * np.eye(40)).max(axis=1)
+    np.testing.assert_allclose(inputs.uncertainties["1-NN distance"], distance, atol=1e-12)
+    np.testing.assert_allclose(inputs.uncertainties["u + distance"], combine(distance, inputs.uncertainties["u"]))
+    named = {"uncertainty": files / "u.npy", "names": ["1-NN distance"]}
+    own = read(**named, labels=files / "y.npy", features=files / "f.npy").uncertainties
+    np.testing.assert_array_equal(own["1-NN distance"], np.load(files / "u.npy"))
+    assert list(read(uncertainty=files / "u.npy", correct=files / "ok.npy").uncertainties) == ["u"]
+
+
+def test_the_worst_queries_are_shown_with_their_images(files: Path) -> None:
+    (files / "pictures").mkdir()
+    for row in range(40):
+        Image.new("RGB", (90, 60), (row, 0, 0)).save(files / "pictures" / f"{row}.png")
+    pd.DataFrame({"path": [f"pictures/{row}.png" for row in range(40)]}).to_csv(files / "images.csv", index=False)
+    given = {"labels": files / "y.npy", "features": files / "f.npy", "images": files / "images.csv"}
+    inputs = read(uncertainty=files / "u.npy", **given)
+    report = evaluate(inputs, "demo")
+    uncertainty, wrong = np.load(files / "u.npy"), np.flatnonzero(~inputs.correct)
+    ordered = wrong[np.argsort(uncertainty[wrong])]
+    for kind, rows in (("certain", ordered), ("uncertain", ordered[::-1])):
+        queries = report.worst[kind]
+        assert [query.row for query in queries] == rows[:12].tolist()
+        assert all(query.neighbour == inputs.neighbour[query.row] for query in queries)
+        assert all(query.label != query.neighbour_label for query in queries)
+        assert all(len(query.pictures) == 2 and query.pictures[0].startswith("data:image/") for query in queries)
+    page = build_page(report, build_tables(report), {}, "", {}, {})
+    assert report.worst["certain"][0].pictures[0] in page
+    (files / "pictures" / f"{ordered[0]}.png").unlink()
+    with pytest.raises(PipelineError, match=rf"pictures/{ordered[0]}\.png: no such image"):
+        evaluate(inputs, "demo")
+
+
+def test_intervals_resample_classes_where_there_are_ten_and_say_so(files: Path) -> None:
+    sources = {"uncertainty": files / "u.npy", "features": files / "f.npy"}
+    np.save(files / "many.npy", np.arange(40) % 10)
+    for labels, said in (("many.npy", "whole classes (10)"), ("y.npy", "images")):
+        report = evaluate(read(**sources, labels=files / labels), "demo")
+        assert report.resampled == said
+        tables = build_tables(report)
+        assert all(f"over {said}" in tables[name].caption or f"of {said}" in tables[name].caption
+                   for name in ("summary", "differences"))  # fmt: skip
+        assert f"resamples of {said}" in build_page(report, tables, {}, "", {}, {})
+        assert tables["classes"].values["uncertainty"].nunique() == 3
+
+
+def test_zeros_at_the_end_of_an_uncertainty_are_noted() -> None:
+    inputs = inputs_of(methods=1)
+    cut = np.abs(inputs.uncertainties["u0"]) + 1
+    cut[390:] = 0
+    report = evaluate(Inputs({"u": cut}, inputs.correct, None, None, {}, {}), "demo")
+    assert any("u is 0 for the last 10 images and for no other: was writing it interrupted" in n for n in report.notes)
+
+
 def test_vote_entropy_is_that_of_each_row(files: Path) -> None:
     random = np.random.default_rng(0)
     votes = random.integers(0, 5, (40, 3))
-    votes[3], votes[4], votes[5] = 0, [7, 0, 0], [0, 0, 2]
+    votes[votes.sum(axis=1) == 0] = 1
+    votes = votes.astype(float)
+    votes[3], votes[4], votes[5] = np.nan, [7, 0, 0], [0, 0, 2]
     np.save(files / "v.npy", votes)
     entropy = read(uncertainty=files / "u.npy", correct=files / "ok.npy", votes=files / "v.npy").vote_entropy
     for row, value in zip(votes, entropy, strict=True):
-        shares = [count / row.sum() for count in row if count] if row.sum() else []
-        expected = -sum(share * np.log(share) for share in shares) if shares else np.nan
+        expected = -sum(share * np.log(share) for share in row / row.sum() if share != 0)
         assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
     assert entropy[4] == entropy[5] == 0.0 and not np.signbit(entropy[4])
 
@@ -458,6 +625,29 @@ def test_best_values_are_bold() -> None:
     assert not {"Uncertainty", "95 % interval"} & set(table.bold.columns)
     for table in build_tables(report).values():
         assert "nan" not in to_markdown(table) + to_tex(table)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        1 + 1e-16 * np.arange(400) * 2,
+        1e6 + 1e-9 * np.arange(400),
+        1e300 * (np.arange(400.0) - 200),
+        np.append(np.zeros(399), 1.7e308),
+        np.append(np.full(399, -1.7e308), 1.7e308),
+        1e-300 * np.arange(400.0),
+        np.ones(400),
+    ],
+)
+def test_nearly_constant_and_huge_uncertainties_are_measured_and_drawn(values: np.ndarray) -> None:
+    inputs = inputs_of(methods=1, votes=False)
+    given = Inputs({"u": values, "other": inputs.uncertainties["u0"]}, inputs.correct, None, None, {}, {})
+    report = evaluate(given, "demo")
+    if np.ptp(np.argsort(values)) and len(np.unique(values)) > 1:
+        expected = roc_auc_score(~inputs.correct, np.unique(values, return_inverse=True)[1])
+        assert report.value("u", "auroc_correct") == pytest.approx(expected)
+    for figure in draw_figures(given.uncertainties, given.correct, "demo").values():
+        figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("methods", [1, 2, 12])

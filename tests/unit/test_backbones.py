@@ -79,7 +79,13 @@ def test_a_timm_backbone_whose_classifier_is_left_out_gives_the_same_embedding(m
 @pytest.mark.parametrize(
     ("num_classes", "classifier", "width", "said", "warned"),
     [
-        (0, False, 96, "2 keys are of a classifier that is not used, and left out: fc.bias, fc.weight", None),
+        (
+            0,
+            False,
+            96,
+            "2 keys are of a classifier or decoder that is not used, and left out: fc.bias, fc.weight",
+            None,
+        ),
         (10, False, 10, "10 wide; its last layer is 'fc' (Linear)", "looks like a classifier of 10 classes"),
         (7, False, 7, "7 wide; its last layer is 'fc' (Linear)", "(classifier: fc)"),  # 7 is an argument of the factory
         (10, "fc", 96, None, None),
@@ -231,6 +237,27 @@ def test_faults_of_a_custom_factory_are_named(tmp_path: Path, change: dict[str, 
 def test_the_users_code_and_checkpoint_are_watched(tmp_path: Path) -> None:
     options = custom.Options.model_validate(worlds.custom_options(tmp_path))
     assert custom.watched_files(options) == [tmp_path / "test_resnet.safetensors", tmp_path / "my_networks.py"]
+
+
+def test_modules_that_the_users_code_imports_are_watched_too(tmp_path: Path) -> None:
+    options = custom.Options.model_validate(worlds.custom_options(tmp_path) | {"factory": "nets.main:build"})
+    for name, text in {
+        "nets/__init__.py": "",
+        "nets/main.py": "import timm\nfrom . import blocks\nfrom ..nets.heads import head\ndef build(): import late",
+        "nets/blocks.py": "from nets.deep import (\n    layers,\n)",
+        "nets/deep/__init__.py": "from .. import main",
+        "nets/deep/layers.py": "",
+        "nets/heads.py": "",
+        "nets/unused.py": "",
+        "late.py": "this is no Python",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
+    found = {path.relative_to(tmp_path).as_posix() for path in custom.watched_files(options)[1:]}
+    assert found == {
+        *("nets/__init__.py", "nets/main.py", "nets/blocks.py", "nets/deep/__init__.py", "nets/deep/layers.py"),
+        *("nets/heads.py", "late.py"),
+    }
 
 
 def test_every_architecture_that_timm_creates_is_known() -> None:

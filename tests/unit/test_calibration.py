@@ -113,6 +113,7 @@ def test_images_that_can_not_be_learned_from_are_refused() -> None:
         (lambda: learn_then_test(u, wrong, np.array([1.0]), 0.1, 1.0), "confidence is 1.0"),
         (lambda: learn_then_test(u, wrong, np.array([2.0, 1.0]), 0.1, 0.9), "ascending"),
         (lambda: candidate_thresholds(u[:0]), "there are none"),
+        (lambda: learn_then_test(u, np.where(wrong, np.nan, 0), np.array([1.0]), 0.1, 0.9), "wrong is .*nan.* in row"),
     ]
     for call, message in cases:
         with pytest.raises(PipelineError, match=message):
@@ -165,13 +166,13 @@ def test_learn_then_test_equals_its_algorithm_in_exact_arithmetic(images: list[t
     u, wrong = np.array([u for u, _ in images], float), np.array([w == 0 for _, w in images])
     thresholds = np.arange(count) * 20.0 / count
     best = -math.inf
-    for start in {s * count // 5 for s in range(5)}:
-        for t in thresholds[start:]:
-            accepted = u <= t
-            p = binomial_tail(int(wrong[accepted].sum()), int(accepted.sum()), Fraction(3, 10))
-            if p > Fraction(2, 5) / 5:
-                break
-            best = max(best, float(t))
+    start = max(0.3, 1.5 * math.log(0.4) / math.log(0.7) / len(images))
+    for t in thresholds[min(count - 1, int(start * count)) :]:
+        accepted = u <= t
+        p = binomial_tail(int(wrong[accepted].sum()), int(accepted.sum()), Fraction(3, 10))
+        if p > Fraction(2, 5):
+            break
+        best = float(t)
     assert learn_then_test(u, wrong, thresholds, 0.3, 0.6) == best
 
 
@@ -239,6 +240,18 @@ def test_thresholds_keep_their_word_over_a_thousand_draws() -> None:
     assert np.mean(expected) > alpha - 0.02
 
 
+def test_two_hundred_labels_accept_what_they_can_and_keep_their_word() -> None:
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=20_000)
+    wrong = rng.random(20_000) < 1 / (1 + np.exp(2 - 1.5 * u))
+    drawn = simulate(u, wrong, 200, 0.1, 0.9, 1000, 0)
+    assert drawn.learn_then_test_accepted.mean() > 0.4
+    assert (drawn.learn_then_test > 0.1).mean() <= 0.1 + 3 * math.sqrt(0.09 / 1000)
+    few = simulate(u, wrong, 50, 0.1, 0.9, 1000, 0)
+    assert few.learn_then_test_accepted.mean() > 0.05, "starts where a test can be passed at all"
+    assert (few.learn_then_test > 0.1).mean() <= 0.1 + 3 * math.sqrt(0.09 / 1000)
+
+
 def test_a_useless_uncertainty_accepts_nothing_and_a_perfect_one_almost_all_right_images() -> None:
     rng = np.random.default_rng(8)
     wrong = rng.random(2000) < 0.4
@@ -247,6 +260,9 @@ def test_a_useless_uncertainty_accepts_nothing_and_a_perfect_one_almost_all_righ
     perfect = simulate(wrong + rng.random(2000) / 2, wrong, 300, 0.1, 0.9, 100, 0)
     assert perfect.learn_then_test_accepted.mean() > 0.55
     assert (perfect.learn_then_test > 0.1).mean() <= 0.1
+
+
+INPUTS = {"baselines": "baselines", "scores": "evaluate_heads", "upstream": "upstream"}
 
 
 def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **changes: object) -> int:
@@ -259,7 +275,11 @@ def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **chan
         write_evaluation(Job(stage, about, {}, folder / stage), {"sample_id": sample_id, **columns}, rows)
     spec |= {"seeds": list(u), "look": {"width": 4.5, "height": 3.8, "dpi": 80, "title": True}}
     spec["calibration"] = {"images": 300, "seed": 1, "bins": 8, "draws": 50} | changes
-    folders = [f"--baselines={folder / 'baselines'}", f"--scores={folder / 'evaluate_heads'}"]
+    upstream = EvaluationSpec(backbone="b", dataset="up", split="test", variant="v", is_upstream=True)
+    write_evaluation(
+        Job("evaluate_heads", upstream, {}, folder / "upstream"), {"sample_id": sample_id, **of_heads}, rows
+    )
+    folders = [f"--{name}={folder / path}" for name, path in INPUTS.items()]
     return cli.main(["calibrate", "--spec", canonical_json(spec), *folders, "--output", str(folder / "out")])
 
 
@@ -272,18 +292,22 @@ def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_imag
     assert (tmp_path / "out" / "reliability.pdf").read_bytes().startswith(b"%PDF")
     calibrator = Calibrator.load(tmp_path / "out" / "calibration_seed4.json")
     assert calibrator.images == 300
+    together = Calibrator.load(tmp_path / "out" / "calibration.json")
+    assert calibrator.cross_validated["constant"] == together.cross_validated["constant"]
+    assert calibrator.cross_validated["logistic"].log_loss < together.cross_validated["logistic"].log_loss
     scores = pd.read_csv(tmp_path / "out" / "scores.csv")
-    scores = scores[scores["images"] == "others"].set_index(["seed", "map"])
-    assert scores.loc[(4, calibrator.kind), "n"] == 700
-    assert scores.loc[(4, calibrator.kind), "log_loss"] < 0.9 * scores.loc[(4, "constant"), "log_loss"]
-    thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index(["seed", "method"])
-    tested = thresholds.loc[(4, "learn_then_test")]
+    scores = scores[scores["images"] == "others"].set_index(["heads", "map"])
+    assert set(scores.index.get_level_values("heads")) == {"all", "seed4", "seed7"}
+    assert scores.loc[("seed4", calibrator.kind), "n"] == 700
+    assert scores.loc[("seed4", calibrator.kind), "log_loss"] < 0.9 * scores.loc[("seed4", "constant"), "log_loss"]
+    thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index(["heads", "method"])
+    tested = thresholds.loc[("seed4", "learn_then_test")]
     accepted = u <= tested["threshold"]
     assert 0.3 < tested["accepted"] < 0.9 and wrong[accepted].mean() < 0.2
-    assert thresholds.loc[(7, "learn_then_test"), "threshold"] == -math.inf
+    assert thresholds.loc[("seed7", "learn_then_test"), "threshold"] == -math.inf
     assert (thresholds["simulated_draws"] == 50).all()
     bins = pd.read_csv(tmp_path / "out" / "reliability.csv")
-    assert bins[bins["seed"] == 4]["images"].sum() == 700
+    assert bins[bins["heads"] == "seed4"]["images"].sum() == 700
     assert _calibrate(tmp_path, heads, wrong, images=600) == 1  # fewer are left to test on
 
 
@@ -294,6 +318,7 @@ def test_the_simulated_columns_are_the_truth_over_a_thousand_draws(tmp_path: Pat
     u, wrong = world(9, 1000)
     assert _calibrate(tmp_path, {4: u}, wrong, images=images, alpha=alpha, draws=draws) == 0
     thresholds = pd.read_csv(tmp_path / "out" / "thresholds.csv").set_index("method")
+    thresholds = thresholds[thresholds["heads"] == "seed4"]
     assert (thresholds["simulated_draws"] == draws).all()
 
     # Conformal: with k wrong images allowed, at least the j most certain wrong ones of all are accepted at the most if

@@ -47,7 +47,7 @@ def test_numbered_classes_are_in_the_order_of_their_numbers_whatever_the_kind(tm
     features = huggingface.Features({"image": huggingface.Image(), "label": huggingface.Value("string")})
     rows = {"image": [{"bytes": png(1), "path": None} for _ in NUMBERED], "label": NUMBERED}
     huggingface.DatasetDict(test=huggingface.Dataset.from_dict(rows, features)).save_to_disk(str(tmp_path / "saved"))
-    assert indexed(tmp_path, {"kind": "huggingface", "name": "saved"}) == (NUMBERED, NUMBERED)
+    assert indexed(tmp_path, {"kind": "huggingface", "name": "saved", "label_key": "label"}) == (NUMBERED, NUMBERED)
     # Names that are no numbers stay in the order of text, as in torchvision.
     make_folder(tmp_path / "mixed", {f"{name}/1.png": png(1) for name in ("b10", "b2", "10", "2")})
     assert indexed(tmp_path, FOLDER | {"path": "mixed"})[0] == ["10", "2", "b10", "b2"]

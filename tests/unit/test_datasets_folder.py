@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import folder
 from pipeline_lib.datasets.base import UnreadableImageError, decode, to_rgb
+from pipeline_lib.datasets.files import Tree
 from tests.unit.dataset_worlds import content_digest, encoded, grey_value, make_folder, open_split, png, truncated_jpeg
 
 WHOLE = {"kind": "folder", "path": "pets"}
@@ -210,12 +211,12 @@ def test_digest_tells_changed_content_from_the_same(tmp_path):
     assert content_digest(tmp_path, WHOLE | {"checksum": "size"}) != before[1]
 
 
-def test_watched_folders_change_when_an_image_comes(tmp_path):
+def test_all_images_of_the_splits_are_watched(tmp_path):
     make_folder(tmp_path / "pets", {"train/cat/1.png": png(1), "val/dog/1.png": png(2)})
-    watched = folder.watched_files(folder.Options(**SPLITS), tmp_path)
     root = tmp_path / "pets"
-    assert set(watched) == {root, root / "train", root / "train/cat", root / "val", root / "val/dog"}
-    assert folder.watched_files(folder.Options(**WHOLE), tmp_path / "missing") == [tmp_path / "missing/pets"]
+    assert set(folder.watched_files(folder.Options(**SPLITS), tmp_path)) == {Tree(root / "train"), Tree(root / "val")}
+    missing = folder.watched_files(folder.Options(**WHOLE), tmp_path / "missing")
+    assert missing == [Tree(tmp_path / "missing/pets")] and missing[0].seen() is None
 
 
 def test_opener_survives_pickling(tmp_path):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import table
+from pipeline_lib.datasets.files import Tree
 from pipeline_lib.datasets.images import content_of
 from tests.unit.dataset_worlds import grey_value, make_folder, make_tar, make_zip, open_split, png
 
@@ -102,7 +103,8 @@ def test_votes_of_any_table_come_back(tmp_path_factory, counts):
         ("path,clas\n0.png,cat\n", LABELS, "has no column 'class'.*did you mean 'clas'"),
         ("file,class\n0.png,cat\n", LABELS, "has no column 'path'; it has class, file"),
         ("path,class,s\n0.png,cat,\n", LABELS | {"split_column": "s"}, "row 1 .*has no value in split column 's'"),
-        ("path,class\n0.png,cat\n1.png,dog,owl\n", LABELS, r"t\.csv: can't be read as a table"),
+        ("path,class\n0.png,Smith, John\n", LABELS, r"t\.csv: line 2 has 3 fields, .* in double quotes"),
+        ("path,class\n0.png,cat\n\n1.png,dog\n", LABELS, r"t\.csv: line 3 is empty, but lines follow"),
         ("", LABELS, r"t\.csv: can't be read as a table"),
         ("path,class\n", LABELS, "no images found"),
     ],
@@ -163,4 +165,6 @@ def test_impossible_options_are_refused(wrong):
 
 
 def test_table_and_images_are_watched(tmp_path):
-    assert table.watched_files(table.Options(**LABELS), tmp_path) == [tmp_path / "t.csv", tmp_path / "pics"]
+    assert table.watched_files(table.Options(**LABELS), tmp_path) == [tmp_path / "t.csv", Tree(tmp_path / "pics")]
+    zipped = LABELS | {"images": "pics.zip"}
+    assert table.watched_files(table.Options(**zipped), tmp_path)[1] == tmp_path / "pics.zip"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets import votes
+from pipeline_lib.datasets.files import Tree
 from pipeline_lib.datasets.images import ImageDataset
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, open_split, png, write_artefact
 
@@ -166,7 +167,7 @@ def test_digest_and_watched_files_follow_annotations_and_images(tmp_path):
     root = make_votes(tmp_path)
     options = votes.Options.model_validate(OPTIONS)
     folds = [root / f"fold{number}" for number in range(1, 6)]
-    assert votes.watched_files(options, tmp_path) == [root / "annotations.json", *folds]
+    assert votes.watched_files(options, tmp_path) == [root / "annotations.json", *map(Tree, folds)]
     digests = [content_digest(tmp_path, OPTIONS)]
     (root / "fold1/a.png").write_bytes(png(99))
     digests.append(content_digest(tmp_path, OPTIONS))

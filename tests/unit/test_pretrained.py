@@ -23,11 +23,12 @@ from torch import nn
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.custom import import_factory
 from pipeline_lib.checkpoints.card import model_card
-from pipeline_lib.checkpoints.checkpoint import CONFIG, WEIGHTS, read_config
+from pipeline_lib.checkpoints.checkpoint import CONFIG, FILES, WEIGHTS, read_config
 from pipeline_lib.checkpoints.model import rank
 from pipeline_lib.config.config import Config
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Ref
+from pipeline_lib.heads import rank_mean
 from pipeline_lib.pretrained import load
 from pipeline_lib.stages import export
 from tests.unit import pretrained_world
@@ -135,6 +136,7 @@ def test_ranks_keep_the_order_of_all_uncertainties_also_beyond_the_known_ones() 
     order = u.argsort()
     assert (found[order].diff() > 0)[u[order].diff() > 0].all(), "no two that differ tie"
     assert ((found > 0) & (found < 1)).all()
+    np.testing.assert_allclose(rank_mean.rank(u.numpy(), quantiles.numpy()), found.numpy(), rtol=1e-14)
     torch.testing.assert_close(rank(known.median()[None], quantiles), torch.tensor([0.5]).double(), atol=0.01, rtol=0)
 
 
@@ -142,6 +144,7 @@ def test_ranks_bear_repeated_quantiles() -> None:
     quantiles = torch.tensor([0.0, 0.0, 0.5, 0.5, 0.5, 2.0, 2.0])
     found = rank(torch.tensor([0.0, 0.25, 0.5, 1.0, 2.0, 3.0]), quantiles)
     assert torch.isfinite(found).all()
+    np.testing.assert_allclose(rank_mean.rank(np.float32([0, 0.25, 0.5, 1, 2, 3]), quantiles.numpy()), found.numpy())
     assert (found.diff() > 0).all()
 
 
@@ -202,6 +205,7 @@ def test_heads_alone_find_their_backbone_on_timms_hub_by_itself(
     config = json.loads((alone / CONFIG).read_text())
     config["backbone"]["options"] |= {"model": "test_resnet.r160_in1k", "checkpoint": None}
     (alone / CONFIG).write_text(json.dumps(config))
+    (alone / "manifest.json").unlink()
     create, asked, weights = timm.create_model, [], load_file(small.root / "mine" / "weights.safetensors")
 
     def answer(model: str, pretrained: bool, **arguments: Any) -> nn.Module:
@@ -431,8 +435,9 @@ def test_seeds_that_a_checkpoint_does_not_have_are_named(checkpoint: Path, seeds
 
 
 def damaged(checkpoint: Path, target: Path, file: str, change: Any) -> Path:
+    """Copy the three files that a checkpoint needs, one of them changed."""
     target.mkdir()
-    for path in checkpoint.iterdir():
+    for path in (checkpoint / name for name in FILES):
         content = path.read_bytes()
         (target / path.name).write_bytes(change(content) if path.name == file else content)
     return target

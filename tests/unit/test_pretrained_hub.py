@@ -124,9 +124,7 @@ def test_a_checkpoint_that_was_pushed_is_loaded_by_its_name(
     (made / "notes.txt").write_text("mine alone")
     assert main(["push", str(made), "--repository", REPOSITORY]) == 0
     assert capsys.readouterr().out.strip().endswith(f"/commit/{COMMIT}")
-    assert hub.files == {name: (made / name).read_bytes() for name in (*FILES, "manifest.json")}, (
-        "its own files and no others"
-    )
+    assert hub.files == {name: (made / name).read_bytes() for name in FILES}, "its own files and no others"
     assert hub.created[0]["visibility"] == "private"
     assert hub.tokens == {"Bearer hf_of_me"}
 

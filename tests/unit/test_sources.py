@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline_lib.datasets.files import Tree
 from pipeline_lib.stages import sources
 
 
@@ -63,3 +65,29 @@ def test_data_that_was_removed_to_save_space_changes_nothing(tmp_path: Path) -> 
     sources.record(noted, [folder])
     shutil.rmtree(folder)
     assert sources.are_unchanged(noted, [folder], 0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "cat/young/1.png").write_bytes(b"other"),  # in place, of the same size
+        lambda root: (root / "cat/young/2.png").write_bytes(b"new"),
+        lambda root: (root / "dog/1.png").unlink(),
+        lambda root: (root / "dog/1.png").rename(root / "cat/1.png"),
+    ],
+)
+def test_every_image_below_a_tree_is_watched(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    root, noted = tmp_path / "pets", tmp_path / "noted.json"
+    for name in ("cat/young/1.png", "dog/1.png"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(b"pixel")
+        os.utime(root / name, (1e9, 1e9))
+    tree = [Tree(root)]
+    sources.record(noted, tree)
+    # What systems write when a folder is looked at is no change.
+    (root / ".DS_Store").write_bytes(b"view")
+    (root / "Thumbs.db").write_bytes(b"view")
+    assert sources.are_unchanged(noted, tree, 0.0)
+    assert sources.are_unchanged(tmp_path / "none.json", tree, 1e9) and not sources.none_is_newer(tree, 1e9 - 1)
+    change(root)
+    assert not sources.are_unchanged(noted, tree, 0.0)

@@ -27,6 +27,8 @@ TINY_WORLD: dict[str, Any] = yaml.safe_load((ROOT / "workflow/configs/tiny.yaml"
 class Workflow:
     """A working directory in which Snakemake is run on this repository's Snakefile."""
 
+    snakefile = ROOT / "Snakefile"
+
     def __init__(self, directory: Path, config: dict[str, Any] | None = None) -> None:
         self.directory = directory
         if config is not None:
@@ -46,7 +48,7 @@ class Workflow:
         (self.directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def command(self, *arguments: str) -> list[str]:
-        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
+        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.snakefile), "--cores", "2"]
         return [*snakemake, "--configfile", "config.yaml", *arguments]
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, file_digest
-from tests.workflow.conftest import TINY_WORLD, Workflow
+from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 from tests.workflow.test_reruns import edited, stale
 
 HEAD = Path("results/heads/resnet/default/seed1")
@@ -90,6 +91,67 @@ def test_an_artefact_of_another_run_is_noticed_and_made_again(world: Workflow) -
     assert world.planned(str(HEAD / MANIFEST)) == {"head": 1}
 
 
+MODULE = f"""
+module uncertainties:
+    snakefile:
+        "{ROOT}/Snakefile"
+    config:
+        config
+    {{more}}
+
+use rule * from uncertainties as uncertainties_*
+
+rule mine:
+    default_target: True
+    input:
+        rules.uncertainties_all.input,
+"""
+
+
+@pytest.mark.parametrize("how", ["workflow/Snakefile", "module", "--persistence-backend db"])
+def test_however_it_is_started_copied_results_are_recognised_and_an_edit_is_noticed(world: Workflow, how: str) -> None:
+    shuffle_times(result_files(world))
+    if how == "workflow/Snakefile":
+        world.snakefile = ROOT / how
+    elif how == "module":
+        world.snakefile = world.directory / "Snakefile"
+        world.snakefile.write_text(MODULE.format(more=""))
+    options = how.split() if how[0] == "-" else []
+    said = world.snakemake("-n", *options)
+    assert "Nothing to be done" in said.stdout + said.stderr
+    if how != "module":
+        assert "missing provenance" not in said.stdout + said.stderr
+    world.write_config(edited("training.learning_rate", 0.002))
+    said = world.snakemake("-n", "--quiet", "rules", *options)
+    assert re.search(r"head +[25]\n", said.stdout + said.stderr)
+
+
+def test_a_prefix_of_a_module_is_refused_since_jobs_would_read_another_world(world: Workflow) -> None:
+    world.snakefile = world.directory / "Snakefile"
+    world.snakefile.write_text(MODULE.format(more="prefix: 'elsewhere'"))
+    refused = world.snakemake("-n", check=False)
+    assert refused.returncode != 0
+    assert "config error: results_dir is 'results', which `prefix`" in refused.stderr and not refused.stdout
+
+
+def test_a_job_that_is_killed_after_an_edit_is_named_and_not_forgotten(world: Workflow) -> None:
+    """As by the machine when memory runs out; with the default target, whose other files look finished."""
+    site = world.directory / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os, sys\nif sys.orig_argv[2:4] == ['pipeline_lib', 'head']:\n    os.kill(os.getpid(), 9)\n"
+    )
+    world.write_config(edited("training.learning_rate", 0.002))
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        world.command(), cwd=world.directory, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert run.returncode != 0
+    failed = [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("failed: ")]
+    assert failed and all("ended without a message" in line and "(log: results/logs/heads/" in line for line in failed)
+    assert {"head": 2, "heads": 1, "evaluate_heads": 4, "export": 2}.items() <= world.planned().items()
+
+
 def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:
     """An edit is followed by a job that fails: what is stale is not taken for what was asked for, nor is it lost."""
     wanted = edited("training.learning_rate", 0.002)
@@ -98,7 +160,10 @@ def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:
     world.write_config(failing)
     target = str(HEAD / MANIFEST)
     failed = world.snakemake(target, check=False)
-    assert failed.returncode != 0 and "warmup_episodes is 1000" in failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    last = [line for line in (failed.stdout + failed.stderr).splitlines() if line.startswith("failed: ")]
+    assert len(last) == 1 and "head: error: " in last[0] and "warmup_episodes is 1000" in last[0]
+    assert last[0].endswith("(log: results/logs/heads/head_resnet_latin_train.log)")
     world.write_config(wanted)
     assert world.planned(target) == {"heads": 1}  # with the others that read the same cache
     assert stale(world, wanted)["evaluate_heads"] == 7

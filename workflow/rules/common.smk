@@ -16,7 +16,7 @@ if not Path(ROOT, "pipeline_lib").is_dir():
     )
 sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
-from pipeline_lib.config.load import load_config, parse_config
+from pipeline_lib.config.load import load_config, parse_config, read_yaml
 from pipeline_lib.core import runner
 from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import PipelineError
@@ -36,6 +36,8 @@ for file in map(Path, workflow.configfiles):
             "before the options, or after `--`"
         )
 try:
+    for file in workflow.configfiles:
+        read_yaml(file)  # Snakemake, which has read it, takes the last of two equal keys in silence
     # Another workflow that uses this one as a module may give it no config.
     CONFIG = parse_config(config) if config else load_config(Path(ROOT, "config.yaml"))
 except PipelineError as error:

@@ -1,0 +1,51 @@
+"""What a file is that isn't what its name says: a pointer, a web page, something compressed.
+
+Whoever can't read a file asks here before it is called damaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+GZIP = b"\x1f\x8b"
+_POINTERS = {
+    b"version https://git-lfs.github.com/spec/": "is a pointer of Git LFS, not the file itself; run `git lfs pull`",
+    b"/annex/objects/": "is a pointer of git-annex, not the file itself; run `git annex get`",
+}
+# What files begin with, what that is, and the suffixes that say so.
+_PACKED = {
+    GZIP: ("compressed with gzip", (".gz", ".tgz")),
+    b"BZh": ("compressed with bzip2", (".bz2", ".tbz2")),
+    b"\xfd7zXZ\x00": ("compressed with xz", (".xz", ".txz")),
+    b"\x28\xb5\x2f\xfd": ("compressed with Zstandard", (".zst",)),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", (".7z",)),
+    b"Rar!": ("a RAR archive", (".rar",)),
+}
+_PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml")
+_PAGE = "is a web page, not the file; its server may have asked for a login or an address have changed: get it again"
+_START_BYTES = 512
+
+
+def misnamed(path: Path | str) -> str | None:
+    """Return what a file is instead of what it was taken for, and what to do; None where nothing is known.
+
+    Parameters
+    ----------
+    path
+        A file that could not be read as what it was expected to be.
+    """
+    try:
+        if not Path(path).is_file():
+            return None
+        with open(path, "rb") as file:
+            start = file.read(_START_BYTES)
+    except OSError:
+        return None
+    for mark, what in _POINTERS.items():
+        if start.startswith(mark):
+            return what
+    for mark, (packed, suffixes) in _PACKED.items():
+        if start.startswith(mark):
+            honest = str(path).lower().endswith(suffixes)
+            return None if honest else f"is {packed}, whatever its name says; unpack it first"
+    return _PAGE if start.lstrip().lower().startswith(_PAGE_STARTS) else None
