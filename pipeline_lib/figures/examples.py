@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
 from pipeline_lib.figures.reading import read_sets
-from pipeline_lib.tables.spec import SetsSpec, refs
+from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, refs
 from pipeline_lib.tables.summary import names
 
 if TYPE_CHECKING:
@@ -36,12 +36,8 @@ _LINE_INCHES = 1.5 * style.TEXT_SIZE / 72
 _LARGEST_PIXELS = 256
 
 
-class Spec(SetsSpec):
-    """What is shown: the first variant on the first backbone."""
-
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
+class Spec(SetsSpec, HeadsSpec):
+    """What is shown."""
 
 
 def inputs(config: Config) -> Refs:
@@ -49,7 +45,7 @@ def inputs(config: Config) -> Refs:
     spec = Spec.of(config)
     return {
         "datasets": [Ref.to("dataset", dataset=pair.dataset) for pair in spec.sets],
-        "scores": refs("evaluate_heads", spec.sets, backbone=spec.backbone, variant=spec.variant),
+        "scores": refs("evaluate_heads", spec.sets, **spec.heads),
     }
 
 
@@ -63,7 +59,7 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     from pipeline_lib.datasets.images import ImageDataset
 
     spec, label = job.spec, names(job.spec.sets)
-    scores = read_sets(job.all_inputs("scores"), spec.sets, backbone=spec.backbone, variant=spec.variant)
+    scores = read_sets(job.all_inputs("scores"), spec.sets, **spec.heads)
     shown = [
         extremes(scores[pair], ImageDataset(folder, pair.split), label[pair], _IMAGES_A_SIDE)
         for pair, folder in zip(spec.sets, job.all_inputs("datasets"), strict=True)
