@@ -107,9 +107,7 @@ def test_a_calibration_that_was_changed_by_a_digit_is_refused(tmp_path: Path) ->
     value = text.partition('"slope": ')[2].partition(",")[0]
     for changed in (value[:-1] + str((int(value[-1]) + 1) % 10), "NaN", "Infinity", "null"):
         path.write_text(text.replace(value, changed))
-        with pytest.raises(
-            PipelineError, match=r"calibration\.json: is no calibration of format 2, or was changed"
-        ):
+        with pytest.raises(PipelineError, match=r"calibration\.json: is no calibration of format 2, or was changed"):
             Calibrator.load(path)
     path.write_text(text)
     Calibrator.load(path)
