@@ -68,7 +68,9 @@ def begin():
     with one_line():
         begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
     if DESCRIBED != Path(RESULTS, FOLDER) and not engine.is_dry_run(workflow):
-        sys.exit(f"error: {RESULTS}: another snakemake has just ended its work on these results; give the command again")
+        sys.exit(
+            f"error: {RESULTS}: another snakemake has just ended its work on these results; give the command again"
+        )
 
 
 @contextlib.contextmanager
