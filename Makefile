@@ -1,4 +1,4 @@
-# make reproduce   install into .venv, run the workflow on config.yaml, write results/report.html
+# make reproduce   install into .venv, run the workflow on config.yaml; results/report/index.html shows everything
 # make check       lint, types and the quick tests, in two minutes: what to run before a commit
 # make test        the whole test suite
 # make bless       compare what old and new code write, and record which versions of stages changed
@@ -24,7 +24,7 @@ install: .venv/installed
 
 reproduce: install
 	$(BIN)/snakemake --cores all
-	$(BIN)/snakemake --report results/report.html
+	@echo "Everything on one page: results/report/index.html"
 
 check: lint
 	$(BIN)/python -m pytest -n logical --no-loadscope-reorder -m "not slow" tests/unit

@@ -44,7 +44,9 @@ class Config(Section):
     data_dir: str = Field("data", min_length=1, description="Where raw images are; relative paths start here.")
     upstream: Upstream = Field(description="What the heads learn from.")
     downstream: tuple[DownstreamEntry, ...] = Field(
-        min_length=1, description="Zero-shot datasets, in the order of tables and plots."
+        # A file must have one (`load.parse_config`); `fit`, which makes no table, has none.
+        json_schema_extra={"minItems": 1},
+        description="Zero-shot datasets, in the order of tables and plots.",
     )
     datasets: dict[Name, Any] = Field(min_length=1, description="Every dataset, by name.")
     backbones: dict[Name, Any] = Field(min_length=1, description="Every backbone, by name.")

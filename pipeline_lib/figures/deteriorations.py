@@ -14,7 +14,7 @@ from pipeline_lib.config.deteriorations import KINDS
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
 from pipeline_lib.figures.reading import read_sets
-from pipeline_lib.tables.spec import METRICS, ViewSpec, refs
+from pipeline_lib.tables.spec import METRICS, HeadsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names, read_metrics, typical_seed
 
 if TYPE_CHECKING:
@@ -35,14 +35,11 @@ _COLUMNS = 4
 _ROW_INCHES = 1.6
 
 
-class Spec(ViewSpec):
-    """What is shown: the first variant on the first backbone."""
+class Spec(HeadsSpec):
+    """What is shown."""
 
     downstream: tuple[EvaluationSet, ...]
     deteriorated: tuple[EvaluationSet, ...]
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
 
 
 def wanted(config: Config) -> bool:
@@ -53,11 +50,10 @@ def wanted(config: Config) -> bool:
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `deteriorations` of each set."""
     spec = Spec.of(config)
-    heads = {"backbone": spec.backbone, "variant": spec.variant}
     return {
         **METRICS,
-        "scores": refs("evaluate_heads", spec.deteriorated, **heads),
-        "deteriorations": refs("deteriorations", spec.deteriorated, **heads),
+        "scores": refs("evaluate_heads", spec.deteriorated, **spec.heads),
+        "deteriorations": refs("deteriorations", spec.deteriorated, **spec.heads),
     }
 
 
@@ -65,10 +61,10 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
     import pandas as pd
 
-    spec, heads = job.spec, {"backbone": job.spec.backbone, "variant": job.spec.variant}
-    seed = typical_seed(read_metrics(job.input("metrics")), spec.downstream, **heads)
+    spec = job.spec
+    seed = typical_seed(read_metrics(job.input("metrics")), spec.downstream, **spec.heads)
     clean, others = (
-        pd.concat(read_sets(job.all_inputs(name), spec.deteriorated, **heads), names=["dataset", "split"])
+        pd.concat(read_sets(job.all_inputs(name), spec.deteriorated, **spec.heads), names=["dataset", "split"])
         for name in ("scores", "deteriorations")
     )
     pooled = clean.merge(others, on=["dataset", "split", "sample_id"], validate="one_to_one")
@@ -76,7 +72,7 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     for kind, severity in itertools.product(KINDS, _SEVERITIES):
         uncertainty[kind, severity] = pooled[f"{kind}_{severity}_seed{seed}"].to_numpy()
     rising = shares_rising(pd.concat([read_metrics(path) for path in job.all_inputs("deteriorations")]))
-    return draw(uncertainty, rising, spec.deteriorated, **heads, seeds=len(spec.seeds), width=width, height=height)
+    return draw(uncertainty, rising, spec.deteriorated, **spec.heads, seeds=len(spec.seeds), width=width, height=height)
 
 
 def shares_rising(metrics: pd.DataFrame) -> dict[str, float]:

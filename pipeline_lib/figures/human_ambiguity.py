@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
 from pipeline_lib.figures.reading import read_sets
-from pipeline_lib.tables.spec import METRICS, SetsSpec, refs
+from pipeline_lib.tables.spec import METRICS, HeadsSpec, SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics, typical_seed
 
 if TYPE_CHECKING:
@@ -32,12 +32,8 @@ _AMBIGUOUS = style.series(2).colour
 _DASHES: style.Look = {"linewidth": 0.8, "linestyle": (0, (2, 1.5))}
 
 
-class Spec(SetsSpec):
-    """What is shown: the first variant on the first backbone."""
-
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
+class Spec(SetsSpec, HeadsSpec):
+    """What is shown."""
 
 
 def wanted(config: Config) -> bool:
@@ -50,7 +46,7 @@ def inputs(config: Config) -> Refs:
     spec = Spec.of(config)
     return {
         **METRICS,
-        "scores": refs("evaluate_heads", spec.sets, backbone=spec.backbone, variant=spec.variant),
+        "scores": refs("evaluate_heads", spec.sets, **spec.heads),
         "baselines": refs("baselines", spec.sets, backbone=spec.backbone),
     }
 
@@ -59,7 +55,7 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
     spec, metrics = job.spec, read_metrics(job.input("metrics"))
     column = f"uncertainty_seed{typical_seed(metrics, spec.downstream, spec.backbone, spec.variant)}"
-    heads = read_sets(job.all_inputs("scores"), spec.sets, backbone=spec.backbone, variant=spec.variant)
+    heads = read_sets(job.all_inputs("scores"), spec.sets, **spec.heads)
     shown = {}
     for pair, votes in read_sets(job.all_inputs("baselines"), spec.sets, backbone=spec.backbone).items():
         if "vote_entropy" in votes and votes["vote_entropy"].notna().any():

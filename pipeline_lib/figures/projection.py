@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.artefacts import file_of
 from pipeline_lib.figures import style
-from pipeline_lib.tables.spec import METRICS, ViewSpec, refs
+from pipeline_lib.tables.spec import METRICS, HeadsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, read_metrics, typical_seed
 
 if TYPE_CHECKING:
@@ -30,14 +30,11 @@ _SMALLEST_POINTS = 2.2
 _LAYERS = 10
 
 
-class Spec(ViewSpec):
-    """What is shown: the first variant on the first backbone."""
+class Spec(HeadsSpec):
+    """What is shown."""
 
     downstream: tuple[EvaluationSet, ...]
     projected: EvaluationSet
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
 
 
 def inputs(config: Config) -> Refs:
@@ -46,7 +43,7 @@ def inputs(config: Config) -> Refs:
     return {
         **METRICS,
         "projection": refs("projection", [spec.projected], backbone=spec.backbone),
-        "scores": refs("evaluate_heads", [spec.projected], backbone=spec.backbone, variant=spec.variant),
+        "scores": refs("evaluate_heads", [spec.projected], **spec.heads),
     }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
 from pipeline_lib.figures.reading import read_sets
-from pipeline_lib.tables.spec import ViewSpec, refs
+from pipeline_lib.tables.spec import HeadsSpec, refs
 from pipeline_lib.tables.summary import METHODS, EvaluationSet, names
 
 if TYPE_CHECKING:
@@ -42,20 +42,17 @@ _LOOKS: dict[str, style.Look] = {
 }
 
 
-class Spec(ViewSpec):
-    """What is shown: the first variant on the first backbone."""
+class Spec(HeadsSpec):
+    """What is shown."""
 
     downstream: tuple[EvaluationSet, ...]
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
 
 
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set."""
     spec = Spec.of(config)
     return {
-        "scores": refs("evaluate_heads", spec.downstream, backbone=spec.backbone, variant=spec.variant),
+        "scores": refs("evaluate_heads", spec.downstream, **spec.heads),
         "baselines": refs("baselines", spec.downstream, backbone=spec.backbone),
     }
 
@@ -63,7 +60,7 @@ def inputs(config: Config) -> Refs:
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
     spec = job.spec
-    heads = read_sets(job.all_inputs("scores"), spec.downstream, backbone=spec.backbone, variant=spec.variant)
+    heads = read_sets(job.all_inputs("scores"), spec.downstream, **spec.heads)
     selections = {}
     for pair, others in read_sets(job.all_inputs("baselines"), spec.downstream, backbone=spec.backbone).items():
         others["embedding_norm"] = -others["embedding_norm"]  # a small norm is uncertain

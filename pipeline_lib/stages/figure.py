@@ -18,13 +18,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SerializeAsAny, ValidationInfo, field_validator
-
 from pipeline_lib.config import kinds
 from pipeline_lib.config.figures import Look
 from pipeline_lib.core.jobs import Input, Job, Refs
-from pipeline_lib.core.spec import Spec as BaseSpec
-from pipeline_lib.tables.spec import shown_spec
+from pipeline_lib.tables.spec import ShownSpec
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
@@ -48,17 +45,11 @@ OUTPUT = "records/plots/{name}"
 FILES = ("plots/{name}.png", "plots/{name}.pdf")
 
 
-class Spec(BaseSpec):
-    """Which figure, how large, and what it shows: the spec of its module."""
+class Spec(ShownSpec):
+    """Which figure, what it shows, and how large."""
 
-    name: str
+    family = "figures"
     look: Look
-    shows: SerializeAsAny[BaseSpec]
-
-    @field_validator("shows", mode="before")
-    @classmethod
-    def _as_the_figure_has_it(cls, value: Any, info: ValidationInfo) -> Any:
-        return shown_spec("figures", info, value)
 
     @classmethod
     def of(cls, config: Config, name: str) -> Spec:

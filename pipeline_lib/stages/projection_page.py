@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
-from pipeline_lib.tables.spec import ViewSpec, refs
+from pipeline_lib.tables.spec import HeadsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet
 
 if TYPE_CHECKING:
@@ -21,13 +21,10 @@ OUTPUT = "records/projection_page"
 FILES = ("plots/projection.html",)
 
 
-class Spec(ViewSpec):
-    """What is shown: the first variant on the first backbone."""
+class Spec(HeadsSpec):
+    """What is shown."""
 
     projected: EvaluationSet
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
 
 
 def inputs(config: Config) -> Refs:
@@ -37,7 +34,7 @@ def inputs(config: Config) -> Refs:
     return {
         "dataset": Ref.to("dataset", dataset=spec.projected.dataset),
         "projection": refs("projection", sets, backbone=spec.backbone),
-        "scores": refs("evaluate_heads", sets, backbone=spec.backbone, variant=spec.variant),
+        "scores": refs("evaluate_heads", sets, **spec.heads),
         "baselines": refs("baselines", sets, backbone=spec.backbone),
     }
 

@@ -15,14 +15,11 @@ it also runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from pydantic import SerializeAsAny, ValidationInfo, field_validator
+from typing import TYPE_CHECKING
 
 from pipeline_lib.config import kinds
 from pipeline_lib.core.jobs import Input, Job, Ref, Refs
-from pipeline_lib.core.spec import Spec as BaseSpec
-from pipeline_lib.tables.spec import METRICS, read_beside, shown_spec
+from pipeline_lib.tables.spec import METRICS, ShownSpec, read_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,16 +32,10 @@ OUTPUT = "records/tables/{name}"
 FILES = ("tables/{name}.csv", "tables/{name}.md", "tables/{name}.tex")
 
 
-class Spec(BaseSpec):
-    """Which table, and what it shows: the spec of its module."""
+class Spec(ShownSpec):
+    """Which table, and what it shows."""
 
-    name: str
-    shows: SerializeAsAny[BaseSpec]
-
-    @field_validator("shows", mode="before")
-    @classmethod
-    def _as_the_table_has_it(cls, value: Any, info: ValidationInfo) -> Any:
-        return shown_spec("tables", info, value)
+    family = "tables"
 
     @classmethod
     def of(cls, config: Config, name: str) -> Spec:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import ValidationError, ValidationInfo
+from pydantic import SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
@@ -53,6 +53,38 @@ class SetsSpec(ViewSpec):
         return (self.upstream, *self.downstream)
 
 
+class HeadsSpec(ViewSpec):
+    """Of what shows the u of single images: by the heads of the first variant on the first backbone."""
+
+    backbone: str
+    variant: str
+    seeds: tuple[int, ...]
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """The heads, as their evaluations are found and checked by them."""
+        return {"backbone": self.backbone, "variant": self.variant}
+
+
+class ShownSpec(Spec):
+    """Base of the specs of the jobs that make tables and figures: which one, and what it shows: its module's spec."""
+
+    family: ClassVar[Literal["figures", "tables"]]
+    name: str
+    shows: SerializeAsAny[Spec]
+
+    @field_validator("shows", mode="before")
+    @classmethod
+    def _as_its_module_has_it(cls, value: Any, info: ValidationInfo) -> Any:
+        if "name" not in info.data:
+            return value
+        model: type[Spec] = kinds.load(cls.family, info.data["name"]).Spec
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(describe(error, model)) from None
+
+
 def refs(stage: str, evaluation_sets: Iterable[EvaluationSet], **wildcards: object) -> list[Ref]:
     """Return the artefacts of a stage for several sets."""
     return [Ref.to(stage, dataset=dataset, split=split, **wildcards) for dataset, split in evaluation_sets]
@@ -62,17 +94,6 @@ def read_beside(job: Job[Any]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the metric rows that a job reads and, where it is given them, the published ones."""
     published = job.optional_input("published")
     return read_metrics(job.input("metrics")), None if published is None else read_metrics(published)
-
-
-def shown_spec(family: Literal["figures", "tables"], info: ValidationInfo, value: Any) -> Any:
-    """Return what a job shows as the spec of its figure or table, whose `name` it has validated before."""
-    if "name" not in info.data:
-        return value
-    model: type[Spec] = kinds.load(family, info.data["name"]).Spec
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(describe(error, model)) from None
 
 
 def _sets(entries: Iterable[Downstream]) -> tuple[EvaluationSet, ...]:
