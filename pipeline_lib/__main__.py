@@ -49,6 +49,7 @@ STAGES = {
     "convert": "convert a checkpoint to ONNX or torch.export",
     "overhead": "measure what heads add to their backbone",
     "push": "upload a checkpoint to the Hugging Face Hub",
+    "fit": "learn heads for a network of yours from your own images: a checkpoint in one call",
     "score": "score your own images with a checkpoint: table, representations, atlas",
     "evaluate": "evaluate your own representations and uncertainties: arrays in, report out",
     "plan": "say what a config will take: jobs, images, bytes, hours",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.jobs import Ref, Settings
-from pipeline_lib.stages import command
+from pipeline_lib.stages import command, in_process
 from pipeline_lib.stages.graph import Graph, load_stage
 
 
@@ -25,17 +25,5 @@ def run(
 
 
 def make(graph: Graph, *refs: Ref) -> None:
-    """Make artefacts and all that they are made from, as far as they aren't fresh, one after the other in this process.
-
-    As Snakemake would, but without starting a process for each: only what a run itself does needs Snakemake.
-    """
-    datasets = [ref for ref in graph.behind(refs) if ref.stage == "dataset"]
-    for wanted in (datasets, refs):  # of how many blocks features are made is known once datasets are indexed
-        graph.judge_anew()
-        for ref in graph.behind(wanted):
-            state = graph.state(ref)
-            if state != "fresh":
-                job = graph.job(ref)
-                if state == "stale" or not job.is_done():
-                    load_stage(job.stage).run(job)
-    graph.judge_anew()
+    """Make artefacts and all that they are made from, as far as they aren't fresh, in this process."""
+    in_process.make(graph, refs)

@@ -174,7 +174,7 @@ def _results(find: Summary, sets: Sequence[EvaluationSet], backbone: str, varian
 
 def _rows(find: Summary, sets: Sequence[EvaluationSet], backbone: str, variant: str) -> list[tuple[str, ...]]:
     """Return the rows of the table of results: set, images, R-AUROC, Recall@1, as text."""
-    labels = {**names(sets), MEAN: "mean of downstream"}
+    labels = names(sets) | ({MEAN: "mean of downstream"} if len(sets) > 1 else {})
     labels[sets[0]] += " (upstream)"
     rows: list[tuple[str, ...]] = []
     for entry, label in labels.items():

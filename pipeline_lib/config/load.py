@@ -65,6 +65,8 @@ def parse_config(content: Any, source: str = "config") -> Config:
     """Check a config that is already a mapping; raises `PipelineError` with one line."""
     if not isinstance(content, Mapping):
         raise PipelineError(f"{source}: must be a mapping of keys to values, not {type(content).__name__}")
+    if content.get("downstream") in ([], ()):
+        raise PipelineError(f"{source}: downstream: must name at least 1 set")
     try:
         return Config.model_validate(dict(content))
     except ValidationError as error:

@@ -79,7 +79,7 @@ class Variant(Section):
 class Ablations(Section):
     """Variants that are compared with one of `variants` on the sets of `evaluation.averaged` (Table 3 of the paper).
 
-    Those that learn from the same view are trained together, all seeds, in one pass over its cache.
+    Those that learn from the same batches of a view are trained together, all seeds, in one pass over its cache.
     """
 
     baseline: Name = Field("default", description="The variant, defined below `variants`, to compare with.")

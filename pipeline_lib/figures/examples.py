@@ -98,19 +98,29 @@ def extremes(scores: pd.DataFrame, images: ImageDataset, name: str, count: int) 
     return Extremes(name, len(order), decode(order[:count]), decode(order[len(order) - count :]))
 
 
-@style.styled
 def draw(examples: Sequence[Extremes], backbone: str, variant: str, seeds: int, width: float, height: float) -> Figure:
-    """Return the image grid: one row per dataset, certain images to the left and uncertain ones to the right.
+    """Return the image grid: one row per dataset, certain images to the left and uncertain ones to the right."""
+    title = "Images with the lowest and the highest uncertainty"
+    subtitle = f"{about(backbone, variant, seeds)}; n: images of the dataset."
+    return grid(examples, title, subtitle, ("lowest u", "highest u"), width, height)
+
+
+def about(backbone: str, variant: str, seeds: int) -> str:
+    """Return the beginning of a subtitle of `grid`."""
+    of_seeds = "1 seed" if seeds == 1 else f"mean over {seeds} seeds"
+    shown = f"{style.shorten(backbone)}, variant {style.shorten(variant)}"
+    return f"{shown}; below each image its uncertainty u, {of_seeds}"
+
+
+@style.styled
+def grid(
+    examples: Sequence[Extremes], title: str, subtitle: str, sides: tuple[str, str], width: float, height: float
+) -> Figure:
+    """Return one row per dataset, its lowest images to the left and its highest to the right, below headings.
 
     Below each image stands its u. Images are square cells, as large as `width` and `height` (inches) allow; the
     figure gets lower where few datasets leave room.
     """
-    title = "Images with the lowest and the highest uncertainty"
-    subtitle = (
-        f"{style.shorten(backbone)}, variant {style.shorten(variant)}; below each image its uncertainty u, "
-        + ("1 seed" if seeds == 1 else f"mean over {seeds} seeds")
-        + "; n: images of the dataset."
-    )
     columns = max(max(len(row.lowest), len(row.highest)) for row in examples)
     below_title = style.new_figure(width, height, title, subtitle)[1]
     heading = height - below_title + _LINE_INCHES
@@ -122,7 +132,7 @@ def draw(examples: Sequence[Extremes], backbone: str, variant: str, seeds: int, 
     figure, _ = style.new_figure(width, height, title, subtitle)
     figure.set_layout_engine("none")
     starts = (_NAME_INCHES, _NAME_INCHES + columns * (side + _GAP_INCHES) + _MIDDLE_INCHES)
-    for start, text in zip(starts, ("lowest u", "highest u"), strict=True):
+    for start, text in zip(starts, sides, strict=True):
         figure.text(start / width, 1 - (heading - 0.04) / height, text, fontweight="bold", va="bottom")
     for number, row in enumerate(examples):
         top = height - heading - number * row_inches

@@ -31,7 +31,7 @@ QUANTITIES = {
     "clean_queries": ("rejected as queries", style.series(2)),
     "clean_both": ("both", style.series(0)),
 }
-LABELS = {"uncertainty": "uncertainty u", "distance": "1-NN distance", "both": "both together"}
+LABELS = {"uncertainty": "by uncertainty u", "distance": "by 1-NN distance", "both": "by distance and u"}
 _MARK_EVERY = 3
 STEPS = (1, 2, 5, 10)
 

@@ -1,9 +1,9 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const bytes = Uint8Array.from(atob(data.uncertainties), (character) => character.charCodeAt(0));
+const bufferOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer;
 // Of all images that have a score, in rising order; not all of them need have a thumbnail here.
-const sorted = new Float64Array(bytes.buffer);
+const sorted = new Float64Array(bufferOf(data.uncertainties));
 const total = sorted.length;
 const count = data.path.length;
 const uncertaintyOf = (i) => sorted[data.rank[i] - 1];
@@ -19,17 +19,30 @@ let threshold = Infinity;
 let shown = [];
 let active = 0;
 
-// How many of all images have an uncertainty of at most `value`.
-function countUpTo(value) {
-  let low = 0, high = total;
+// How many of some uncertainties in rising order, of all images if not said, are at most `value`.
+function countUpTo(value, values = sorted) {
+  let low = 0, high = values.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (sorted[middle] <= value) low = middle + 1; else high = middle;
+    if (values[middle] <= value) low = middle + 1; else high = middle;
   }
   return low;
 }
 
-const isRejected = (i) => uncertaintyOf(i) > threshold;
+// The uncertainties of each label's images, in rising order; those of images without a label come last.
+const members = [...data.labels, ""].map(() => []);
+new Int32Array(bufferOf(data.labelOfRank)).forEach((label, rank) => members.at(label).push(sorted[rank]));
+// What is rejected of each label: what is above the threshold, or the same share of every label.
+const thresholds = members.map(() => Infinity);
+const isRejected = (i) => uncertaintyOf(i) > thresholds.at(data.label[i]);
+
+function divide() {
+  const share = (total - countUpTo(threshold)) / total;
+  members.forEach((values, label) => {
+    const kept = values.length - Math.floor(share * values.length + 1e-9);
+    thresholds[label] = byId("by-label").checked ? (kept ? values[kept - 1] : -Infinity) : threshold;
+  });
+}
 
 // ---- which images are shown ----
 function filter() {
@@ -51,8 +64,22 @@ function filter() {
   lay();
 }
 
+// A row for each label, the most uncertain first; what is rejected of it is filled in by `describe`.
+const rows = data.labels.map((label, index) => {
+  const row = document.createElement("tr");
+  const median = members[index][members[index].length >> 1];
+  const rank = members[index].length ? (countUpTo(median) / total).toFixed(2) : "";
+  for (const text of [label, number(members[index].length), rank, ""]) row.insertCell().textContent = text;
+  return row;
+});
+
 function describe() {
-  const rejected = total - countUpTo(threshold);
+  const rejectedOf = members.map((values, label) => values.length - countUpTo(thresholds[label], values));
+  const rejected = rejectedOf.reduce((sum, images) => sum + images, 0);
+  rows.forEach((row, label) => {
+    row.lastElementChild.textContent =
+      `${number(rejectedOf[label])} (${(100 * rejectedOf[label] / (members[label].length || 1)).toFixed(0)} %)`;
+  });
   byId("rejects").innerHTML = `rejects <b></b>`;
   byId("rejects").firstElementChild.textContent = `${number(rejected)} of ${number(total)}`;
   byId("rejects").append(` images (${(100 * rejected / total).toFixed(1)} %)`);
@@ -213,6 +240,7 @@ function ofSlider(value) {
 
 function setThreshold(value, mover) {
   threshold = value;
+  divide();
   if (mover !== "slider") byId("slider").value = Math.round((1000 * (value - lowest)) / range);
   if (mover !== "threshold") byId("threshold").value = value;
   byId("slider").setAttribute("aria-valuetext", `u above ${value} is rejected`);
@@ -272,6 +300,7 @@ byId("slider").addEventListener("input", () => setThreshold(ofSlider(Number(byId
 byId("threshold").addEventListener("input", () => {
   if (byId("threshold").value !== "") setThreshold(Number(byId("threshold").value), "threshold");
 });
+byId("by-label").addEventListener("change", () => { divide(); filter(); });
 byId("save").addEventListener("click", save);
 grid.addEventListener("scroll", () => requestAnimationFrame(paint), { passive: true });
 new ResizeObserver(() => { if (fit()[1] !== width) { lay(); go(active); } else paint(); }).observe(grid);
@@ -280,10 +309,13 @@ new ResizeObserver(() => { if (fit()[1] !== width) { lay(); go(active); } else p
 if (data.labels.length) {
   const counts = new Map();
   for (const index of data.label) counts.set(index, (counts.get(index) || 0) + 1);
+  byId("labels").hidden = false;
+  const rankOf = (row) => -Number(row.cells[2].textContent);
+  byId("labels").querySelector("tbody").append(...[...rows].sort((a, b) => rankOf(a) - rankOf(b)));
   byId("label").append(new Option("all labels", -1),
     ...data.labels.map((label, index) => new Option(`${label} (${number(counts.get(index) || 0)})`, index)));
 } else {
-  byId("label-field").hidden = true;
+  byId("label-field").hidden = byId("by-label-field").hidden = true;
 }
 if (data.unreadableCount) {
   byId("unreadable").hidden = false;

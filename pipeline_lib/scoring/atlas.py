@@ -86,7 +86,7 @@ def write_atlas(
     if ranked.empty:
         raise PipelineError(f"{path}: an atlas needs images with a score, but there are none")
     shown = ranked.iloc[_spread(len(ranked), max_images)]
-    labels = sorted(shown["label"].dropna().unique())
+    labels = sorted(ranked["label"].dropna().unique())
     thumbnails = []
     with ThreadPoolExecutor(workers) as threads:
         for encoded in threads.map(lambda row: thumbnail(open_image(row), side), shown.index.tolist()):
@@ -96,6 +96,7 @@ def write_atlas(
     facts = {
         # Of all images in rising order, in which the page finds that of an image by its rank.
         "uncertainties": base64.b64encode(ranked["uncertainty"].to_numpy("<f8").tobytes()).decode(),
+        "labelOfRank": base64.b64encode(pd.Index(labels).get_indexer(ranked["label"]).astype("<i4").tobytes()).decode(),
         "labels": labels,
         "path": shown["path"].tolist(),
         "label": pd.Index(labels).get_indexer(shown["label"]).tolist(),

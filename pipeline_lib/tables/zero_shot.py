@@ -49,12 +49,12 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     """Return one row per backbone, variant and set: the upstream one first, the downstream mean last.
 
     Columns: `head` is the median R-AUROC over seeds, `head_spread` the larger distance to the minimum or maximum,
-    `head_ci_low`, `head_ci_high` the bootstrap interval (medians over seeds of its ends), then what needs no head, and
-    `combination`, the head together with the 1-NN distance (median over seeds); the head's R-AUROC less the class
-    entropy's and that of the combination less the distance's, with their paired bootstrap intervals; Recall@1 with its
-    interval; and `resampled_classes`, how many classes the intervals draw from (0: they draw images). Where at least
-    one row has a published counterpart (same dataset, split, backbone and variant), the columns of `published.beside`
-    follow.
+    `head_ci_low`, `head_ci_high` the bootstrap interval and `within_classes` the R-AUROC within classes (medians over
+    seeds), then what needs no head, and `combination`, the head together with the 1-NN distance (median over seeds);
+    the head's R-AUROC less the class entropy's and that of the combination less the distance's, with their paired
+    bootstrap intervals; Recall@1 with its interval; and `resampled_classes`, how many classes the intervals draw from
+    (0: they draw images). Where at least one row has a published counterpart (same dataset and split), the columns of
+    `published.beside` follow.
 
     metrics, published: rows as `summary.read_metrics` gives them.
     """
@@ -93,6 +93,7 @@ def _row(
         "head_spread": head("auroc_correct", "spread"),
         "head_ci_low": head("auroc_correct_ci_low"),
         "head_ci_high": head("auroc_correct_ci_high"),
+        "within_classes": head("auroc_within_classes"),
         **{
             method: find("auroc_correct", shown, backbone, method, variant if method in OF_HEADS else "")
             for method in METHODS
@@ -121,6 +122,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "R@1": table["r1"].map(number),
             HEADINGS["head"]: with_spreads(table, "head", "head_spread"),
             "95 % interval": _intervals(table, "head", number),
+            "within classes": table["within_classes"].map(number),
             **{heading: table[method].map(number) for method, heading in HEADINGS.items() if method != "head"},
             "Head − entropy": table["minus_class_entropy"].map(signed),
             "its 95 % interval": _intervals(table, "minus_class_entropy", signed),
@@ -134,8 +136,8 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
     shown, groups = without_constant(shown, "Variant", 2)
     caption = (
         "R-AUROC: how well an uncertainty predicts that an image's nearest neighbour has another label (0.5 = chance). "
-        "1-NN distance: to the nearest other image; distance + head: z(distance) + max(0, ρ) z(u), ρ their rank "
-        "correlation on the set itself; neither needs a label. "
+        "Within classes: of pairs of one class alone. 1-NN distance: to the nearest other image; distance + head: "
+        "z(distance) + max(0, ρ) z(u), ρ their rank correlation on the set itself; neither needs a label. "
         f"Median over {number_of_seeds(table)} ± the larger distance to the minimum or maximum; the "
         f"intervals are percentile bootstraps {resampled(table)}, those of differences paired (the same resamples for "
         "both). Downstream datasets were not seen in training. Bold: the best method of the row."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("heads", "cache", "neighbours", "extraction", "evaluation", "datasets", "scoring", "planning")
+BENCHMARKS = ("heads", "cache", "neighbours", "extraction", "evaluation", "datasets", "scoring", "planning", "coverage")
 
 if __name__ == "__main__":
     failed = [

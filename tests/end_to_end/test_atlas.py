@@ -43,6 +43,10 @@ change("label", [...get("label").options].find((option) => option.text.startsWit
 record("labelled", status(), get("label").selectedOptions[0].text);
 change("label", "-1", "change");
 change("threshold", "THRESHOLD"); record("threshold", get("rejects").textContent, Number(get("slider").value));
+const cellsOf = (row) => [...row.cells].map((cell) => cell.textContent);
+const labels = () => [...document.querySelectorAll("#labels tbody tr")].map(cellsOf);
+record("labels", labels());
+get("by-label").click(); record("by label", labels(), get("rejects").textContent, status()); get("by-label").click();
 change("which", "rejected", "change");
 record("rejected", status(), document.querySelectorAll(".cell:not(.rejected)").length);
 change("which", "all", "change");
@@ -139,6 +143,13 @@ def test_every_control_does_what_it_says(atlas: Path, scores: pd.DataFrame) -> N
     owls = int((ranked["label"] == "owl").sum())
     assert seen["labelled"] == [f"{owls:,} of 5,000 images shown, 0 of these rejected", f"owl ({owls:,})"]
     assert seen["threshold"][0] == f"rejects {rejected} of 5,000 images ({rejected / 50:.1f} %)"
+    of_label = ranked["uncertainty"].groupby(ranked["label"])
+    for name, images, _, out in seen["labels"][0]:
+        above = int((of_label.get_group(name) > threshold).sum())
+        count = of_label.size()[name]
+        assert (images, out) == (f"{count:,}", f"{above} ({100 * above / count:.0f} %)")
+    for name, _, _, out in seen["by label"][0]:
+        assert out == f"{rejected * of_label.size()[name] // COUNT} (10 %)", "the same share of every label"
     low, high = ranked["uncertainty"].min(), ranked["uncertainty"].max()
     assert seen["threshold"][1] == pytest.approx(1000 * (threshold - low) / (high - low), abs=0.6)
     assert seen["rejected"] == [f"{rejected} of 5,000 images shown, {rejected} of these rejected", 0]

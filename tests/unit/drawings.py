@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline_lib.evaluation.metric_rows import COLUMNS
 from pipeline_lib.figures import (
     benchmark,
+    classes,
     densities,
     deteriorations,
     examples,
@@ -28,6 +29,7 @@ from pipeline_lib.figures import (
     safe_retrieval_curves,
     safe_retrieval_surface,
     training_curves,
+    worst_queries,
     zero_shot,
 )
 from pipeline_lib.tables.benchmark import OWN, Entry
@@ -121,6 +123,25 @@ def make_images(n: int) -> SimpleNamespace:
 def draw_examples(downstream: Sets, backbones: Sequence[str], seeds: Sequence[int]) -> Figure:
     shown = [examples.extremes(make_scores(20), make_images(20), row.dataset, 2) for row in [UPSTREAM, *downstream]]
     return examples.draw(shown, backbones[0], "default", len(seeds), 6.75, 7.5)
+
+
+def draw_worst_queries(downstream: Sets, backbones: Sequence[str], seeds: Sequence[int]) -> Figure:
+    neighbours = {"neighbour_sample_id": (np.arange(20) + 1) % 20, "correct": np.arange(20) % 3 > 0}
+    baselines = make_scores(20)[["sample_id"]].assign(**neighbours)
+    shown = [
+        worst_queries.wrong_queries(make_scores(20), baselines, make_images(20), row.dataset, 2)
+        for row in [UPSTREAM, *downstream]
+    ]
+    return worst_queries.draw(shown, backbones[0], "default", len(seeds), 6.75, 7.5)
+
+
+def draw_classes(downstream: Sets, backbones: Sequence[str], seeds: Sequence[int]) -> Figure:
+    baselines = make_scores(20).assign(correct=np.arange(20) % 3 > 0, label=np.arange(20) % 4)
+    spec = classes.Spec(
+        upstream=UPSTREAM, downstream=downstream, backbone=backbones[0], variant="default", seeds=tuple(seeds)
+    )
+    tables = {pair: classes.table_of(make_scores(20), baselines) for pair in spec.sets}
+    return classes.draw(make_metrics(downstream, backbones, seeds), tables, spec, 6.75, 4.2)
 
 
 def make_rises(sets: Sets, seeds: Sequence[int] = SEEDS) -> pd.DataFrame:
@@ -279,6 +300,7 @@ def draw_benchmark(downstream: Sets, backbones: Sequence[str], seeds: Sequence[i
 
 DRAWINGS: dict[str, Draw] = {
     "benchmark": draw_benchmark,
+    "classes": draw_classes,
     "densities": draw_densities,
     "deteriorations": draw_deteriorations,
     "examples": draw_examples,
@@ -290,6 +312,7 @@ DRAWINGS: dict[str, Draw] = {
     "safe_retrieval_curves": draw_safe_curves,
     "safe_retrieval_surface": draw_safe_surface,
     "training_curves": draw_training_curves,
+    "worst_queries": draw_worst_queries,
     "zero_shot": draw_zero_shot,
 }
 SIZES: dict[str, tuple[Sets, Sequence[str], Sequence[int]]] = {

@@ -74,11 +74,6 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ("features.views.train.policy", {"kind": "mixdown"}, ["features.views.train.policy", "mixdown", "'cutmix'"]),
         ("ablations.baseline", "defalt", ["ablations.baseline", "'defalt'", "did you mean 'default'?"]),
         ("ablations.variants.default", {}, ["ablations.variants.default", "taken"]),
-        (
-            "ablations.variants.slow",
-            {"training": {"batch_size": 128}},
-            ["ablations.variants", "slow", "one pass", "training.batch_size"],
-        ),
         ("evaluation.deteriorated", ["grek"], ["evaluation.deteriorated", "'grek'", "did you mean 'greek'?"]),
         ("evaluation.projection.dataset", "latin", ["evaluation.projection.dataset", "'latin'", "defined"]),
         ("joint_training.backbone", "rsnet", ["joint_training.backbone", "did you mean 'resnet'?"]),

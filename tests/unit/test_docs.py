@@ -16,6 +16,9 @@ import yaml
 from pipeline_lib.__main__ import STAGES
 from pipeline_lib.config import kinds
 from pipeline_lib.config.config import Config
+from pipeline_lib.config.load import load_config
+from pipeline_lib.stages.graph import Graph
+from pipeline_lib.stages.targets import targets
 
 ROOT = Path(__file__).parents[2]
 DATASETS = (ROOT / "docs/datasets.md").read_text()
@@ -192,3 +195,24 @@ def test_what_the_documentation_tells_practitioners_to_use_is_in_the_python_inte
     entries = {path.split(".")[-1] for name in directives for path, _ in documented(name)}
     assert entries >= {"load", "push", "write_onnx", "write_program", "convert_reference", "measure", "score_images"}
     assert entries >= {"SafeIndex", "Calibrator", "reliability_bins", "calibration_errors", "draw", "learn_then_test"}
+
+
+def test_the_graph_of_stages_is_drawn_as_it_is() -> None:
+    (drawn,) = blocks((ROOT / "docs/architecture.md").read_text(), "mermaid")
+    # Features are planned once their dataset is indexed.
+    arrows = {(source, "features") for source in ("dataset", "backbone", "method")} | {("features", "cache")}
+    for config in ("config.yaml", "workflow/configs/paper.yaml", "workflow/configs/url_mini.yaml"):
+        graph = Graph(load_config(ROOT / config), ROOT / "nothing", ROOT / "workflow/published")
+        for ref in graph.behind(targets(graph.config)):
+            arrows |= {(source.stage, ref.stage) for source in graph.sources(ref) if source.stage != "published"}
+    arrows = {(source, made) for source, made in arrows if source != made}
+
+    def leads(source: str, made: str, direct: bool) -> bool:
+        return any(
+            (direct and following == made) or leads(following, made, True)
+            for start, following in arrows
+            if start == source and (direct or following != made)
+        )
+
+    needed = {f"{source} --> {made}" for source, made in arrows if not leads(source, made, False)}
+    assert set(map(str.strip, drawn.splitlines()[1:])) == needed

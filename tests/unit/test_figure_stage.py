@@ -104,6 +104,7 @@ class World:
         random = np.random.default_rng(n)
         columns = {name: random.random(n) for name in ("embedding_norm", "knn_distance", "class_entropy")}
         columns["correct"] = random.random(n) < 0.7
+        columns |= {"label": np.arange(n) % 4, "neighbour_sample_id": np.arange(n)[::-1]}
         if wildcards["dataset"] == "greek":
             columns["vote_entropy"] = np.arange(n) % 3 / 3
         pd.DataFrame({"sample_id": range(n)} | columns).to_parquet(draft.path / "scores.parquet")
@@ -178,6 +179,8 @@ SHOWN = {
     "safe_retrieval_curves": ["latin (upstream) n = 700", "greek n = 700"],
     "safe_retrieval_surface": ["latin (upstream) n = 700", "digits n = 700"],
     "training_curves": ["2 seeds", "trained on latin", "efficientnet"],
+    "classes": ["latin (upstream) n = 40", "greek n = 30"],
+    "worst_queries": ["latin n = 40", "wrong, lowest u", "digits n = 20"],
     "zero_shot": ["n = 700", "greek", "variant default"],
 }
 
@@ -252,6 +255,7 @@ def changed(edit: Config) -> dict[str, set[str]]:
 
 
 OF_ONE_HEAD = {"deteriorations", "examples", "human_ambiguity", "projection", "risk_coverage"}
+OF_ONE_HEAD |= {"classes", "worst_queries"}
 OF_SETS = {"densities", "zero_shot", "safe_retrieval_curves", "safe_retrieval_surface", *OF_ONE_HEAD}
 TABLES_OF_SETS = {"all_metrics", "compat", "safe_retrieval", "selective", "zero_shot"}
 

@@ -13,15 +13,27 @@ import pytest
 
 RULES = Path(__file__).parents[2] / "workflow/rules"
 SNAKEFILE = f"""
-import sys
+import contextlib, sys
 sys.path.insert(0, {str(RULES)!r})
 import engine
+
+@contextlib.contextmanager
+def deleting():
+    yield
+    print("deleted", file=sys.stderr)
+
+engine.before_running(workflow, lambda: print("begun", file=sys.stderr))
+engine.around_deleting(workflow, deleting)
+assert not engine.is_module(workflow) and not engine.is_prefixed(workflow, "made")
 engine.remove_locks(__import__("pathlib").Path.cwd())
 said = ["plans" if engine.plans(workflow) else "single", "dry" if engine.is_dry_run(workflow) else "real"]
 print(*said, file=sys.stderr)
 
 onsuccess:
     print("touched" if engine.is_touching(workflow) else "ran", file=sys.stderr)
+
+onerror:
+    print(engine.failed_jobs(workflow), file=sys.stderr)
 
 def inputs(wildcards):
     engine.let_times_decide(workflow)
@@ -32,6 +44,8 @@ rule make:
         unpack(inputs),
     output:
         update("made"),
+    log:
+        "made.log",
     params:
         value=config.get("value", 0),
     shell:
@@ -66,8 +80,16 @@ class Small:
 def small(tmp_path: Path) -> Small:
     workflow = Small(tmp_path)
     said = workflow.run()
-    assert "plans real" in said and "\nran\n" in said and workflow.read() == "first", said
+    assert "plans real" in said and "\nbegun\n" in said and "\nran\n" in said and workflow.read() == "first", said
     return workflow
+
+
+def test_what_only_looks_begins_no_run_and_what_deletes_is_told(small: Small) -> None:
+    assert "begun" not in small.run("--summary") and "begun" in small.run("-n")
+    subprocess.run(["rm", "-r", ".snakemake"], cwd=small.directory, check=True)
+    assert "missing provenance" not in small.run("-n")
+    assert "deleted" not in small.run("--delete-all-output", "-n") and (small.directory / "made").exists()
+    assert "deleted" in small.run("--delete-all-output") and not (small.directory / "made").exists()
 
 
 def test_times_alone_decide_what_runs(small: Small) -> None:
@@ -90,6 +112,7 @@ def test_an_output_that_is_updated_is_there_when_its_job_starts_and_a_failed_job
     (small.directory / "fail").touch()
     said = small.run()
     assert "first" in said and "Error in rule make" in said
+    assert "{'make (made)': PosixPath('made.log')}" in said
     # Newer versions bring the output back; older ones leave it deleted.
     assert not (small.directory / "made").exists() or small.read() == "first"
     # A small input is also compared by what it was when the job failed: only another text runs the job again.

@@ -103,7 +103,7 @@ def test_a_second_snakemake_in_the_same_folder_is_refused_while_the_first_runs(t
             time.sleep(0.02)
         second = workflow.snakemake(backbone, check=False)
         assert second.returncode != 0
-        (line,) = [line for line in (second.stdout + second.stderr).splitlines() if line.strip()]
+        *_, line = (second.stdout + second.stderr).splitlines()
         assert f"another snakemake is at work on these results (process {first.pid} on " in line
     finally:
         assert first.wait() == 0

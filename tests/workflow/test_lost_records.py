@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 import re
@@ -15,8 +14,16 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.__main__ import main
+from pipeline_lib.config.load import parse_config
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.artefacts import MANIFEST, file_digest
+from pipeline_lib.core.artefacts import file_digest
+from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.jobs import Ref
+from pipeline_lib.core.ownership import MANIFEST
+from pipeline_lib.stages.graph import Graph, load_stage
+from pipeline_lib.stages.targets import targets
+from tests.jobs import make
 from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 from tests.workflow.test_reruns import edited, stale
 
@@ -134,40 +141,57 @@ def test_a_prefix_of_a_module_is_refused_since_jobs_would_read_another_world(wor
     assert "config error: results_dir is 'results', which `prefix`" in refused.stderr and not refused.stdout
 
 
-def test_a_job_that_is_killed_after_an_edit_is_named_and_not_forgotten(world: Workflow) -> None:
-    """As by the machine when memory runs out; with the default target, whose other files look finished."""
+FAILING = {
+    "head: error: told to fail": "print('head: error: told to fail', file=sys.stderr); os._exit(1)",
+    "ended without a message, as when the machine kills it": "os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.parametrize("message", FAILING)
+def test_a_job_that_fails_after_an_edit_is_named_and_not_forgotten(world: Workflow, message: str) -> None:
+    """With the default target, whose other files look finished; what is stale is neither trusted nor lost."""
     site = world.directory / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import os, sys\nif sys.orig_argv[2:4] == ['pipeline_lib', 'head']:\n    os.kill(os.getpid(), 9)\n"
+        f"import os, sys\nif sys.orig_argv[2:4] == ['pipeline_lib', 'head']:\n    {FAILING[message]}\n"
     )
     world.write_config(edited("training.learning_rate", 0.002))
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
-        world.command(), cwd=world.directory, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+        world.command(),
+        cwd=world.directory,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode != 0
     failed = [line for line in (run.stdout + run.stderr).splitlines() if line.startswith("failed: ")]
-    assert failed and all("ended without a message" in line and "(log: results/logs/heads/" in line for line in failed)
+    assert failed and all(f": {message}" in line and "(log: results/logs/heads/" in line for line in failed)
     assert {"head": 2, "heads": 1, "evaluate_heads": 4, "export": 2}.items() <= world.planned().items()
-
-
-def test_a_failed_job_is_not_forgotten(world: Workflow) -> None:
-    """An edit is followed by a job that fails: what is stale is not taken for what was asked for, nor is it lost."""
-    wanted = edited("training.learning_rate", 0.002)
-    failing = copy.deepcopy(wanted)
-    failing["training"]["warmup_episodes"] = 1000
-    world.write_config(failing)
-    target = str(HEAD / MANIFEST)
-    failed = world.snakemake(target, check=False)
-    assert failed.returncode != 0
-    last = [line for line in (failed.stdout + failed.stderr).splitlines() if line.startswith("failed: ")]
-    assert len(last) == 1 and "head: error: " in last[0] and "warmup_episodes is 1000" in last[0]
-    assert last[0].endswith("(log: results/logs/heads/head_resnet_latin_train.log)")
-    world.write_config(wanted)
-    assert world.planned(target) == {"heads": 1}  # with the others that read the same cache
-    assert stale(world, wanted)["evaluate_heads"] == 7
     assert stale(world) == {}
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "tables/zero_shot.csv", "tables/zero_shot.md", "plots/zero_shot.png"])
+def test_a_result_that_was_edited_is_named_by_its_readers_and_made_again(
+    world: Workflow, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A digit in a spreadsheet, of the same length; and a file that was cut."""
+    results = world.directory / "results"
+    graph = Graph(parse_config(TINY_WORLD | {"results_dir": str(results)}), results, ROOT / "workflow/published")
+    path, table = results / name, Ref.to("table", name="zero_shot")
+    before = path.read_bytes()
+    for damaged in (before[:-9] + bytes([before[-9] ^ 1]) + before[-8:], before[: len(before) // 2]):
+        path.write_bytes(damaged)
+        assert main(["verify", "--results", str(results)]) == 1
+        assert f"{path}: " in capsys.readouterr().out
+        if name == "metrics.csv":
+            with pytest.raises(
+                ArtefactError, match=r"metrics\.csv: .*; delete .*records/metrics and run snakemake again"
+            ):
+                load_stage("table").run(graph.job(table))
+        make(graph, *targets(graph.config))
+        assert path.read_bytes() == before
 
 
 def test_a_clock_that_was_far_ahead_or_behind_stops_no_run_and_repeats_no_work(world: Workflow) -> None:
@@ -203,7 +227,7 @@ def test_two_folders_share_results_and_what_is_known_of_them(tmp_path: Path) -> 
             assert running.poll() is None
             time.sleep(0.02)
         refused = second.snakemake(index, check=False)
-        (line,) = [line for line in (refused.stdout + refused.stderr).splitlines() if line.strip()]
+        *_, line = (refused.stdout + refused.stderr).splitlines()
         assert refused.returncode != 0
         assert f"{results}: another snakemake is at work on these results (process {running.pid} on " in line
     finally:

@@ -120,6 +120,10 @@ CONFIG_EDITS: dict[str, tuple[dict[str, Any], Stale]] = {
         edited("ablations.variants.leeway", {"training": {"leeway": 0.2}}),
         {"head": 1, "evaluate_heads": 1} | VIEWS,
     ),
+    "an ablation that no other can be trained together with": (
+        edited("ablations.variants.leeway", {"training": {"batch_size": 16}}),
+        {"head": 1, "evaluate_heads": 1} | VIEWS,
+    ),
     "an ablation more": (
         edited("ablations.variants.adam", {"training": {"optimizer": "adam"}}),
         {"head": 1, "evaluate_heads": 1} | VIEWS,
