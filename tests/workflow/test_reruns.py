@@ -99,7 +99,7 @@ SECOND_BACKBONE |= {"evaluate_heads": 2, "safe_retrieval": 2} | VIEWS | CURVES
 
 
 def with_page(expected: Stale) -> Stale:
-    """Return what is stale, with the run's page, which shows every table, figure and card; without what has no count."""
+    """Return what has a count, and the run's page, which shows every table, figure and card, with any of these."""
     shown = ("table", "figure", "dataset_card", "metrics")
     page: Stale = {"report": 1} if any(stage.split()[0] in shown for stage in expected) else {}
     return {stage: count for stage, count in (expected | page).items() if count}
