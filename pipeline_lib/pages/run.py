@@ -29,12 +29,8 @@ if TYPE_CHECKING:
 
 MAIN = "zero_shot"
 _METRIC = "auroc_correct"
-<<<<<<< HEAD
 _BESIDE = ("class_entropy", "knn_distance", "combination")  # what stands beside a head in a headline
-=======
 _REM_PER_INCH = 9
-_WITHOUT_HEAD = tuple(method for method in METHODS if method not in OF_HEADS)
->>>>>>> room-report
 
 
 @dataclass(frozen=True)
