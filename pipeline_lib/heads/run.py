@@ -76,9 +76,9 @@ class TrainingRun:
 
         embedding, task_loss = embedding[self._own], task_loss[self._own]
         logits = self._stack.forward(embedding)
-        uncertainty = functional.softplus(logits)
+        uncertainty = _head_by_head(functional.softplus, logits)
         loss, gradient = self._loss(uncertainty, task_loss)
-        self._stack.backward(gradient * torch.sigmoid(logits))  # the softplus has the slope sigmoid(z)
+        self._stack.backward(gradient * _head_by_head(torch.sigmoid, logits))  # the softplus has the slope sigmoid(z)
         self._optimizer.step()
 
         self._loss_sum += loss
@@ -138,3 +138,13 @@ def _optimizer(training: Training, parameters: torch.nn.Parameter) -> torch.opti
 
             return Lion(group, betas=training.betas, weight_decay=decay)
     raise PipelineError(f"training.optimizer '{training.optimizer}' is unknown; allowed: adam, adamw, lion, sgd")
+
+
+def _head_by_head(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """Apply a function of numbers to the values [S, B] of each head by themselves.
+
+    On a CPU the last bit of an exponential depends on whether its number is among the last of a tensor, which are left
+    over when it is cut into vectors: a head would come out otherwise beside others than alone, unless B is a multiple
+    of 64.
+    """
+    return torch.stack([function(row) for row in values])

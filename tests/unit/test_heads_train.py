@@ -244,12 +244,13 @@ ABLATIONS = {
 }
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_heads_in_one_pass_come_out_as_alone_to_the_last_bit_and_read_the_cache_once(precision):
+@pytest.mark.parametrize(("precision", "batch_size"), [("float32", 64), ("bfloat16", 64), ("float32", 48)])
+def test_heads_in_one_pass_come_out_as_alone_to_the_last_bit_and_read_the_cache_once(precision, batch_size):
     """Several seeds of several recipes: all seeds of some, and some of others, in any order."""
     rows = learnable_rows(700, 3)
     seeds = {"default": [4, 1, 2], "leeway": [2], "squared": [2, 4], "lion": [1, 2]}
-    recipes = {name: training.model_copy(update={"precision": precision}) for name, training in ABLATIONS.items()}
+    changes = {"precision": precision, "batch_size": batch_size}
+    recipes = {name: training.model_copy(update=changes) for name, training in ABLATIONS.items()}
     specs = [
         head_spec(seed, training, variant=name)
         for name, training in recipes.items()
