@@ -17,7 +17,7 @@ class Neighbours(Section):
 
     backend: Literal["torch", "faiss"] = Field("torch", description="Library that computes the similarities.")
     device: Device = Field("auto", description="Where they are computed; auto = a GPU where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
     block_rows: int = Field(4096, ge=1, description="Queries and gallery rows held in memory at a time.")
 
 

@@ -80,7 +80,7 @@ class Features(Section):
     )
     chunk_rows: int = Field(16_384, ge=1, description="Rows per storage chunk.")
     workers: int = Field(0, ge=0, description="Processes that decode and augment; 0 = in the job itself.")
-    threads: int = Field(1, ge=1, description="CPU threads of the forward pass.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of the forward pass.")
     centre_crop: CentreCrop = Field(CentreCrop(), description="The crop of the centre_crop view.")
     deteriorations: Deteriorations = Field(
         Deteriorations(), description="Strengths of the view deteriorations (Figure 6)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -10,23 +11,25 @@ from pipeline_lib.config import kinds
 from pipeline_lib.config.section import Section
 from pipeline_lib.core.errors import did_you_mean, one_of
 
+Inches = Annotated[float, Field(ge=0.5, le=100)]
+
 
 class Size(Section):
     """Size of one figure."""
 
-    width: float | None = Field(
-        None, gt=0, description="Width in inches (6.75: both columns of a paper); null = as the figure's module says."
+    width: Inches | None = Field(
+        None, description="Width in inches (6.75: both columns of a paper); null = as the figure's module says."
     )
-    height: float | None = Field(None, gt=0, description="Height in inches; null = as the figure's module says.")
-    dpi: int = Field(200, ge=50, description="Dots per inch of the PNG; the PDF is vector graphics.")
+    height: Inches | None = Field(None, description="Height in inches; null = as the figure's module says.")
+    dpi: int = Field(200, ge=50, le=2400, description="Dots per inch of the PNG; the PDF is vector graphics.")
 
 
 class Look(Section):
     """How a figure is drawn, as a job knows it."""
 
-    width: float
-    height: float
-    dpi: int
+    width: Inches
+    height: Inches
+    dpi: int = Field(ge=50, le=2400)
     title: bool
 
 

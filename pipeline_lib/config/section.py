@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
+
+from pipeline_lib.core.spec import Checked
 
 
-class Section(BaseModel):
+class Section(Checked):
     """A part of the config. Every field carries a description; the JSON Schema is generated from them.
 
     pydantic's strict types would refuse lists for tuples, and `1e-3`, which is text to YAML: only what Python takes
     for a number and a reader doesn't is refused.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
     @classmethod
     def allowed_keys(cls) -> list[str]:
         """Return the keys that the section may have."""
         return list(cls.model_fields)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _booleans_are_no_numbers(cls, section: Any) -> Any:
-        for name, value in section.items() if isinstance(section, Mapping) else ():
-            items = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else [value]
-            if name in cls.model_fields and any(isinstance(item, bool) for item in items):
-                types = _types_inside(cls.model_fields[name].annotation)
-                if (int in types or float in types) and bool not in types and Any not in types:
-                    raise ValueError(f"{name} must hold numbers, not {value!r}")
-        return section
 
 
 class KindSection(Section):
     """A section of one of several kinds, each of which has fields of its own."""
 
     kind: str
-
-
-def _types_inside(annotation: Any) -> list[Any]:
-    """Return the plain types inside an annotation such as `dict[Name, int] | None`."""
-    return [annotation, *(inner for argument in get_args(annotation) for inner in _types_inside(argument))]
 
 
 # Names become folder names and Snakemake wildcards: nothing that a shell, a path or a wildcard could misread.

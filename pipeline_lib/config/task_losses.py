@@ -54,7 +54,7 @@ class Computation(Section):
 
     seed: Seed = Field(0, description="Seed of the images that others are compared with, and of folds.")
     device: Device = Field("auto", description="Where it is computed; auto = a GPU where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
 
 
 class Comparison(Computation):

@@ -49,7 +49,7 @@ class Training(HasHeadLoss):
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay; decoupled in adamw and lion.")
     precision: Precision = Field("float32", description="Type of the matrix products.")
     device: Device = Field("auto", description="Where heads are trained; auto = a GPU where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads of a training job.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a training job.")
     shuffle_rows: int = Field(4096, ge=1, description="Consecutive rows that are read together.")
     shuffle_buffer: int = Field(
         65_536, ge=2, description="Rows held in memory, from which batches are drawn at random."

@@ -22,7 +22,7 @@ class ClassifierTraining(Section):
     seed: Seed = Field(0, description="Seed of initialisation, order and augmentation.")
     precision: Precision = Field("float32", description="bfloat16 = autocast; pays for convolutions on new CPUs.")
     device: Device = Field("auto", description="Where it is trained; auto = a GPU where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
 
 
 class TrainingFromImages(Augmentation):
@@ -32,7 +32,7 @@ class TrainingFromImages(Augmentation):
     warmup_epochs: float = Field(0.5, ge=0, description="Epochs of linear warm-up.")
     precision: Precision = Field("float32", description="bfloat16 = autocast.")
     device: Device = Field("auto", description="Where to train; auto = a GPU where there is one.")
-    threads: int = Field(1, ge=1, description="CPU threads.")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads.")
 
     @model_validator(mode="after")
     def _warmup(self) -> TrainingFromImages:

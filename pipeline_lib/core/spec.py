@@ -8,20 +8,40 @@ field that the job needs all the same (an address to download from) is declared 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import to_jsonable_python
 
 
-class Spec(BaseModel):
+class Checked(BaseModel):
+    """Values that cannot change: unknown names, NaN, and true and false for numbers are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            items = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else [value]
+            if name in cls.model_fields and any(isinstance(item, bool) for item in items):
+                types = _types_inside(cls.model_fields[name].annotation)
+                if (int in types or float in types) and bool not in types and Any not in types:
+                    raise ValueError(f"{name} must hold numbers, not {value!r}")
+        return values
+
+
+def _types_inside(annotation: Any) -> list[Any]:
+    """Return the plain types inside an annotation such as `dict[Name, int] | None`."""
+    return [annotation, *(inner for argument in get_args(annotation) for inner in _types_inside(argument))]
+
+
+class Spec(Checked):
     """Base of every stage's spec.
 
     A field that is None by default is left out of the canonical JSON where it is None, also in the sections below: an
     option that is added later, with None for "as before", makes nothing stale.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
     def plain(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, from which `model_validate` makes an equal one."""

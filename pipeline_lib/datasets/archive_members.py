@@ -76,6 +76,8 @@ def list_members(archive: Path, checksum: bool = True) -> list[Member]:
         The archive is missing, broken or cut short; or a member leads out of it by its name, occurs twice, is encrypted
         or an image that is a link.
     """
+    if archive.exists() and not archive.is_file():
+        raise PipelineError(f"{archive}: no plain file; give a .zip or a .tar")
     members = _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive, checksum)
     with naming_faults(str(archive)):
         return sorted_members(members, str(archive))

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.looks import twins
 from pipeline_lib.datasets.pixels import Measured, MeasuredSplits, Splits, identity, measure_splits
 
 EXAMPLES = 20
@@ -170,10 +171,29 @@ def shared(one: Measured, other: Measured) -> tuple[np.ndarray, dict[str, Any]]:
         "split": other.images.split,
         "images": len(rows),
         "other_class": sum(one.class_of(row) not in classes[one.digest[row]] for row in rows),
-        "examples": [
-            one.describe(a) | {"twin": other.location(b), "twin_class": other.class_of(b)} for a, b in examples
-        ],
+        "examples": [_pair(one, a, other, b) for a, b in examples],
     }
+
+
+def alike(one: Measured, other: Measured) -> dict[str, Any]:
+    """Return how many images of `one` look like another one in `other` with other pixels, with examples.
+
+    `images` is None where there are too many to compare.
+    """
+    twin = twins(one.look, one.digest, other.look, other.digest)
+    rows = [] if twin is None else np.flatnonzero(twin >= 0).tolist()
+    pairs = [] if twin is None else [(row, int(twin[row])) for row in rows]
+    return {
+        "dataset": other.images.name,
+        "split": other.images.split,
+        "images": None if twin is None else len(rows),
+        "other_class": sum(one.class_of(a) != other.class_of(b) for a, b in pairs),
+        "examples": [_pair(one, a, other, b) for a, b in pairs[:EXAMPLES]],
+    }
+
+
+def _pair(one: Measured, row: int, other: Measured, twin: int) -> dict[str, str]:
+    return one.describe(row) | {"twin": other.location(twin), "twin_class": other.class_of(twin)}
 
 
 def _dataset_card(measured: MeasuredSplits, upstream: MeasuredSplits | None) -> dict[str, Any]:
@@ -190,6 +210,7 @@ def _dataset_card(measured: MeasuredSplits, upstream: MeasuredSplits | None) -> 
             "duplicates": duplicates(one),
             "other_splits": _leaks(one, others),
             "upstream": None if upstream is None else _leaks(one, list(upstream.values())),
+            "alike": [alike(one, other) for other in [one, *others, *(upstream or {}).values()]],
         }
     return card | {"splits": splits}
 

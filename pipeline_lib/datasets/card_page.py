@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,9 @@ def notes(card: Facts) -> list[str]:
             for split, facts in upstream["splits"].items()
         )
         found.append(f"Compared with the upstream dataset {upstream['name']}: {splits}.")
+    for dataset, split, facts in _splits(card):
+        if facts["classes"] == 1:
+            found.append(f"All images of {dataset['name']}/{split} are of one class: every neighbour is right.")
     return found
 
 
@@ -117,6 +120,7 @@ def overview(card: Facts) -> Table:
                 "Repeated, other class": _fault(duplicates["other_class"]),
                 "In other splits": _fault(facts["other_splits"]["images"]),
                 "In upstream": _fault(upstream["images"]) if upstream else _NOTHING,
+                "Alike": _fault(max((found["images"] or 0 for found in facts["alike"]), default=0)),
                 "H(labels)": f"{facts['label_entropy']:.3f}",
                 "H(votes)": f"{votes['mean']:.3f}" if votes else _NOTHING,
             }
@@ -125,7 +129,8 @@ def overview(card: Facts) -> Table:
         "Per class: smallest, median and largest number of images of a class in the split. One-image classes: their "
         "image has no other of its class to retrieve. Size: median width and height in pixels. Unreadable: images "
         "that can't be decoded. Repeated: images whose pixels occur earlier in the split; other class: groups of such "
-        "images with different labels. In other splits, in upstream: images whose pixels occur there too. H(labels): "
+        "images with different labels. In other splits, in upstream: images whose pixels occur there too. Alike: "
+        "images that look like another one here, in another split or upstream whose pixels differ. H(labels): "
         "entropy of the labels, H(votes): mean entropy of an image's votes, both in nats. Bold: worth a look."
     )
     sampled = [facts["decoded"] for _, _, facts in _splits(card) if facts["decoded"] < facts["images"]]
@@ -225,14 +230,25 @@ def _repeated(_: Facts, facts: Facts) -> Iterator[Sequence[str]]:
 
 def _common(_: Facts, facts: Facts) -> Iterator[Sequence[str]]:
     upstream = facts["upstream"] or {"in": []}
-    for found in itertools.chain(facts["other_splits"]["in"], upstream["in"]):
-        if found["images"]:
+    return _pairs([*facts["other_splits"]["in"], *upstream["in"]], "=")
+
+
+def _alike(_: Facts, facts: Facts) -> Iterator[Sequence[str]]:
+    return _pairs(facts["alike"], "~")
+
+
+def _pairs(sets: Iterable[Facts], sign: str) -> Iterator[Sequence[str]]:
+    for found in sets:
+        where = f"{found['dataset']}/{found['split']}"
+        if found["images"] is None:
+            yield where, "too many to compare", _NOTHING, _NOTHING
+        elif found["images"]:
             pairs = [
-                f"{pair['image']} ({pair['class']}) = {pair['twin']} ({pair['twin_class']})"
+                f"{pair['image']} ({pair['class']}) {sign} {pair['twin']} ({pair['twin_class']})"
                 for pair in found["examples"][:_PAIRS_SHOWN]
             ]
             text = ", ".join(pairs) + _more(found["images"] - len(pairs))
-            yield f"{found['dataset']}/{found['split']}", f"{found['images']:,}", f"{found['other_class']:,}", text
+            yield where, f"{found['images']:,}", f"{found['other_class']:,}", text
 
 
 def _more(left: int) -> str:
@@ -279,5 +295,12 @@ _DETAILS: tuple[tuple[str, Sequence[str], Callable[[Facts, Facts], Iterator[Sequ
         _common,
         "Images whose pixels occur in another split or upstream. Other class: those whose twins all have a class "
         "of another name.",
+    ),
+    (
+        "Images that look alike",
+        ["Like one of", "Images", "Other class", "Examples"],
+        _alike,
+        "Resized, recompressed or slightly edited copies, by a perceptual hash (at most 20 of 256 bits differ); those "
+        "of 32 pixels are missed. Look at some: what was drawn or photographed alike may be found too.",
     ),
 )

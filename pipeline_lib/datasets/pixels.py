@@ -1,6 +1,6 @@
-"""What a dataset card measures of images: whether they can be read, their size, and a hash of their pixels.
+"""What a dataset card measures of images: whether they can be read, their size, hashes of their pixels and their looks.
 
-Images are decoded one by one; a 128-bit hash of the pixels, the size and the position of each stay in memory.
+Images are decoded one by one; both hashes, the size and the position of each stay in memory.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import STAGE, ImageDataset
+from pipeline_lib.datasets.looks import LOOK_BYTES, look_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,6 +50,8 @@ class Measured:
         The position in `images` of each that could be, ascending.
     digest : bytes [m] of 16 each
         From `pixel_hash`.
+    look : uint8 [m, 32]
+        From `look_of`.
     size : int32 [m, 2]
         Width and height in pixels.
     unreadable : list of dict
@@ -59,6 +62,7 @@ class Measured:
     tried: int
     position: np.ndarray
     digest: np.ndarray
+    look: np.ndarray
     size: np.ndarray
     unreadable: list[dict[str, str]]
 
@@ -101,6 +105,7 @@ def measure(images: ImageDataset, max_images: int | None = None, seed: int = 0) 
     if max_images is not None and max_images < len(images):
         chosen = np.sort(generator(images, seed).choice(len(images), max_images, replace=False))
     digest = np.zeros(len(chosen), "S16")
+    look = np.zeros((len(chosen), LOOK_BYTES), np.uint8)
     size = np.zeros((len(chosen), 2), np.int32)
     readable = np.zeros(len(chosen), bool)
     unreadable = []
@@ -113,8 +118,9 @@ def measure(images: ImageDataset, max_images: int | None = None, seed: int = 0) 
                 unreadable.append({"image": location, "reason": _reason(str(error), location)})
             else:
                 digest[row], size[row], readable[row] = pixel_hash(image), image.size, True
+                look[row] = np.frombuffer(look_of(image), np.uint8)
             progress.advance(1)
-    return Measured(images, len(chosen), chosen[readable], digest[readable], size[readable], unreadable)
+    return Measured(images, len(chosen), chosen[readable], digest[readable], look[readable], size[readable], unreadable)
 
 
 def generator(images: ImageDataset, seed: int) -> np.random.Generator:
@@ -139,6 +145,7 @@ def write_pixels(datasets: Iterable[MeasuredSplits], path: Path) -> None:
         "split": np.repeat([measured.images.split for measured in splits], counts),
         "position": np.concatenate([measured.position for measured in splits]),
         "digest": pa.array([digest for measured in splits for digest in measured.digest.tolist()], pa.binary()),
+        "look": pa.array([row.tobytes() for measured in splits for row in measured.look], pa.binary()),
         "width": size[:, 0],
         "height": size[:, 1],
     }
@@ -167,6 +174,7 @@ def read_pixels(card: Path, splits: Splits, max_images: int | None, seed: int) -
             tried=facts["decoded"],
             position=rows["position"].to_numpy(),
             digest=np.array(rows["digest"].to_pylist(), "S16"),
+            look=np.frombuffer(b"".join(rows["look"].to_pylist()), np.uint8).reshape(-1, LOOK_BYTES),
             size=np.stack([rows["width"].to_numpy(), rows["height"].to_numpy()], axis=1),
             unreadable=facts["unreadable"],
         )

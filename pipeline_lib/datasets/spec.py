@@ -31,6 +31,12 @@ def _in_a_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+Outputs = Annotated[
+    tuple[FolderName, ...] | None,
+    BeforeValidator(_in_a_list, json_schema_input_type=FolderName | tuple[FolderName, ...] | None),
+]
+
+
 class DatasetOptions(KindSection):
     """Options that every dataset kind has."""
 
@@ -40,7 +46,7 @@ class DatasetOptions(KindSection):
     background: Literal["white", "black"] | None = Field(
         None, description="What transparent pictures lie on; null = white, as in viewers."
     )
-    outputs: Annotated[tuple[FolderName, ...] | None, BeforeValidator(_in_a_list)] = Field(
+    outputs: Outputs = Field(
         None,
         min_length=1,
         description="Which outputs of a classifier the classes are: imagenet1k, imagenet21k or another list of timm's "

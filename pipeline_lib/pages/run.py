@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 MAIN = "zero_shot"
 _METRIC = "auroc_correct"
+_BESIDE = ("class_entropy", "knn_distance", "combination")  # what stands beside a head in a headline
 _REM_PER_INCH = 9
-_WITHOUT_HEAD = tuple(method for method in METHODS if method not in OF_HEADS)
 
 
 @dataclass(frozen=True)
@@ -148,22 +148,23 @@ def as_html(text: str) -> Markup:
 
 
 def _of_backbone(find: Summary, about: About, backbone: str) -> Headline:
-    """Return the mean over the unseen datasets of the heads on a backbone, beside the best of what needs no head."""
+    """Return the mean over the unseen datasets of the heads on a backbone, beside what they are measured against."""
     around = estimate(find, _METRIC, about.downstream, backbone, "head", about.variant)
     value = find(_METRIC, MEAN, backbone, "head", about.variant)
-    others = {method: find(_METRIC, MEAN, backbone, method) for method in _WITHOUT_HEAD}
+    others = {
+        method: find(_METRIC, MEAN, backbone, method, about.variant if method in OF_HEADS else "") for method in _BESIDE
+    }
     recall = find("r1", MEAN, backbone, "representation")
-    more = f"{_best(others)}; Recall@1 {number(recall)}"
+    more = f"{_beside(others)}; Recall@1 {number(recall)}"
     return Headline(
         number(value), _interval(value - around.value + around.low, value - around.value + around.high), backbone, more
     )
 
 
-def _best(others: Mapping[str, float] | pd.Series[Any]) -> str:
-    """Return the best of what needs no head, from R-AUROC by method."""
-    known = {method: others[method] for method in _WITHOUT_HEAD if not math.isnan(others[method])}
-    best = max(known, key=known.__getitem__, default=None)
-    return "nothing without a head" if best is None else f"best without a head: {METHODS[best]} {known[best]:.3f}"
+def _beside(others: Mapping[str, float] | pd.Series[Any]) -> str:
+    """Return what a head is measured against, from R-AUROC by method: what needs none, and itself with the distance."""
+    known = [f"{METHODS[method]} {others[method]:.3f}" for method in _BESIDE if not math.isnan(others[method])]
+    return ", ".join(known) or "nothing without a head"
 
 
 def _section(main: Table, about: About, pair: EvaluationSet, sheets: Mapping[str, bytes]) -> Section:
@@ -180,7 +181,7 @@ def _section(main: Table, about: About, pair: EvaluationSet, sheets: Mapping[str
         images=next((text for text in shown["n"] if text != NOTHING), ""),
         headlines=[
             Headline(
-                number(row["head"]), _interval(row["head_ci_low"], row["head_ci_high"]), row["backbone"], _best(row)
+                number(row["head"]), _interval(row["head_ci_low"], row["head_ci_high"]), row["backbone"], _beside(row)
             )
             for _, row in of_first.iterrows()
         ],

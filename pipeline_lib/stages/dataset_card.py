@@ -33,7 +33,7 @@ class Spec(BaseSpec):
 
     max_images: int | None = Field(None, ge=1)
     seed: Seed = 0
-    count: int = Field(10, ge=1)
+    count: int = Field(10, ge=1, le=100)
 
     @classmethod
     def of(cls, config: Config, dataset: str) -> Spec:

@@ -10,15 +10,14 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.__main__ import main as pipeline
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import PipelineError
-from tests.faults.world import TRAP, World, failing, killed
+from tests.faults.world import TRAP, World, failing, in_a_child, killed
 
 Fault = Callable[[World, random.Random], list[str]]
 FAULTS: dict[str, Fault] = {}
@@ -161,16 +160,6 @@ def command_fails_anywhere(world: World, rng: random.Random) -> list[str]:
         return world.command()
 
 
-def _in_a_child(action: Callable[[], object]) -> None:
-    """Do something in a copy of this process, which may be killed."""
-    child = os.fork()
-    if not child:
-        with contextlib.suppress(BaseException):
-            action()
-        os._exit(0)
-    os.waitpid(child, 0)
-
-
 @fault
 def job_killed(world: World, rng: random.Random) -> list[str]:
     graph, ref, number = world.graph(), rng.choice(world.refs()), rng.randrange(40)
@@ -180,48 +169,26 @@ def job_killed(world: World, rng: random.Random) -> list[str]:
         with TRAP.set(world.directory, number, killed, writing=False):
             world.job(graph, ref)
 
-    _in_a_child(work)
+    in_a_child(work)
     return []
-
-
-# Each makes a few jobs stale.
-EDITS: list[dict[str, Any]] = [
-    {"figures": {"densities": {"width": 5.0}}},
-    {"export": {"backbone": False}},
-    {"evaluation": {"card_images": 5}},
-    {"ablations": {"variants": {"leeway": {"training": {"leeway": 0.2}}}}},
-]
-
-
-def _merged(config: Mapping[str, Any], edit: Mapping[str, Any]) -> dict[str, Any]:
-    changed = {
-        key: _merged(config.get(key, {}), value) if isinstance(value, dict) else value for key, value in edit.items()
-    }
-    return {**config, **changed}
-
-
-def _edit(world: World, rng: random.Random) -> None:
-    edit = rng.choice(EDITS)
-    merged = _merged(world.config, edit)
-    world.edit = {key: merged[key] for key in edit}
 
 
 @fault
 def edit_of_the_config_then_a_failure(world: World, rng: random.Random) -> list[str]:
-    _edit(world, rng)
+    world.change(rng)
     with TRAP.set(world.directory, rng.randrange(300), failing(errno.EIO), writing=False):
         return world.command()
 
 
 @fault
 def edit_of_the_config_then_a_kill(world: World, rng: random.Random) -> list[str]:
-    _edit(world, rng)
+    world.change(rng)
 
     def work() -> None:
         with TRAP.set(world.directory, rng.randrange(300), killed, writing=False):
             world.command()
 
-    _in_a_child(work)
+    in_a_child(work)
     return []
 
 

@@ -99,6 +99,28 @@ def test_a_file_that_is_no_calibration_is_named(tmp_path: Path) -> None:
             Calibrator.load(path)
 
 
+def test_a_calibration_that_was_changed_by_a_digit_is_refused(tmp_path: Path) -> None:
+    u, wrong = world(3, 200)
+    path = tmp_path / "calibration.json"
+    Calibrator.fit(u, wrong, "logistic").save(path)
+    text = path.read_text()
+    value = text.partition('"slope": ')[2].partition(",")[0]
+    for changed in (value[:-1] + str((int(value[-1]) + 1) % 10), "NaN", "Infinity", "null"):
+        path.write_text(text.replace(value, changed))
+        with pytest.raises(PipelineError, match=r"calibration\.json: is no calibration of format 2, or was changed"):
+            Calibrator.load(path)
+    path.write_text(text)
+    Calibrator.load(path)
+
+
+def test_labels_that_are_neither_true_nor_false_are_refused() -> None:
+    u, wrong = world(0, 200)
+    for value in (np.nan, 0.5, 2):
+        with pytest.raises(PipelineError, match="in row 7, but must be true or false"):
+            Calibrator.fit(u, np.where(np.arange(200) == 7, value, wrong.astype(float)))
+    assert Calibrator.fit(u, wrong.astype(int)) == Calibrator.fit(u, wrong)
+
+
 def test_images_that_can_not_be_learned_from_are_refused() -> None:
     u, wrong = world(0, 50)
     cases = [

@@ -180,6 +180,30 @@ def test_what_teaches_heads_follows_from_labels_and_classifier(
         assert re.search(said, capsys.readouterr().out)
 
 
+def test_what_lies_in_a_folder_or_archive_says_what_its_images_are(photos: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "splits").mkdir(exist_ok=True)
+        (tmp_path / "splits" / split).symlink_to(photos)
+    with zipfile.ZipFile(tmp_path / "classes.zip", "w") as archive:
+        archive.write(photos / "cat/0.png", "cat/0.png")
+    found = {
+        "splits": fitting._dataset(tmp_path / "splits", Recipe(), tmp_path),
+        "classes.zip": fitting._dataset(tmp_path / "classes.zip", Recipe(outputs="imagenet1k"), tmp_path),
+        "loose": fitting._dataset(photos / "cat", Recipe(), tmp_path),
+        "no classes": fitting._dataset(photos, Recipe(unlabelled=True), tmp_path),
+    }
+    assert {name: (section["kind"], labelled) for name, (section, labelled) in found.items()} == {
+        "splits": ("folder", True),
+        "classes.zip": ("archive", True),
+        "loose": ("table", False),
+        "no classes": ("table", False),
+    }
+    assert found["splits"][0]["splits"] == {"train": "train", "test": "val"}
+    assert found["classes.zip"][0]["split_by"] == {"train": 0.8, "test": 0.2}
+    assert found["classes.zip"][0]["outputs"] == "imagenet1k"
+    assert len((tmp_path / "images.csv").read_text().splitlines()) == 61
+
+
 def test_what_can_not_be_is_refused_in_one_line(
     photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

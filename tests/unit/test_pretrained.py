@@ -31,6 +31,7 @@ from pipeline_lib.core.jobs import Ref
 from pipeline_lib.heads import rank_mean
 from pipeline_lib.pretrained import load
 from pipeline_lib.stages import export
+from pipeline_lib.stages.checkpoint_arguments import load_with_backbone
 from tests.unit import pretrained_world
 from tests.unit.pretrained_world import HIDDEN, R_AUROC, SEEDS, World
 
@@ -441,6 +442,17 @@ def damaged(checkpoint: Path, target: Path, file: str, change: Any) -> Path:
         content = path.read_bytes()
         (target / path.name).write_bytes(change(content) if path.name == file else content)
     return target
+
+
+def test_the_command_line_finds_a_custom_backbone_in_its_folder(world_of: Callable[..., World]) -> None:
+    custom = world_of("custom")
+    checkpoint = str(custom.export())
+    found = load_with_backbone(checkpoint, "my_networks:build", str(custom.root))
+    expected = load(checkpoint, backbone=custom_network(custom, "custom"))
+    images = torch.ones(1, 3, 32, 32)
+    torch.testing.assert_close(found(images), expected(images))
+    with pytest.raises(PipelineError, match="--backbone MODULE:FUNCTION --code-dir FOLDER"):
+        load_with_backbone(checkpoint, None, ".")
 
 
 @pytest.mark.parametrize(
