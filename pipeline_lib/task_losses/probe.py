@@ -43,7 +43,7 @@ class Options(TaskLossOptions):
 
     kind: Literal["probe"] = "probe"
     folds: int = Field(5, ge=2, description="probe: parts of the images, each judged by a probe of the others.")
-    penalty: float = Field(1e-3, gt=0, description="probe: weight of the squared norm of its weights.")
+    penalty: float = Field(0.01, gt=0, description="probe: weight of the squared norm of its weights.")
     steps: int = Field(50, ge=1, description="probe: passes over the cache in which it is fitted.")
 
 

@@ -13,6 +13,7 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.datasets import folder, tfds
+from pipeline_lib.datasets.files import Tree
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.stages import dataset
 from tests.jobs import run
@@ -71,7 +72,10 @@ def test_an_index_waits_for_the_stage_that_brings_its_files() -> None:
 def test_sources_of_a_dataset_are_those_of_its_kind(tmp_path: Path) -> None:
     make_folder(tmp_path, PETS)
     spec = dataset.Spec(name="pets", options=folder.Options(**FOLDER), data_dir=str(tmp_path))
-    assert dataset.sources(spec) == [tmp_path / name for name in ("pets", "pets/cat", "pets/dog")]
+    assert dataset.sources(spec) == [Tree(tmp_path / "pets")]
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    listed = spec.model_copy(update={"options": folder.Options(**FOLDER, outputs="names.txt")})
+    assert dataset.sources(listed) == [Tree(tmp_path / "pets"), tmp_path / "names.txt"]
 
 
 def test_a_wrong_spec_is_named_in_one_line(tmp_path: Path) -> None:

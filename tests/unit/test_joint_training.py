@@ -361,7 +361,7 @@ def test_faults_are_named(world: Path, tmp_path: Path) -> None:
     ):
         train(world, tmp_path / "run", make_spec(learning_rate=1e18, warmup_epochs=0))
     write_backbone_with_random_weights(tmp_path, classes=5)
-    with pytest.raises(PipelineError, match="'mine' classifies 5 classes, but the upstream dataset 'latin' has 4"):
+    with pytest.raises(PipelineError, match="of backbone 'mine', whose 5 outputs must be the 4 classes of upstream"):
         jobs.run("joint_training", make_spec(), tmp_path / "run", dataset=world / "latin", backbone=tmp_path / "mine")
 
 
