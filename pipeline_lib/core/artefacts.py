@@ -1,12 +1,9 @@
 """Artefacts: folders that are either complete and verifiable, or not there.
 
-A stage writes its files into a hidden folder beside the target. When all are written they are fsynced,
-`manifest.json` is written last with the size and checksum of each and its own, and the folder is renamed into
-place. A reader checks the manifest against what it asked for and the files against the manifest, so a
-truncated, swapped or bit-flipped file is named instead of used.
-
-The manifest holds nothing that differs between two runs of the same work (no time, host or path): equal
-work gives equal bytes, and so an equal digest.
+A stage writes its files into a hidden folder beside the target. When all are written they are fsynced, `manifest.json`
+is written last with the size and checksum of each and its own, and the folder is renamed into place. A reader checks
+the manifest against what it asked for and the files against the manifest, so a truncated, swapped or bit-flipped file
+is named instead of used. A manifest holds no time, host or path: equal work with equal software gives equal bytes.
 """
 
 from __future__ import annotations
@@ -89,8 +86,7 @@ def canonical_json(value: Any) -> str:
 def file_digest(path: Path) -> str:
     """Return the XXH3-128 checksum of a file.
 
-    The file is mapped piece by piece: reading it into memory first would take about as long again, and mapping it
-    whole would make memory grow with it.
+    The file is mapped piece by piece: reading it would take about as long again, and all of it grows memory.
     """
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
@@ -125,12 +121,7 @@ def writing(
         Where the files go that have a place of their own (a figure, a table); their manifest stays in `directory`.
     replace : bool
         Whether `directory` is known to be ours, as where a run planned it; else it must be empty or an artefact of the
-        stage, with nothing added to it.
-
-    Raises
-    ------
-    ArtefactError
-        `directory` holds something else.
+        stage with nothing added to it, or `ArtefactError` is raised.
     """
     directory = Path(directory)
     if not replace:
@@ -225,10 +216,7 @@ def read(
 
 
 def file_of(source: Path, name: str, **expected: object) -> Path:
-    """Return the path of a file of an artefact, once that is known to be whole and to have these values in its spec.
-
-    source: the artefact's folder; a file that was given by hand is taken as it is.
-    """
+    """Return the path of a file of an artefact that is whole and has these values in its spec; of a file, its own."""
     if source.is_file():
         return source
     found = {path.name: path for path in read(source, expected=expected).paths}
@@ -281,7 +269,7 @@ def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
     except OSError as error:  # it may be whole, so it is not to be made again
-        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable for this user") from None
+        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable, or {remedy}") from None
     except ValueError:
         raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -120,9 +120,7 @@ def measure(images: ImageDataset, max_images: int | None = None, seed: int = 0) 
                 digest[row], size[row], readable[row] = pixel_hash(image), image.size, True
                 look[row] = np.frombuffer(look_of(image), np.uint8)
             progress.advance(1)
-    return Measured(
-        images, len(chosen), chosen[readable], digest[readable], look[readable], size[readable], unreadable
-    )
+    return Measured(images, len(chosen), chosen[readable], digest[readable], look[readable], size[readable], unreadable)
 
 
 def generator(images: ImageDataset, seed: int) -> np.random.Generator:

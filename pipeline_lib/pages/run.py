@@ -20,8 +20,8 @@ from pipeline_lib.config import kinds
 from pipeline_lib.metrics.found import headed
 from pipeline_lib.pages.about import About
 from pipeline_lib.pages.parts import Typeset, as_data, template, typeset
-from pipeline_lib.tables.published import estimate, published_columns
-from pipeline_lib.tables.render import NOTHING, Table, number
+from pipeline_lib.tables.published import estimate
+from pipeline_lib.tables.render import NOTHING, Table, number, with_spread
 from pipeline_lib.tables.summary import MEAN, METHODS, OF_HEADS, EvaluationSet, Summary
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MAIN = "zero_shot"
 _METRIC = "auroc_correct"
 _BESIDE = ("class_entropy", "knn_distance", "combination")  # what stands beside a head in a headline
+_REM_PER_INCH = 9
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Figure:
     def heading(self) -> str:
         """What it is called."""
         return capitalised(kinds.label(self.module))
+
+    @property
+    def rem(self) -> float:
+        """How wide it is at most, in rem: its type is as large as in the others."""
+        return round(_REM_PER_INCH * float(self.module.SIZE[0]), 1)
 
     @property
     def address(self) -> str:
@@ -190,9 +196,8 @@ def _published(rows: pd.DataFrame) -> list[str]:
     """Return what was published for a dataset, each model once: `ViT-Base 0.740 ± 0.008`."""
     if "published" not in rows:
         return []
-    shown = next(iter(published_columns(rows[["published", "published_spread", "published_model"]]).values()))
-    pairs = dict(zip(rows["published_model"], shown, strict=True))
-    return [f"{str(text).removeprefix(f'{name} ')} ({name})" for name, text in pairs.items() if isinstance(name, str)]
+    found = rows[["published_model", "published", "published_spread"]].dropna(subset="published").drop_duplicates()
+    return [f"{name} {with_spread(*pair)}" for name, *pair in found.to_numpy()]
 
 
 def _on_its_side(main: Table, is_here: Any) -> Table:

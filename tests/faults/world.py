@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import random
 import shutil
 import signal
 import sys
@@ -24,6 +25,14 @@ from pipeline_lib.stages.targets import targets
 ROOT = Path(__file__).parents[2]
 # Not results, but what a run says and notes beside them.
 _BESIDE = ("logs", "benchmarks")
+
+# Each makes a few jobs stale.
+EDITS: list[dict[str, Any]] = [
+    {"figures": {"densities": {"width": 5.0}}},
+    {"export": {"backbone": False}},
+    {"evaluation": {"card_images": 5}},
+    {"ablations": {"variants": {"leeway": {"training": {"leeway": 0.2}}}}},
+]
 
 
 class World:
@@ -58,6 +67,12 @@ class World:
         graph = self.graph()
         for ref in graph.behind(targets(graph.config)):
             graph.inputs(ref)
+
+    def change(self, rng: random.Random) -> None:
+        """Ask for something else from now on."""
+        edit = rng.choice(EDITS)
+        merged = _merged(self.config, edit)
+        self.edit = {key: merged[key] for key in edit}
 
     def files(self) -> dict[str, str]:
         """Return the checksum of each file of the results."""
@@ -117,6 +132,13 @@ class World:
         return said.getvalue()
 
 
+def _merged(config: Mapping[str, Any], edit: Mapping[str, Any]) -> dict[str, Any]:
+    changed = {
+        key: _merged(config.get(key, {}), value) if isinstance(value, dict) else value for key, value in edit.items()
+    }
+    return {**config, **changed}
+
+
 class Trap:
     """Fails a call to the file system: the n-th that touches files of a world, from then on or once."""
 
@@ -157,3 +179,13 @@ def failing(number: int) -> Callable[[str], None]:
 
 def killed(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_child(action: Callable[[], object]) -> None:
+    """Do something in a copy of this process, which may be killed."""
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            action()
+        os._exit(0)
+    os.waitpid(child, 0)

@@ -51,13 +51,6 @@ def test_every_example_of_a_dataset_is_a_valid_section(block: str) -> None:
         assert kinds.options_class("datasets", section["kind"]).model_validate(section).kind, name
 
 
-def test_every_figure_is_listed_with_its_size() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) x (.*) \|$", (ROOT / "docs/figures.md").read_text(), re.MULTILINE)
-    modules = {name: kinds.load("figures", name) for name in kinds.kinds("figures")}
-    sizes = {name: [f"{inches:g}" for inches in module.SIZE] for name, module in modules.items()}
-    assert listed == [(name, kinds.label(modules[name]), *sizes[name]) for name in modules]
-
-
 def test_every_published_method_is_in_the_table_and_nothing_else() -> None:
     """A method of one's own needs no line there."""
     world = yaml.safe_load((ROOT / "workflow/configs/url_benchmark.yaml").read_text())

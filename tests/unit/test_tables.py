@@ -139,6 +139,18 @@ def test_all_metrics_repeats_the_representation_beside_each_method(metrics: pd.D
     assert list(shown["Dataset"][:4]) == ["latin", "greek", "digits", "mean of downstream"]
 
 
+def test_a_mean_over_some_sets_says_so_and_a_minus_is_one(metrics: pd.DataFrame) -> None:
+    rows = [["resnet", "head", "default", 1, "greek", "test", "rcorr_entropy", -0.25, 90],
+            ["resnet", "head", "default", 1, "downstream", "", "avg_downstream_rcorr_entropy", -0.25, 1]]  # fmt: skip
+    some = pd.DataFrame(rows, columns=list(COLUMNS)).replace({"resnet": SPEC.backbones[0]})
+    spec = all_metrics.Spec(**SPEC.plain())
+    shown = all_metrics.present(all_metrics.build(spec, pd.concat([metrics, some]), None), spec)
+    of_head = shown.shown[shown.shown["Method"].str.startswith("head")].set_index("Dataset")
+    assert of_head.loc["greek", "Corr. (votes)"] == "−0.250"
+    assert of_head.loc["mean of downstream", "Corr. (votes)"] == "−0.250 (1 of 2)"
+    assert "(" not in of_head.loc["mean of downstream", "R-AUROC"] and not render.is_text(shown.shown["Corr. (votes)"])
+
+
 def test_a_metric_that_a_file_adds_is_shown_and_explained(
     metrics: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

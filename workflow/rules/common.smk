@@ -60,13 +60,17 @@ def one_line():
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}; make it readable and writable for this user")
+        sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
 def begin():
     """Begin a run."""
     with one_line():
         begin_run(Path.cwd(), Path(RESULTS), dry_run=engine.is_dry_run(workflow))
+    if DESCRIBED != Path(RESULTS, FOLDER) and not engine.is_dry_run(workflow):
+        sys.exit(
+            f"error: {RESULTS}: another snakemake has just ended its work on these results; give the command again"
+        )
 
 
 @contextlib.contextmanager
