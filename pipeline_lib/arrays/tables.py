@@ -181,9 +181,12 @@ def _distribution(report: Report) -> Table:
 
 
 def _names(report: Report) -> list[str]:
-    """Return the names of what was measured of each uncertainty: R-AUROC and its interval first."""
+    """Return the names of what was measured of each uncertainty: R-AUROC, its interval, within classes, the others."""
     names = [name for name in next(iter(report.uncertainties.values())) if not name.startswith(DIFFERENCE)]
-    return sorted(names, key=lambda name: not name.startswith("auroc_correct"))
+    first = ("auroc_correct", "auroc_within_classes")
+    return sorted(
+        names, key=lambda name: next((k for k, begin in enumerate(first) if name.startswith(begin)), len(first))
+    )
 
 
 def _shown(report: Report, metrics: dict[str, tuple[Metric, str]]) -> pd.DataFrame:
