@@ -33,6 +33,9 @@ onstart:
 
 onsuccess:
     print_summary()
+    page = Path(RESULTS, "report", "index.html")
+    if page.exists():
+        print(f"{page}: every number, table and figure", file=sys.stderr)
 
 
 onerror:
