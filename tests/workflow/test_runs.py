@@ -94,8 +94,9 @@ def test_all_that_a_config_asks_for_is_deleted_whole(tiny: Workflow, tmp_path: P
     mine = world.directory / "results/heads/vit/notes.txt"
     mine.write_text("mine")
     world.snakemake("--delete-all-output")
-    left = [path for path in (world.directory / "results").rglob("*") if path.is_file() and path.parent.name != "logs"]
-    assert {path.name for path in left if ".jobs" not in path.parts} <= {"notes.txt", RUN_LOCK}
+    beside = {"logs", "benchmarks", ".jobs"}
+    left = [path for path in (world.directory / "results").rglob("*") if path.is_file() and not beside & {*path.parts}]
+    assert {path.name for path in left} <= {"notes.txt", RUN_LOCK}
     assert mine.exists()
 
 
