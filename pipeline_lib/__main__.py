@@ -102,7 +102,8 @@ def _is_full_disk(error: Exception) -> bool:
 
 def _describe(error: Exception) -> str:
     """Return one line for a failed read or write."""
-    text = " ".join(str(error).split())
+    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+    text = f"{file}: {reason}" if file and reason else " ".join(str(error).split())
     if _is_full_disk(error):
         return f"the disk is full: {text}; free some space and run snakemake again"
     return text or type(error).__name__

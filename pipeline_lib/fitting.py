@@ -127,7 +127,7 @@ def fit_heads(backbone: Mapping[str, Any], images: Path, out: Path, recipe: Reci
     dataset, is_labelled = _dataset(images, recipe, folder)
     name = _name(str(backbone.get("model") or backbone.get("factory")))
     source = _name(images.resolve().stem)
-    config = config_of(name, backbone, source, dataset, recipe, images=2, task_loss=_BY_NOTHING)
+    config = config_of(name, backbone, source, dataset, recipe, images=2, task_loss=_BY_LABELS)
     graph = Graph(config, folder, folder)
     first = [Ref.to("dataset", dataset=source), Ref.to("backbone", backbone=name)]
     make(graph, first, _say)

@@ -269,7 +269,7 @@ def _read_manifest(directory: Path, remedy: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise ArtefactError(f"{path}: missing, so {directory} is not a complete artefact; {remedy}") from None
     except OSError as error:  # it may be whole, so it is not to be made again
-        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable for this user") from None
+        raise PipelineError(f"{path}: can't be read ({error.strerror}); make it readable, or {remedy}") from None
     except ValueError:
         raise ArtefactError(f"{path}: damaged (not JSON); {remedy}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

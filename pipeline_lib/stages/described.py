@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from pipeline_lib.core import ownership
-from pipeline_lib.core.errors import ArtefactError
+from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.stages import sources
@@ -55,7 +55,9 @@ def read_description(name: str, stage: ModuleType, file: Path) -> tuple[Job[Spec
         content = json.loads(file.read_text(encoding="utf-8"))
         job, state = content["job"], content["state"]
         results = file.parents[file.parts[::-1].index(FOLDER)]
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise PipelineError(f"{file}: can't be read ({error.strerror}); run snakemake again") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"{file}: does not describe a job ({error}); run snakemake again") from None
     if job["stage"] != name:
         raise ArtefactError(f"{file}: describes a job of stage '{job['stage']}', not of '{name}'")

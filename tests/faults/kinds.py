@@ -262,19 +262,23 @@ def drafts_left(world: World, rng: random.Random) -> list[str]:
 def checkpoint_damaged(world: World, rng: random.Random) -> list[str]:
     """It is refused in one line, or answers as before."""
     import torch
+    from PIL import Image
 
     from pipeline_lib.pretrained import load
 
     folder = rng.choice([path.parent for path in world.results.glob("checkpoints/*/*/config.json")])
-    images = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
-    before = load(folder)
-    expected = before(images)
+    picture = Image.linear_gradient("L").convert("RGB").resize((50, 40))
+
+    def answer() -> list[torch.Tensor]:
+        model = load(folder)
+        image = model.transform(picture)
+        return [image, *model(image[None])]
+
+    expected = answer()
     rng.choice([flip, cut])(_files(world, rng, folder), rng)
     try:
-        after = load(folder)
-        found = after(images)
+        found = answer()
     except PipelineError as error:
         return [str(error)]
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True)), "other answers"
-    assert str(before.transform) == str(after.transform), "another transform"
     return []

@@ -176,7 +176,7 @@ def test_what_teaches_heads_follows_from_labels_and_classifier(
         (tmp_path / name).symlink_to(photos / name)
     for images, said in (("two", "2 classes; .*task loss: knn"), ("list.csv", "3 classes; .*loss: cross_entropy")):
         with fitting.work_folder(tmp_path / "c", tmp_path / "work") as folder:
-            fit_heads(section(weights), tmp_path / images, tmp_path / "c", Recipe(**SMALL), folder)
+            fit_heads(section(weights), tmp_path / images, tmp_path / "c", Recipe(**SMALL | {"epochs": 1}), folder)
         assert re.search(said, capsys.readouterr().out)
 
 
