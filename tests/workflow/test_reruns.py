@@ -229,7 +229,7 @@ ALL_FIGURES = {name: count for name, count in ALL_FIGURES.items() if name.starts
 CODE_EDITS: dict[str, tuple[str, Callable[[str], str], Stale]] = {
     "text of an error": ("core/errors.py", replace("did you mean", "perhaps you mean"), {}),
     "text of an error in a hot loop": (
-        "heads/stream.py",
+        "heads/train.py",
         replace("raise PipelineError(", "raise PipelineError('!' + "),
         {},
     ),
