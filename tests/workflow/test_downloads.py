@@ -47,7 +47,7 @@ def test_downloaded_dataset_from_the_plan_to_a_new_mirror(tmp_path: Path, archiv
     assert (plan["download"], plan["dataset"]) == (1, 3)
 
     result = world.snakemake(TARGET, check=False)
-    lines = [line for line in (result.stdout + result.stderr).splitlines() if "download: error:" in line]
+    lines = [line for line in (result.stdout + result.stderr).splitlines() if line.startswith("download: error:")]
     assert result.returncode != 0
     assert len(lines) == 1
     assert f"letters.zip: can't be fetched ({archive.as_uri()}: SHA-256 is {sha256}, but 0000" in lines[0]
