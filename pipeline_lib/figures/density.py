@@ -76,7 +76,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     """Return u as float64 whose square is finite."""
     import numpy as np
 
-    return np.clip(values, -LARGEST, LARGEST).astype(np.float64)
+    return np.clip(values.astype(np.float64), -LARGEST, LARGEST)
 
 
 def _bandwidth(values: np.ndarray) -> float:
