@@ -151,13 +151,13 @@ class Graph:
         return self.results / str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
 
     def job(self, ref: Ref, elsewhere: Path | None = None) -> Job[Spec]:
-        """Return the job of an artefact, for a run in this process; its files may go elsewhere."""
+        """Return the job of an artefact, for a run in this process; it may go elsewhere, its files beside."""
         ref = self._resolved(ref)
         node = self._node(ref)
         inputs = {name: tuple(self._read_at(found) for found in refs) for name, refs in node.inputs.items()}
         files = self.outputs(ref) if hasattr(node.stage, "FILES") else ()
         if elsewhere is not None:
-            files = tuple(elsewhere / file.name for file in files)
+            files = tuple(elsewhere.with_name(f"{elsewhere.name}.files") / file.name for file in files)
         output = elsewhere or self.folder(ref)
         # As a job's own process reads it: with the keys of mappings in order, whatever the order in the config.
         spec = node.stage.Spec.model_validate(json.loads(canonical_json(node.spec.complete())))
