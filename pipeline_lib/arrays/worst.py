@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline_lib.arrays.inputs import Inputs
 from pipeline_lib.datasets.base import decode
 from pipeline_lib.figures.projection_page import thumbnail
-from pipeline_lib.metrics.ranks import average_ranks
+from pipeline_lib.metrics.ranks import rank_shares
 from pipeline_lib.metrics.within_classes import worst_queries
 
 COUNT = 12
@@ -37,7 +37,7 @@ def find_worst(inputs: Inputs) -> Mapping[str, list[Query]]:
     if inputs.correct is None:
         return {}
     uncertainty = next(iter(inputs.uncertainties.values()))
-    rank = (average_ranks(uncertainty) - 0.5) / len(uncertainty)
+    rank = rank_shares(uncertainty)
 
     def query(row: int) -> Query:
         neighbour = None if inputs.neighbour is None else int(inputs.neighbour[row])

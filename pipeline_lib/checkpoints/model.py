@@ -162,22 +162,10 @@ def representation_of(encoder: Encoder) -> nn.Module:
 
 
 def rank(uncertainty: Tensor, quantiles: Tensor) -> Tensor:
-    """Return the rank of uncertainties among a population that is known by its quantiles.
+    """Return what `heads.rank_mean.rank` returns, as torch computes it and ONNX can: float64 [n], in (0, 1).
 
-    The i-th of q quantiles Q_1 <= ... <= Q_q has rank i/(q + 1); between them ranks are interpolated linearly. Outside
-    they still keep their order: u > Q_q has rank 1 - (Q_q/u)/(q + 1), and u < Q_1 has rank (u/Q_1)/(q + 1).
-
-    Parameters
-    ----------
-    uncertainty
-        [n], positive.
-    quantiles
-        [q], in rising order.
-
-    Returns
-    -------
-    Tensor
-        [n], in (0, 1); float64, so that uncertainties that differ have ranks that differ.
+    uncertainty: [n], positive. quantiles: [q], in rising order. In float64, uncertainties that differ have ranks that
+    differ.
     """
     count = len(quantiles)
     # Each u is compared with all quantiles: for a thousand, as fast as a binary search, which ONNX lacks.

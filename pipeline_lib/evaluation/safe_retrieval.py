@@ -28,7 +28,7 @@ from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import positions, require_same_images
 from pipeline_lib.evaluation.metric_rows import metric_rows, write_metric_rows
 from pipeline_lib.evaluation.scores import METRICS, read_scores
-from pipeline_lib.evaluation.spec import SafeRetrievalSpec
+from pipeline_lib.evaluation.spec import KINDS, SIGNALS, SafeRetrievalSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.checks import require_no_nan
 from pipeline_lib.metrics.metric import Value
@@ -39,10 +39,6 @@ from pipeline_lib.retrieval.store import read_neighbours
 
 CURVES = "curves.csv"
 SURFACE = "surface.csv"
-# How the groups are formed, and what the names of the metrics end in; the published ones have no ending.
-KINDS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
-# The same of what is left out by.
-SIGNALS: dict[Signal, str] = {"uncertainty": "", "distance": "_by_distance", "both": "_by_both"}
 
 
 def evaluate_safe_retrieval(job: Job[SafeRetrievalSpec], eval_cache: FeatureCache) -> None:

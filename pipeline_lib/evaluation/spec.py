@@ -12,6 +12,7 @@ from pipeline_lib.core.spec import Spec
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
+    from pipeline_lib.retrieval.signals import Signal
 
 
 class SetSpec(Spec):
@@ -74,6 +75,12 @@ class HeadsSpec(EvaluationSpec, MetricOptions):
         """Return the spec of a job."""
         options = MetricOptions.values(config.evaluation)
         return cls(**_set(config, backbone, dataset, split), variant=variant, seeds=config.seeds, **options)
+
+
+# How images are grouped of which a share is left out, and by what, with what the names of the metrics end in; those of
+# the published ones have no ending.
+KINDS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
+SIGNALS: dict[Signal, str] = {"uncertainty": "", "distance": "_by_distance", "both": "_by_both"}
 
 
 class SafeRetrievalSpec(EvaluationSpec):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.figures.reading import mean_uncertainty, read_sets
 from pipeline_lib.figures.safe_retrieval_curves import columns_of, set_title
 from pipeline_lib.tables.spec import METRICS, SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics
@@ -59,11 +59,10 @@ def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
 
 def table_of(scores: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
     """Return `class_table` of a set; scores, baselines: of the same images in the same order."""
-    import numpy as np
 
     from pipeline_lib.metrics.within_classes import class_table
 
-    uncertainty = scores.filter(regex="^uncertainty_seed").to_numpy(np.float64).mean(axis=1)
+    uncertainty = mean_uncertainty(scores)
     return class_table(uncertainty, ~baselines["correct"].to_numpy(bool), baselines["label"].to_numpy())
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.figures.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, refs
 from pipeline_lib.tables.summary import names
 
@@ -87,7 +87,7 @@ def extremes(scores: pd.DataFrame, images: ImageDataset, name: str, count: int) 
     import numpy as np
     import pandas as pd
 
-    uncertainty = scores.filter(regex="^uncertainty_seed").to_numpy(np.float64).mean(axis=1)
+    uncertainty = mean_uncertainty(scores)
     order = np.argsort(uncertainty, kind="stable")
     count = min(count, len(order) // 2)
     position = pd.Index(images.sample_id).get_indexer(scores["sample_id"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.core.artefacts import file_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from pipeline_lib.tables.summary import EvaluationSet
@@ -23,3 +24,8 @@ def read_sets(
     read = pd.read_csv if file.endswith(".csv") else pd.read_parquet
     pairs = zip(sets, folders, strict=True)
     return {pair: read(file_of(folder, file, **expected, **pair._asdict())) for pair, folder in pairs}
+
+
+def mean_uncertainty(scores: pd.DataFrame) -> np.ndarray:
+    """Return the mean over the seeds of the uncertainties of images, float64 [n]; scores: of heads, per sample."""
+    return scores.filter(regex="^uncertainty_seed").to_numpy("float64").mean(axis=1)

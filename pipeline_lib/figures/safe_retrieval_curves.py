@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pipeline_lib.evaluation.spec import SIGNALS
 from pipeline_lib.figures import style
 from pipeline_lib.figures.reading import read_sets
-from pipeline_lib.tables.safe_retrieval import SIGNALS
 from pipeline_lib.tables.spec import SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names
 

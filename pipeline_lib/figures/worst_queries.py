@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import examples
 from pipeline_lib.figures.examples import Extremes
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.figures.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.spec import refs
 from pipeline_lib.tables.summary import names
 
@@ -67,12 +67,11 @@ def wrong_queries(
 
     scores, baselines: per-sample scores of the same images in the same order. images: the same split, any order.
     """
-    import numpy as np
     import pandas as pd
 
     from pipeline_lib.metrics.within_classes import worst_queries
 
-    uncertainty = scores.filter(regex="^uncertainty_seed").to_numpy(np.float64).mean(axis=1)
+    uncertainty = mean_uncertainty(scores)
     certain, uncertain = worst_queries(uncertainty, ~baselines["correct"].to_numpy(bool), count)
     index = pd.Index(images.sample_id)
     query, neighbour = (

@@ -1,6 +1,6 @@
 """Several heads as one uncertainty, as a checkpoint gives it by default: the mean of their ranks among upstream images.
 
-The same as `checkpoints.model.rank` computes with torch.
+Checkpoints compute the same with torch (`checkpoints.model.rank`), which the evaluation does without.
 """
 
 from __future__ import annotations

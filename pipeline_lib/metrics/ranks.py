@@ -18,6 +18,11 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     return pd.Series(values).rank(method="average").to_numpy(np.float64)
 
 
+def rank_shares(values: np.ndarray) -> np.ndarray:
+    """Return the share of all values that come before each, float64 [n]: (rank - 1/2) / n, between 0 and 1."""
+    return (average_ranks(values) - 0.5) / len(values)
+
+
 def spearman(first: np.ndarray, second: np.ndarray, dataset: str) -> float:
     """Return Spearman's rank correlation: Pearson's correlation of the ranks, with average ranks for ties.
 

@@ -39,14 +39,14 @@ def class_table(
     """
     import pandas as pd
 
-    from pipeline_lib.metrics.ranks import average_ranks
+    from pipeline_lib.metrics.ranks import rank_shares
 
     wins, pairs = _pairs(uncertainty, wrong, label)
     by_class = pd.DataFrame(
         {
             "class": label,
             "error": np.asarray(wrong, np.float64),
-            "median_rank": (average_ranks(uncertainty) - 0.5) / len(uncertainty),
+            "median_rank": rank_shares(uncertainty),
             "rejected": uncertainty > np.quantile(uncertainty, 1 - share, method="inverted_cdf"),
             "threshold": uncertainty,
         }

@@ -55,7 +55,9 @@ def combine(distance: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
 
 def signal_of(signal: Signal, combination: Combination, distance: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
     """Return a signal of images, float64 [n]."""
-    return {"distance": distance, "uncertainty": uncertainty}.get(signal, combination(distance, uncertainty))
+    if signal == "both":
+        return combination(distance, uncertainty)
+    return distance if signal == "distance" else uncertainty
 
 
 def _scale(values: np.ndarray) -> tuple[float, float]:

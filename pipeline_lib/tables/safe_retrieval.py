@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Self
 
+from pipeline_lib.evaluation.spec import KINDS, SIGNALS
 from pipeline_lib.tables.published import Counterparts, model
 from pipeline_lib.tables.render import NOTHING, Table, count, number, number_of_seeds, with_spreads
 from pipeline_lib.tables.spec import SetsSpec
@@ -20,15 +21,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_lib.config.config import Config
+    from pipeline_lib.retrieval.signals import Signal
 
 LABEL, PAPER = "safe retrieval", "Table 1"
 PUBLISHED = "pretrained_uncertainties"
-# What the names of the metrics end in, per kind of threshold, and what the most uncertain images are the ones of.
-ENDINGS = {"per_class": "", "global": "_global", "per_neighbour_class": "_per_neighbour_class"}
+# What the most uncertain images are the ones of, per kind of threshold.
 LABELS = {"per_class": "each true class", "global": "all images", "per_neighbour_class": "each neighbour's class"}
 _CLEANED = ("clean_queries", "clean_database")
-# The same for what is left out by, and what the columns of the others than u end in.
-SIGNALS = {"uncertainty": "", "distance": "_by_distance", "both": "_by_both"}
+_BESIDE: dict[Signal, str] = {"distance": "by distance", "both": "by both"}
 _PUBLISHED_COLUMNS = ("published_full", *(f"published_{name}{end}" for name in _CLEANED for end in ("", "_spread")))
 
 
@@ -64,7 +64,7 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
             _row(find, shown, spec.upstream, backbone, spec.variant, kind)
             for backbone in spec.backbones
             for shown in [*spec.sets, MEAN]
-            for kind in ENDINGS
+            for kind in KINDS
         ]
     )
     table[["n", "seeds"]] = table[["n", "seeds"]].astype("Int64")
@@ -77,7 +77,7 @@ def _row(
     def error(of: str, statistic: str = "median") -> float:
         return find(f"error_1nn_{of}", shown, backbone, "head", variant, statistic)
 
-    full, clean_database = error("full"), error(f"clean_database{ENDINGS[kind]}")
+    full, clean_database = error("full"), error(f"clean_database{KINDS[kind]}")
     return {
         "backbone": backbone,
         "variant": variant,
@@ -89,7 +89,7 @@ def _row(
         "kind": kind,
         "full": full,
         **{
-            f"{quantity}{by}{end}": error(f"{quantity}{ENDINGS[kind]}{by}", statistic)
+            f"{quantity}{by}{end}": error(f"{quantity}{KINDS[kind]}{by}", statistic)
             for by in SIGNALS.values()
             for quantity in _CLEANED
             for end, statistic in (("", "median"), ("_spread", "spread"))
@@ -115,7 +115,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "Change": table["reduction"].map(_percent),
             **{
                 f"{heading} {by}": table[f"{quantity}{SIGNALS[signal]}"].map(number)
-                for signal, by in (("distance", "by distance"), ("both", "by both"))
+                for signal, by in _BESIDE.items()
                 for quantity, heading in zip(_CLEANED, ("Queries", "Database"), strict=True)
             },
         }

@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from pipeline_lib.evaluation.metric_rows import COLUMNS
+from pipeline_lib.evaluation.spec import SIGNALS
 from pipeline_lib.figures import (
     benchmark,
     classes,
@@ -33,7 +34,7 @@ from pipeline_lib.figures import (
     zero_shot,
 )
 from pipeline_lib.tables.benchmark import OWN, Entry
-from pipeline_lib.tables.safe_retrieval import LABELS, SIGNALS
+from pipeline_lib.tables.safe_retrieval import LABELS
 from pipeline_lib.tables.summary import EvaluationSet
 
 UPSTREAM = EvaluationSet("latin", "test")

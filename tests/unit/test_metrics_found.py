@@ -29,8 +29,7 @@ from pipeline_lib.evaluation.measures import (
 )
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import MixedRows
-from pipeline_lib.evaluation.safe_retrieval import KINDS
-from pipeline_lib.evaluation.spec import EvaluationSpec
+from pipeline_lib.evaluation.spec import KINDS, EvaluationSpec
 from pipeline_lib.metrics import found
 from pipeline_lib.metrics.glossary import glossary
 from pipeline_lib.metrics.metric import Metric, Value
