@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(changed: set[str]) -> dict[str, bool]:
-    """Return whether what these components make, as far as the golden world compares it, has the same bytes as before."""
+    """Return whether these components make the same bytes as before, as far as the golden world compares them."""
     world, same_bytes = golden_world(), {}
     before = Path.cwd()
     os.chdir(world)  # the config's paths are relative
