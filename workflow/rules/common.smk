@@ -216,3 +216,10 @@ def blocks_and_more(wildcards):
             f"{manifest}: dataset '{wildcards.dataset}' has no split '{wildcards.split}'; see 'splits' in that file"
         )
     return job("cache")(wildcards)
+
+
+def glossary_of_metrics(wildcards, output):
+    """Return what every metric means. A function of `output` is not recorded: another text makes nothing stale."""
+    from pipeline_lib.metrics.glossary import glossary
+
+    return glossary()

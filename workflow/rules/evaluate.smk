@@ -3,13 +3,6 @@
 from pipeline_lib.stages import evaluate_heads
 
 
-def glossary_of_metrics(wildcards, output):
-    """Return what every metric means. A function of `output` is not recorded: another text makes nothing stale."""
-    from pipeline_lib.metrics.glossary import glossary
-
-    return glossary()
-
-
 rule neighbours:
     input:
         unpack(job("neighbours")),
