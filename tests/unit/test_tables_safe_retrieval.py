@@ -42,7 +42,7 @@ def make_published() -> pd.DataFrame:
 
 
 def test_table_names_the_metrics_as_the_evaluation_does() -> None:
-    assert table.ENDINGS == safe_retrieval.KINDS
+    assert table.KINDS == safe_retrieval.KINDS
     assert table.LABELS.keys() == safe_retrieval.KINDS.keys()
     assert table.SIGNALS == safe_retrieval.SIGNALS
 
