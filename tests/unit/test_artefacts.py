@@ -273,7 +273,7 @@ def checked(tmp_path: Path, size: int) -> tuple[CheckedFiles, Path, bytes]:
 @pytest.mark.parametrize("size", [0, 1, 256 << 10, 600_001])
 def test_a_file_is_checked_while_any_part_of_it_is_read(tmp_path: Path, size: int) -> None:
     for start, stop in [(0, size), (size // 3, size // 2), (size, size), (0, min(1, size))]:
-        files, path, data = checked(tmp_path, size)
+        files, _, data = checked(tmp_path, size)
         for _ in range(2):  # with its check, and without
             buffer = bytearray(stop - start)
             files.read_into("values", start, memoryview(buffer))
