@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import mean_uncertainty, read_sets
+from pipeline_lib.tables.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, refs
 from pipeline_lib.tables.summary import names
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.evaluation.spec import SIGNALS
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.reading import read_sets
 from pipeline_lib.tables.spec import SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import examples
 from pipeline_lib.figures.examples import Extremes
-from pipeline_lib.figures.reading import mean_uncertainty, read_sets
+from pipeline_lib.tables.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.spec import refs
 from pipeline_lib.tables.summary import names
 
