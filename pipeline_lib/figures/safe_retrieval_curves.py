@@ -29,7 +29,7 @@ SIZE = (6.75, 4.0)
 QUANTITIES = {
     "clean_database": ("removed from the database", style.series(1)),
     "clean_queries": ("rejected as queries", style.series(2)),
-    "clean_both": ("both", style.series(0)),
+    "clean_both": ("rejected and removed", style.series(0)),
 }
 LABELS = {"uncertainty": "by uncertainty u", "distance": "by 1-NN distance", "both": "by distance and u"}
 _MARK_EVERY = 3
