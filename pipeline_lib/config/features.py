@@ -75,8 +75,8 @@ class Features(Section):
     pixels: Literal["pil", "tensor"] = Field(
         "pil",
         description="On what training images are augmented: pil = Pillow's images, timm's bytes; tensor = torchvision's"
-        " operations on tensors, twice as fast and on the GPU where there is one; the same draws, but resized pixels are"
-        " rounded otherwise (docs/large_caches.md).",
+        " operations on tensors, twice as fast and on the GPU where there is one: the same draws, but resized pixels"
+        " are rounded otherwise (docs/large_caches.md).",
     )
     device: Device = Field("auto", description="Where the backbone runs; auto = a GPU where there is one.")
     batch_size: int = Field(64, ge=1, description="Images per forward pass (the last batch is padded to it).")

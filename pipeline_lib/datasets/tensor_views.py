@@ -2,8 +2,8 @@
 
 Crop, flip and jitter of a draw are those of `AugmentedView`, since the same generators are asked the same. Resizing
 rounds otherwise: on a CPU mostly by one of 255 levels in a hundredth of the values, before the jitter. A GPU, and a CPU
-where one side keeps its length, don't cut off what bicubic overshoots between columns and rows: more at hard edges. A draw doesn't depend on which others are made with it: only the jitter is computed for several at once, which
-is exact.
+where one side keeps its length, don't cut off what bicubic overshoots between columns and rows: more at hard edges. A
+draw doesn't depend on which others are made with it: only the jitter is computed for several at once, which is exact.
 """
 
 from __future__ import annotations
