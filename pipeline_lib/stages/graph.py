@@ -66,13 +66,19 @@ class Graph:
         Folder of the published numbers (`<name>.csv`), which some tables and figures read.
     described : Path, optional
         Folder of the files that describe jobs; jobs find their artefacts from the default alone, which is among these.
+    watches : bool
+        Whether to look at the user's own files. A process that does one job of a run need not: the one that planned the
+        run has looked, and 200,000 images take a second or two, over a network far longer.
     """
 
-    def __init__(self, config: Config, results: Path, published: Path, described: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, results: Path, published: Path, described: Path | None = None, watches: bool = True
+    ) -> None:
         self.config = config
         self.results = Path(results)
         self.described = described or self.results / FOLDER
         self._published = Path(published)
+        self._watches = watches
         self._run = f"{time.time_ns()}-{os.getpid()}"
         self._nodes: dict[Ref, _Node] = {}
         self._derivations: dict[Ref, str] = {}
@@ -300,7 +306,7 @@ class Graph:
         return (below or self.described) / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
-        if not hasattr(node.stage, "sources"):
+        if not (self._watches and hasattr(node.stage, "sources")):
             return True
         noted = sources.path_beside(self.description_path(ref, self.results / FOLDER))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
