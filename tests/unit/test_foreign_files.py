@@ -197,3 +197,14 @@ def test_aliases_and_merged_mappings_repeat_no_key(tmp_path: Path) -> None:
         "c": {"k": 1, "l": 2},
         "d": {"k": 1, "l": 2},
     }
+
+
+def test_names_in_another_encoding_than_utf8_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with PYTHONUTF8=0 and LC_ALL=C: 'café' would be another class than elsewhere."""
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "iso8859-1")
+    assert main(["verify", "--results", "."]) == 1
+    assert capsys.readouterr().err == (
+        "verify: error: names of files are read as iso8859-1 here; set PYTHONUTF8=1, or LC_ALL=C.UTF-8\n"
+    )
