@@ -354,7 +354,8 @@ class Graph:
             if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError:
-            return path if path.exists() else None
+            # One of a fresh artefact that can't be dated before its outputs would have it made again.
+            return path if path.exists() and state != "fresh" else None
         return path
 
     def _read_at(self, ref: Ref) -> Path:
