@@ -91,8 +91,8 @@ def are_unchanged(path: Path, sources: Iterable[Source], made: float) -> bool:
     if not any(source.exists() for source in sources):
         return True  # nothing can be told of data that was removed to save space; without it nothing could be made
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        noted = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return none_is_newer(sources, made)
     return noted.keys() == {str(source) for source in sources} and all(
         _is_as(source, noted[str(source)]) for source in sources

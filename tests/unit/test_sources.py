@@ -69,6 +69,12 @@ def test_without_a_note_times_decide(tmp_path: Path, table: Path) -> None:
     assert not sources.are_unchanged(tmp_path / "none.json", [table], made - 1)
 
 
+@pytest.mark.parametrize("note", ["", "[]", "null", "[1]", '{"other": 3}'])
+def test_a_damaged_note_is_none(tmp_path: Path, table: Path, note: str) -> None:
+    (tmp_path / "noted.json").write_text(note)
+    assert not sources.are_unchanged(tmp_path / "noted.json", [table], table.stat().st_mtime - 1)
+
+
 def test_data_that_was_removed_to_save_space_changes_nothing(tmp_path: Path) -> None:
     folder, noted = tmp_path / "images", tmp_path / "noted.json"
     folder.mkdir()
