@@ -158,6 +158,7 @@ def test_neighbours_are_searched(gpu):
     assert len(nearest.index) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", kinds.kinds("methods"))
 def test_the_loss_of_every_method(gpu, kind):
     model = gpu(lambda: make(kind)).to(GPU)

@@ -178,6 +178,7 @@ def test_a_head_for_another_backbone_is_refused(tmp_path: Path, view: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["threads", "processes", "cluster"])
 def test_tasks_side_by_side_all_compute_products_in_one_thread_each(
     cluster: str, monkeypatch: pytest.MonkeyPatch, scheduler: str
@@ -227,6 +228,7 @@ def test_every_scheduler_gives_the_same_bytes(tmp_path: Path, cluster: str, monk
         assert computed("processes", "processes") == expected
 
 
+@pytest.mark.slow
 def test_how_a_cache_is_cut_and_stored_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_cache, "CHUNK_ROWS", 400)
     embedding = np.random.default_rng(0).normal(size=(EPOCHS, ROWS, 256)).astype(np.float16)
@@ -301,6 +303,7 @@ def rewrite(view_dir: Path, name: str, **changed: np.ndarray) -> None:
         draft.content = record.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("array", "change", "message"),
     [
