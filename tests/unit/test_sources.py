@@ -116,11 +116,11 @@ def pets(tmp_path: Path) -> Callable[..., Graph]:
         (tmp_path / "pets" / name).parent.mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / "pets" / name)
     content = yaml.safe_load((ROOT / "workflow/configs/tiny.yaml").read_text())
-    content["datasets"]["pets"] = {"kind": "folder", "path": str(tmp_path / "pets")}
-    config = parse_config(content | {"downstream": ["greek", "pets"], "results_dir": str(tmp_path / "results")})
+    content |= {"downstream": ["greek", "pets"], "results_dir": str(tmp_path / "results")}
 
-    def graph(**options: bool) -> Graph:
-        return Graph(config, tmp_path / "results", ROOT / "workflow/published", **options)
+    def graph(plans: bool = True, **options: int) -> Graph:
+        content["datasets"]["pets"] = {"kind": "folder", "path": str(tmp_path / "pets"), **options}
+        return Graph(parse_config(content), tmp_path / "results", ROOT / "workflow/published", plans=plans)
 
     make(graph(), PETS)
     assert graph().state(PETS) == "fresh"
@@ -142,8 +142,14 @@ def test_an_edit_is_not_forgotten_when_the_job_fails_that_would_have_read_it(
     assert pets().state(PETS) == "fresh"
 
 
-def test_a_process_that_does_one_job_of_a_run_does_not_look_at_all_images_again(
-    tmp_path: Path, pets: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_does_one_job_of_a_run_looks_at_no_image_and_keeps_to_the_plan(
+    pets: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where the config was edited since the run was planned: each job on a cluster reads it anew."""
+    (described,) = map(Path, pets().inputs(PETS)["job"])
+    planned = described.read_bytes()
     monkeypatch.setattr(Tree, "seen", lambda tree: pytest.fail("it looked"))
-    assert pets(watches=False).state(PETS) == "fresh"
+    job = pets(plans=False, skip_unreadable=1)
+    assert pets(plans=False).state(PETS) == "fresh" and job.state(PETS) == "stale"
+    assert job.inputs(PETS)["job"] == [str(described)]
+    assert described.read_bytes() == planned

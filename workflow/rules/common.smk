@@ -109,7 +109,7 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"), DESCRIBED, watches=engine.plans(workflow))
+GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"), DESCRIBED, plans=engine.plans(workflow))
 EVALUATION_SETS = CONFIG.evaluation_sets
 UPSTREAM = EVALUATION_SETS[0]
 
