@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import cast
 
 from pipeline_lib.config.section import KindSection
 
@@ -32,7 +33,7 @@ def built_width(architecture: str) -> int:
     import torch
 
     with torch.device("meta"):
-        return int(timm.create_model(architecture).head_hidden_size)
+        return cast(int, timm.create_model(architecture).head_hidden_size)
 
 
 def _write() -> None:
