@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import functional
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -103,6 +104,18 @@ def test_a_draw_does_not_depend_on_what_is_drawn_with_it(
     monkeypatch.setattr(on_tensors, "_cropped", lambda _, draw: TensorView._cropped(on_tensors, image, draw))
     monkeypatch.setattr(on_tensors, "_draw", lambda _, *draw: TensorView._draw(on_tensors, image, *draw))
     assert torch.equal(on_tensors.draw(on_a_gpu, 7, range(8)), together), "jittered in one batch"
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("changes", [{}, {"color_jitter_probability": 0.5}], ids=str)
+def test_draws_stay_on_the_device_of_the_image(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors that say `cuda`, without values."""
+    on_tensors, image = view(**changes, pixels="tensor"), pil_to_tensor(photo(0))
+    draws = {epoch: on_tensors._draw(image, 7, epoch) for epoch in range(8)}
+    monkeypatch.setattr(on_tensors, "_draw", lambda image, sample_id, epoch: draws[epoch])
+    with FakeTensorMode():
+        drawn = on_tensors.draw(torch.empty(image.shape, dtype=torch.uint8, device="cuda"), 7, range(8))
+    assert drawn.device.type == "cuda" and drawn.dtype == torch.uint8 and drawn.shape == (8, 3, 64, 64)
 
 
 def test_features_of_tensors_do_not_tell_how_the_work_was_cut(
