@@ -83,13 +83,16 @@ class FeatureCache:
             if low >= high:
                 continue
             with self._lock:
-                source = self._open(block)
-            if out is None:
-                shape = (stop - start, self.dim) if array == "embedding" else (stop - start,)
-                out = np.empty(shape, source.dtype(array))
-            rows = slice(low - first, high - first)
-            index = (rows,) if per_image else (position, rows)
-            source.read_into(array, index, out[low - start : high - start])
+                files = self._files_of(block)
+            with files.blamed():
+                with self._lock:
+                    source = self._open(block)
+                if out is None:
+                    shape = (stop - start, self.dim) if array == "embedding" else (stop - start,)
+                    out = np.empty(shape, source.dtype(array))
+                rows = slice(low - first, high - first)
+                index = (rows,) if per_image else (position, rows)
+                source.read_into(array, index, out[low - start : high - start])
         return np.empty((0,), np.float32) if out is None else out
 
     def read_all(self, array: str, epoch: int = 0) -> np.ndarray:
@@ -102,10 +105,13 @@ class FeatureCache:
         return f"{self.view_dir}: sample_id {sample_id} of dataset '{self.spec.dataset}'"
 
     def _open_block(self, block: BlockRecord) -> BlockArrays:
-        directory = self.view_dir / "blocks" / block.name
-        # Kept when a block is closed, since they know which files have been checked.
-        files = self._files[block.name] = self._files.get(block.name) or _files_of(directory, self.view_dir, block)
-        return BlockArrays(directory, files.read_into)
+        return BlockArrays(self.view_dir / "blocks" / block.name, self._files_of(block).read_into)
+
+    def _files_of(self, block: BlockRecord) -> CheckedFiles:
+        """Return the files of a block, which know which of them have been checked, also when the block is closed."""
+        if block.name not in self._files:
+            self._files[block.name] = _checked_files(self.view_dir, block)
+        return self._files[block.name]
 
 
 def recorded_blocks(cache: Manifest) -> list[BlockRecord]:
@@ -130,9 +136,9 @@ def block_remedy(view_dir: Path, name: str) -> str:
     return f"delete {view_dir / 'blocks' / name} and {view_dir / 'cache'} and run snakemake again"
 
 
-def _files_of(directory: Path, view_dir: Path, block: BlockRecord) -> CheckedFiles:
+def _checked_files(view_dir: Path, block: BlockRecord) -> CheckedFiles:
     """Return the files of a block, once its manifest is what the view's record says and its descriptions are whole."""
-    remedy = block_remedy(view_dir, block.name)
+    directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
     manifest = artefacts.read(directory, BLOCK_STAGE, verify=False, remedy=remedy)
     if manifest.content != block.content:
         raise ArtefactError(f"{directory}: is not the block that {view_dir / 'cache'} recorded; {remedy}")

@@ -267,6 +267,22 @@ def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path,
     assert all(str(path) in fault for fault in faults.values())
 
 
+@pytest.mark.parametrize("storage", ["zarr", "hdf5"])
+def test_a_bit_flipped_anywhere_in_a_block_is_named_by_whoever_reads_all_of_it(tmp_path: Path, storage: str) -> None:
+    view_dir = stored_view(tmp_path / "view", np.ones((1, 40, 3), np.float16), storage, 40, 16)
+    (block,) = (view_dir / "blocks").iterdir()
+    unread = block / "arrays.zarr/epoch/c/0"  # which epochs there are stands in the manifests
+    for path in sorted(path for path in block.rglob("*") if path.is_file() and path != unread):
+        data = path.read_bytes()
+        for position in range(0, len(data), max(1, len(data) // 20)):
+            path.write_bytes(data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :])
+            with pytest.raises(ArtefactError, match=f"{path}: .*delete {block} and {view_dir / 'cache'} and run"):
+                cache = FeatureCache(view_dir)
+                for array in set(cache.arrays) - {"epoch"}:
+                    cache.read_all(array)
+        path.write_bytes(data)
+
+
 @pytest.mark.parametrize(("before", "after"), [(b'"stage"', b'"stagf"'), (b'"rows": 300', b'"rows": 308')])
 def test_a_damaged_manifest_is_named_by_the_audit_which_goes_on(
     tmp_path: Path, embedding: np.ndarray, before: bytes, after: bytes
