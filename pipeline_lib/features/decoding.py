@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,6 +59,7 @@ def decoded_images(
         batch_size=None,
         num_workers=workers,
         prefetch_factor=16 if workers else None,
+        worker_init_fn=_yield_to_the_backbone,
         # A worker draws from generators that are seeded per image; its own seed must not touch ours.
         generator=torch.Generator().manual_seed(0),
     )
@@ -72,6 +74,11 @@ def decoded_images(
                 for view, epochs in views
             ]
             yield replace(decoded, draws=tuple(draws))
+
+
+def _yield_to_the_backbone(worker: int) -> None:
+    """Let a worker run when the threads of the forward pass don't, which wait for the one that it would hold up."""
+    os.nice(10)
 
 
 def drawn_on(view: View, device: torch.device) -> torch.device:
