@@ -8,6 +8,7 @@ one process to the next: size and time don't change when a disk rots, and a reco
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,8 +75,8 @@ class CheckedFiles:
 def _read_all(path: Path, start: int, target: memoryview) -> str:
     """Fill a buffer from a position of a file and return the checksum of all of it."""
     digest, position, stop = xxhash.xxh3_128(), 0, start + len(target)
-    elsewhere = memoryview(bytearray(_PIECE_BYTES))
     with open(path, "rb", buffering=0) as file:
+        elsewhere = memoryview(bytearray(min(_PIECE_BYTES, os.fstat(file.fileno()).st_size)))
         while True:
             if start <= position < stop:
                 piece = target[position - start : position - start + _PIECE_BYTES]
