@@ -38,11 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         check = Check(chosen.device, Sizes() if on_gpu else TRY, Path(folder))
+        deadline = time.monotonic() + check.sizes.all_seconds
         # Not those of other jobs of this machine: a line that waits for one of them would fail.
         os.environ[FOLDER_VARIABLE] = str(check.folder / "locks")
         for name in (lines.WORLD, *(line for line in lines.LINES if chosen.only in line)):
             start = time.monotonic()
-            result = lines.run(name, check)
+            result = lines.run(name, check, max(1.0, min(check.sizes.seconds, deadline - start)))
             seconds = f"{time.monotonic() - start:.1f}"
             verdict = "ok" if result.ok else "FAILED"
             print(_FORMAT.format(name, result.measured, result.bound, verdict, seconds), flush=True)

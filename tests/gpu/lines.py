@@ -21,16 +21,16 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
 
 
-def run(name: str, check: Check) -> Result:
-    """Run a line, or make the world of all; whatever happens to it is a result."""
+def run(name: str, check: Check, seconds: float) -> Result:
+    """Run a line, or make the world of all, for at most so long; whatever happens to it is a result."""
     log = check.folder / "log"
     receiver, sender = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_run, args=(name, check, sender, log))
     process.start()
     sender.close()
-    bound = f"ends in {check.sizes.seconds:.0f} s"
+    bound = f"ends in {seconds:.0f} s"
     try:
-        if not receiver.poll(check.sizes.seconds):
+        if not receiver.poll(seconds):
             return Result("still running", bound, False)
         return receiver.recv()
     except EOFError:  # it died

@@ -103,7 +103,7 @@ def extraction(check: Check, precision: str) -> Result:
     sizes, device, name = check.sizes, choose_device(check.device), check.sizes.networks[0]
     count, workers = sizes.many_photos // 2, len(os.sched_getaffinity(0)) - 1
     made_from = {"dataset": check.folder / MANY_PHOTOS, "backbone": check.folder / name}
-    changes = {"dataset": MANY_PHOTOS, "backbone": name, "with_task_loss": False, "format": "hdf5"}
+    changes = {"dataset": MANY_PHOTOS, "backbone": name, "with_task_loss": False}
     changes |= {"samples": [0, count], "epochs": [0, sizes.views], "batch_size": sizes.batch, "device": check.device}
     spec = block_spec(**changes, precision=precision, threads=torch.get_num_threads())
     views = count * sizes.views

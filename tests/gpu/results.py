@@ -25,22 +25,25 @@ from pipeline_lib.core.device import choose_device
 from pipeline_lib.evaluation import while_training
 from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads.checkpoint import TrainedHead
+from pipeline_lib.heads.model import UncertaintyHead
+from pipeline_lib.heads.stack import HeadStack
 from pipeline_lib.retrieval.search import nearest_neighbours
 from tests import jobs
 from tests.gpu.world import PHOTOS, Check, Result, at_least, at_most, relative_error
 from tests.unit.heads_world import CachedRows, learnable_rows, small_training, trained
 from tests.unit.worlds import extract_view
 
+_KEPT = ("embedding", "task_loss")
 SEEDS = (1, 2, 3, 4, 5)
 # Products and convolutions of unit normal numbers: sums of hundreds of terms in float32 err by 1e-6 of their size,
 # inputs rounded to TensorFloat-32 by 4e-4.
 _FLOAT32_ERROR = 2e-5
 # The same through 50 layers.
 _FLOAT32_FEATURES = 2e-4
-_BFLOAT16_SHARE = 1.5
-# Correlation of the uncertainties, of the worst seed: rounding grows with each step, since pairs that are nearly equal
-# tip over. Measured between this CPU's own ways of doing the products.
-_HEADS = {"float32": 0.999, "bfloat16": 0.99}
+_SHARE = 2.0
+# Correlation of the uncertainties of the worst seed. With each step rounding grows, since nearly equal pairs tip over:
+# a CPU's own heads fall to 0.994 if their first weights move by 2e-7, and in bfloat16 to 0.976 with other kernels.
+_HEADS = {"float32": 0.98, "bfloat16": 0.95}
 _LOSS = 5e-3
 # Losses over samples, which each device draws from a generator of its own.
 _SAMPLED = ("het_xl", "hib", "mc_dropout", "mcinfonce", "nivmf")
@@ -70,20 +73,43 @@ def extraction(check: Check, network: int, precision: str) -> Result:
         return at_most(max(errors.values()), _FLOAT32_FEATURES)
     of_cpu = _features(check, network, "cpu", precision)
     share = max(error / relative_error(of_cpu[name], expected[name]) for name, error in errors.items())
-    return at_most(share, _BFLOAT16_SHARE)
+    return at_most(share, _SHARE)
 
 
 def _features(check: Check, network: int, device: str, precision: str) -> dict[str, np.ndarray]:
     sizes, backbone = check.sizes, check.sizes.networks[network]
     view = check.folder / f"{backbone}-{device}-{precision}"
     block = {"backbone": backbone, "dataset": PHOTOS, "samples": [0, sizes.photos // 2], "epochs": [0, 2]}
-    block |= {"device": device, "precision": precision, "dtype": "float32", "format": "hdf5"}
+    block |= {"device": device, "precision": precision, "dtype": "float32"}
     block |= {"batch_size": sizes.batch, "threads": torch.get_num_threads()}
     cache = extract_view(check.folder, view, check.sizes.photos, 2, check.settings().workers, **block)
     return {name: np.stack([cache.read(name, epoch, 0, cache.rows) for epoch in range(2)]) for name in _KEPT}
 
 
-_KEPT = ("embedding", "task_loss")
+def head_step(check: Check, precision: str) -> Result:
+    """Outputs and gradients of a stack of heads are the CPU's: before rounding can grow."""
+    sizes, random = check.sizes, np.random.default_rng(0)
+    widths = (sizes.hidden, sizes.hidden)
+    embedding = random.normal(size=(len(SEEDS), sizes.head_batch, sizes.dim)).astype(np.float32)
+    gradient = random.normal(size=embedding.shape[:2]).astype(np.float32)
+
+    def step(device: str, precision: str) -> list[np.ndarray]:
+        dtype = getattr(torch, precision)
+        networks = [UncertaintyHead(sizes.dim, widths, seed) for seed in SEEDS]
+        stack = HeadStack(networks, sizes.head_batch, dtype, torch.device(device))
+        output = stack.forward(torch.from_numpy(embedding).to(device, dtype)).cpu().numpy()
+        stack.backward(torch.from_numpy(gradient).to(device))
+        assert stack.parameters.grad is not None
+        return [output, stack.parameters.grad.cpu().numpy()]
+
+    def errors(found: list[np.ndarray]) -> list[float]:
+        return [relative_error(one, other) for one, other in zip(found, expected, strict=True)]
+
+    expected = step("cpu", "float32")
+    found = errors(step(str(choose_device(check.device)), precision))
+    if precision == "float32":
+        return at_most(max(found), _FLOAT32_ERROR)
+    return at_most(max(one / other for one, other in zip(found, errors(step("cpu", precision)), strict=True)), _SHARE)
 
 
 def heads(check: Check, precision: str) -> Result:
@@ -131,6 +157,7 @@ def _trained(
     sizes = check.sizes
     recipe = {"hidden": (sizes.hidden, sizes.hidden), "batch_size": sizes.head_batch, "epochs": sizes.steps // 16}
     recipe |= {"episode_samples": 8 * sizes.head_batch, "shuffle_buffer": 8 * sizes.head_batch, "shuffle_rows": 512}
+    recipe |= {"threads": torch.get_num_threads()}
     return trained(rows, small_training(device=device, precision=precision, **recipe), seeds, **more)
 
 
@@ -214,6 +241,7 @@ def _digest(folder: Path) -> str:
 def _joint(check: Check, device: str, name: str) -> Path:
     sizes, output = check.sizes, check.folder / f"joint-{name}-{device}"
     recipe = {"epochs": 2, "batch_size": sizes.photos // 4, "hidden": [16], "warmup_epochs": 0, "device": device}
+    recipe |= {"threads": torch.get_num_threads()}
     spec = {"backbone": sizes.small, "dataset": PHOTOS, "train_split": "train", "eval_split": "test"}
     spec |= {"stop_gradient": False, "seed": 1, "options": JointOptions.model_validate(recipe).model_dump(mode="json")}
     made_from = {"dataset": check.folder / PHOTOS, "backbone": check.folder / sizes.small}
@@ -231,6 +259,7 @@ LINES: dict[str, Callable[[Check], Result]] = {
         for number, name in enumerate(("transformer", "convolutions"))
         for precision in ("float32", "bfloat16")
     },
+    **{f"heads, a step, {precision}": partial(head_step, precision=precision) for precision in _HEADS},
     **{f"heads, five in a stack, {precision}": partial(heads, precision=precision) for precision in _HEADS},
     "heads, one alone, float32": heads_alone,
     "heads, interrupted, bfloat16": heads_again,
