@@ -149,9 +149,9 @@ class _Block:
         # Of clean images, whose classes the classifier should know.
         is_clean = spec.view.kind == "eval" and classifier.label is not None
         self._predicted = np.empty((1, spec.samples[1] - spec.samples[0]), np.int64) if is_clean else None
-        # Made once: a new batch of photographs would be thousands of new pages each time.
+        # Made once: a new batch of photographs would be thousands of new pages each time. A GPU fetches pinned ones.
         shape = (spec.batch_size, *backbone.data_config["input_size"])
-        self._pixels = torch.empty(shape, dtype=torch.uint8)
+        self._pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=backbone.mean.is_cuda)
         self._rows: list[tuple[int, int, int]] = []
 
     def add(self, draws: Draws, row: int, position: int) -> None:

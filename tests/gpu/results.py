@@ -182,6 +182,22 @@ def neighbours(check: Check) -> Result:
     return at_most(int((found.index != expected.index).sum()), 0)
 
 
+def task_loss(check: Check, kind: str) -> Result:
+    """Task losses without a classifier are the CPU's."""
+    random, classes = np.random.default_rng(0), 10
+    label = np.arange(classes * 200) % classes
+    centres = random.normal(size=(classes, check.sizes.dim))
+    rows = CachedRows(
+        (centres[label] + random.normal(size=(2, len(label), check.sizes.dim))).astype(np.float16), label=label
+    )
+    module = kinds.load("task_losses", kind)
+    found, expected = (
+        np.concatenate(list(module.losses(rows, module.Options(), choose_device(device))))
+        for device in (check.device, "cpu")
+    )
+    return at_most(relative_error(found, expected), _LOSS)
+
+
 def method(check: Check, kind: str) -> Result:
     """The loss of a method's first step is the CPU's; it steps, evaluates and is written."""
     found, expected = (
@@ -264,6 +280,7 @@ LINES: dict[str, Callable[[Check], Result]] = {
     "heads, one alone, float32": heads_alone,
     "heads, interrupted, bfloat16": heads_again,
     "nearest neighbours": neighbours,
+    **{f"task loss {kind}": partial(task_loss, kind=kind) for kind in kinds.kinds("task_losses")},
     **{f"method {kind}": partial(method, kind=kind) for kind in kinds.kinds("methods")},
     "joint training": joint,
     "joint training, interrupted": joint_resumed,

@@ -44,6 +44,7 @@ from tests.unit.pretrained_world import World
 from tests.unit.test_methods_losses import make
 
 PRECISIONS = ("float32", "bfloat16")
+QUICK_IN_BFLOAT16 = (pytest.param("float32", marks=pytest.mark.slow), "bfloat16")
 ROWS = CachedRows(
     np.random.default_rng(0).normal(size=(2, 64, 12)).astype(np.float16),
     np.random.default_rng(1).random((2, 64), np.float32),
@@ -95,10 +96,9 @@ def test_a_gpu_computes_float32_in_float32_and_the_same_each_time(gpu, monkeypat
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == (False, True)
 
 
-@pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "augmented"), ("bfloat16", "mixup")])
+@pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "mixup")])
 def test_features_are_extracted(gpu, world, tmp_path, precision, view):
-    views = {"eval": {"kind": "eval"}, "augmented": worlds.block_spec()["view"]}
-    views["mixup"] = views["augmented"] | {"policy": {"kind": "mixup"}}
+    views = {"eval": {"kind": "eval"}, "mixup": worlds.block_spec()["view"] | {"policy": {"kind": "mixup"}}}
     block = {"view": views[view], "samples": [0, 10], "epochs": [0, 1], "batch_size": 8, "device": "cuda"}
     made_from = {name: world.root / artefact for name, artefact in (("dataset", "latin"), ("backbone", "mine"))}
     jobs.run("features", worlds.block_spec(precision=precision, **block), tmp_path / "block", **made_from)
@@ -110,7 +110,7 @@ def test_a_method_that_is_cached_says_its_uncertainty(gpu, tmp_path):
     assert {values.device.type for values in encoded} == {"cuda"}
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", QUICK_IN_BFLOAT16)
 def test_a_checkpoint_is_loaded_and_scores(gpu, world, monkeypatch, precision):
     checkpoint = gpu(world.export)
     monkeypatch.setattr(run_scoring, "_CHUNK_BATCHES", 2)
@@ -158,22 +158,22 @@ def test_every_method_trains(gradients, world, tmp_path, kind):
     jobs.run("method", spec, tmp_path / "trained", dataset=world.root / "latin")
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_backbone_and_its_head_train_together(gradients, world, tmp_path, precision):
-    options = JointOptions(epochs=1, batch_size=62, hidden=(8,), precision=precision, warmup_epochs=0)
+def test_a_backbone_and_its_head_train_together(gradients, world, tmp_path):
+    options = JointOptions(epochs=1, batch_size=62, hidden=(8,), warmup_epochs=0)
     spec = {"backbone": "mine", "dataset": "latin", "train_split": "train", "eval_split": "test", "seed": 1}
     spec |= {"stop_gradient": False, "options": options.model_dump(mode="json")}
     made_from = {name: world.root / artefact for name, artefact in (("dataset", "latin"), ("backbone", "mine"))}
     jobs.run("joint_training", spec, tmp_path / "joint", **made_from)
 
 
+@pytest.mark.slow
 def test_a_classifier_trains(gradients, world, tmp_path):
     options = {"kind": "trained", "architecture": "test_resnet", "image_size": 32, "epochs": 1, "warmup_epochs": 0}
     spec = {"name": "trained", "train_split": "train", "options": options}
     jobs.run("backbone", spec, tmp_path / "trained", upstream=world.root / "latin")
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", QUICK_IN_BFLOAT16)
 def test_what_trains_is_evaluated_and_computes_in_its_type(gpu, precision):
     recipe = JointOptions(precision=precision)
     joint = JointTask(backbone(gpu), UncertaintyHead(96, (8,)), loss_of(recipe), recipe, False)
