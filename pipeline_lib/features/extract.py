@@ -32,7 +32,7 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features import store
 from pipeline_lib.features.classifier import Classifier, check_order, classifier_of
-from pipeline_lib.features.decoding import Draws, decoded_images
+from pipeline_lib.features.decoding import Draws, decoded_images, drawn_on
 from pipeline_lib.features.rows import digest_of_rows
 from pipeline_lib.features.spec import BlockSpec
 from pipeline_lib.training.state import SavedState
@@ -64,7 +64,8 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     spec = first.spec
     torch.set_num_threads(spec.threads)
     images = ImageDataset(first.input("dataset"), spec.split)
-    backbone = open_backbone(first.input("backbone"), device=choose_device(spec.device), precision=spec.precision)
+    device = choose_device(spec.device)
+    backbone = open_backbone(first.input("backbone"), device=device, precision=spec.precision)
     upstream = first.optional_input("upstream")
     made_with = None if upstream is None else artefacts.read(upstream, "dataset")
     classifier = classifier_of(backbone, images.manifest, made_with, spec)
@@ -78,9 +79,9 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     skipped: list[dict[str, Any]] = state["skipped"]
     for block, arrays in zip(blocks, state.get("arrays", ()), strict=False):
         block.restore(arrays, len(kept))
-    last_saved = time.monotonic()
+    todo, last_saved = range(state["next"], spec.samples[1]), time.monotonic()
     with torch.inference_mode():
-        for decoded in decoded_images(images, range(state["next"], spec.samples[1]), views, first.settings.workers):
+        for decoded in decoded_images(images, todo, views, first.settings.workers, device):
             if time.monotonic() - last_saved > SAVE_SECONDS:
                 state |= {"arrays": [block.state(len(kept)) for block in blocks], "next": decoded.position}
                 saved.write(state)
@@ -151,7 +152,9 @@ class _Block:
         self._predicted = np.empty((1, spec.samples[1] - spec.samples[0]), np.int64) if is_clean else None
         # Made once: a new batch of photographs would be thousands of new pages each time. A GPU fetches pinned ones.
         shape = (spec.batch_size, *backbone.data_config["input_size"])
-        self._pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=backbone.mean.is_cuda)
+        place = drawn_on(self.view, backbone.mean.device)
+        pinned = backbone.mean.is_cuda and place.type == "cpu"
+        self._pixels = torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
         self._rows: list[tuple[int, int, int]] = []
 
     def add(self, draws: Draws, row: int, position: int) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import mean_uncertainty, read_sets
 from pipeline_lib.figures.safe_retrieval_curves import columns_of, set_title
-from pipeline_lib.tables.spec import METRICS, SetsSpec, refs
+from pipeline_lib.tables import classes
+from pipeline_lib.tables.spec import METRICS
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics
 
 if TYPE_CHECKING:
@@ -30,40 +30,19 @@ SIZE = (6.75, 4.2)
 _ROW_INCHES = 1.5
 
 
-class Spec(SetsSpec):
+class Spec(classes.Spec):
     """What is shown: the first variant on the first backbone."""
-
-    backbone: str
-    variant: str
-    seeds: tuple[int, ...]
 
 
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set, the upstream one first."""
-    spec = Spec.of(config)
-    return {
-        **METRICS,
-        "scores": refs("evaluate_heads", spec.sets, backbone=spec.backbone, variant=spec.variant),
-        "baselines": refs("baselines", spec.sets, backbone=spec.backbone),
-    }
+    return {**METRICS, **{name: found for name, found in classes.inputs(config).items() if name != "datasets"}}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:
     """Read and draw."""
-    spec = job.spec
-    scores = read_sets(job.all_inputs("scores"), spec.sets, backbone=spec.backbone, variant=spec.variant)
-    baselines = read_sets(job.all_inputs("baselines"), spec.sets, backbone=spec.backbone)
-    tables = {pair: table_of(scores[pair], baselines[pair]) for pair in spec.sets}
-    return draw(read_metrics(job.input("metrics")), tables, spec, width, height)
-
-
-def table_of(scores: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
-    """Return `class_table` of a set; scores, baselines: of the same images in the same order."""
-
-    from pipeline_lib.metrics.within_classes import class_table
-
-    uncertainty = mean_uncertainty(scores)
-    return class_table(uncertainty, ~baselines["correct"].to_numpy(bool), baselines["label"].to_numpy())
+    metrics = read_metrics(job.input("metrics"))
+    return draw(metrics, classes.classes_of_sets(job), job.spec, width, height)
 
 
 @style.styled

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.config.deteriorations import KINDS
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.reading import read_sets
 from pipeline_lib.tables.spec import METRICS, HeadsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names, read_metrics, typical_seed
 

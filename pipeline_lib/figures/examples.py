@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import mean_uncertainty, read_sets
+from pipeline_lib.tables.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, refs
 from pipeline_lib.tables.summary import names
 
@@ -114,20 +114,27 @@ def about(backbone: str, variant: str, seeds: int) -> str:
 
 @style.styled
 def grid(
-    examples: Sequence[Extremes], title: str, subtitle: str, sides: tuple[str, str], width: float, height: float
+    examples: Sequence[Extremes],
+    title: str,
+    subtitle: str,
+    sides: tuple[str, str],
+    width: float,
+    height: float,
+    aspect: float = 1.0,
 ) -> Figure:
     """Return one row per dataset, its lowest images to the left and its highest to the right, below headings.
 
-    Below each image stands its u. Images are square cells, as large as `width` and `height` (inches) allow; the
-    figure gets lower where few datasets leave room.
+    Below each image stands its u. Cells are `aspect` times as wide as high, as large as `width` and `height` (inches)
+    allow; the figure gets lower where few datasets leave room.
     """
     columns = max(max(len(row.lowest), len(row.highest)) for row in examples)
     below_title = style.new_figure(width, height, title, subtitle)[1]
     heading = height - below_title + _LINE_INCHES
     by_width = (width - _NAME_INCHES - _MIDDLE_INCHES) / (2 * columns) - _GAP_INCHES
     by_height = (height - heading) / len(examples) - _LINE_INCHES - _GAP_INCHES
-    side = max(0.1, min(by_width, by_height))
-    row_inches = side + _LINE_INCHES + _GAP_INCHES
+    side = max(0.1, min(by_width, by_height * aspect))
+    cell_inches = side / aspect
+    row_inches = cell_inches + _LINE_INCHES + _GAP_INCHES
     height = min(height, heading + row_inches * len(examples))
     figure, _ = style.new_figure(width, height, title, subtitle)
     figure.set_layout_engine("none")
@@ -135,13 +142,13 @@ def grid(
     for start, text in zip(starts, sides, strict=True):
         figure.text(start / width, 1 - (heading - 0.04) / height, text, fontweight="bold", va="bottom")
     for number, row in enumerate(examples):
-        top = height - heading - number * row_inches
+        bottom = height - heading - number * row_inches - cell_inches
         name = f"{style.shorten(row.dataset, 20)}\nn = {row.n:,}"
-        figure.text(0.06 / width, (top - side / 2) / height, name, va="center")
+        figure.text(0.06 / width, (bottom + cell_inches / 2) / height, name, va="center")
         for start, cells in zip(starts, (row.lowest, row.highest), strict=True):
             for column, (image, uncertainty) in enumerate(cells):
                 left = start + column * (side + _GAP_INCHES)
-                axes = style.add_picture(figure, _small(image), left, top, side)
+                axes = style.add_picture(figure, _small(image), left, bottom + side, side)
                 axes.set_xlabel(_short(uncertainty, side), labelpad=1.5)
     return figure
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.reading import read_sets
 from pipeline_lib.tables.spec import HeadsSpec, refs
 from pipeline_lib.tables.summary import METHODS, EvaluationSet, names
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.evaluation.spec import SIGNALS
 from pipeline_lib.figures import style
-from pipeline_lib.figures.reading import read_sets
+from pipeline_lib.tables.reading import read_sets
 from pipeline_lib.tables.spec import SetsSpec, refs
 from pipeline_lib.tables.summary import EvaluationSet, names
 
@@ -29,7 +29,7 @@ SIZE = (6.75, 4.0)
 QUANTITIES = {
     "clean_database": ("removed from the database", style.series(1)),
     "clean_queries": ("rejected as queries", style.series(2)),
-    "clean_both": ("both", style.series(0)),
+    "clean_both": ("rejected and removed", style.series(0)),
 }
 LABELS = {"uncertainty": "by uncertainty u", "distance": "by 1-NN distance", "both": "by distance and u"}
 _MARK_EVERY = 3

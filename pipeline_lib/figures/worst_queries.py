@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import examples
 from pipeline_lib.figures.examples import Extremes
-from pipeline_lib.figures.reading import mean_uncertainty, read_sets
+from pipeline_lib.tables.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.spec import refs
 from pipeline_lib.tables.summary import names
 
@@ -28,7 +28,7 @@ CATEGORY, LABEL, PAPER = "Retrieval", "wrong neighbours, missed and found", ""
 SIZE = (6.75, 7.5)
 _PAIRS_A_SIDE = 4
 _SIDE_PIXELS = 128
-_ROW_INCHES = 0.75
+_PAIR_PIXELS = 2 * _SIDE_PIXELS + _SIDE_PIXELS // 16  # wide, with the gap
 
 
 class Spec(examples.Spec):
@@ -90,19 +90,19 @@ def wrong_queries(
 def draw(shown: Sequence[Extremes], backbone: str, variant: str, seeds: int, width: float, height: float) -> Figure:
     """Return the grid: one row per dataset, what u misses to the left and what it finds to the right.
 
-    width, height: inches; the figure gets higher where many sets need more rows.
+    width, height: inches; the figure gets lower where few sets leave room.
     """
     title = "Wrong nearest neighbours that the uncertainty misses and finds"
     subtitle = f"{examples.about(backbone, variant, seeds)}; left the query, right its neighbour; n: images."
-    height = max(height, _ROW_INCHES * (len(shown) + 1))  # a pair is half as high as its cell
-    return examples.grid(shown, title, subtitle, ("wrong, lowest u", "wrong, highest u"), width, height)
+    sides = ("wrong, lowest u", "wrong, highest u")
+    return examples.grid(shown, title, subtitle, sides, width, height, _PAIR_PIXELS / _SIDE_PIXELS)
 
 
 def _side_by_side(query: Image, neighbour: Image) -> Image:
     """Return both in squares of equal size, on white."""
     from PIL import Image, ImageOps
 
-    pair = Image.new("RGB", (2 * _SIDE_PIXELS + _SIDE_PIXELS // 16, _SIDE_PIXELS), "white")
+    pair = Image.new("RGB", (_PAIR_PIXELS, _SIDE_PIXELS), "white")
     for left, image in ((0, query), (pair.width - _SIDE_PIXELS, neighbour)):
         pair.paste(ImageOps.pad(image.convert("RGB"), (_SIDE_PIXELS, _SIDE_PIXELS), color="white"), (left, 0))
     return pair

@@ -19,6 +19,7 @@ INPUTS = (
     Input("published", "CSVs of published numbers", required=False, many=True),
     Input("figures", "the figures", required=False, many=True),
     Input("cards", "cards of the datasets", required=False, many=True),
+    *table.IMAGES,
     Input("provenance", "the artefacts behind the numbers, and the software"),
 )
 OUTPUT = "report"
@@ -50,9 +51,11 @@ class Spec(About):
 
 def inputs(config: Config) -> Refs:
     """Return everything that the page shows."""
-    published = (table.inputs(config, name)["published"] for name in kinds.wanted("tables", config))
+    of_tables = [table.inputs(config, name) for name in kinds.wanted("tables", config)]
+    published = (found.get("published") for found in of_tables)
     return {
         **METRICS,
+        **{entry.name: found[entry.name] for found in of_tables for entry in table.IMAGES if entry.name in found},
         "published": [ref for ref in dict.fromkeys(published) if isinstance(ref, Ref)],
         "figures": [Ref.to("figure", name=name) for name in _figures(config)],
         "cards": [Ref.to("dataset_card", dataset=name) for name in _datasets(config)],
@@ -96,7 +99,7 @@ def run(job: Job[Spec]) -> None:
     tables = {
         shown.name: (
             kinds.label(modules[shown.name]),
-            table.presented(shown, metrics, published.get(getattr(modules[shown.name], "PUBLISHED", ""))),
+            table.presented(shown, metrics, published.get(getattr(modules[shown.name], "PUBLISHED", "")), job),
         )
         for shown in spec.tables
     }

@@ -117,7 +117,7 @@ def extraction(check: Check, precision: str) -> Result:
 
     def decode() -> None:
         images = ImageDataset(made_from["dataset"], "train")
-        for _ in decoded_images(images, range(count), [(view, range(sizes.views))], workers):
+        for _ in decoded_images(images, range(count), [(view, range(sizes.views))], workers, torch.device("cpu")):
             pass
 
     images = torch.randn(sizes.batch, *backbone.data_config["input_size"], device=device, dtype=backbone._dtype)

@@ -16,12 +16,16 @@ from unittest import mock
 import numpy as np
 import torch
 from torch.nn import functional
+from torchvision.transforms.functional import pil_to_tensor
 
 from pipeline_lib.backbones.method import Options as MethodOptions
 from pipeline_lib.config import kinds
 from pipeline_lib.config.evaluation import Neighbours
 from pipeline_lib.config.joint_training import JointOptions
 from pipeline_lib.core.device import choose_device
+from pipeline_lib.datasets.images import ImageDataset
+from pipeline_lib.datasets.tensor_views import TensorView
+from pipeline_lib.datasets.views import make_view
 from pipeline_lib.evaluation import while_training
 from pipeline_lib.heads import numpy_head
 from pipeline_lib.heads.checkpoint import TrainedHead
@@ -31,7 +35,7 @@ from pipeline_lib.retrieval.search import nearest_neighbours
 from tests import jobs
 from tests.gpu.world import PHOTOS, Check, Result, at_least, at_most, relative_error
 from tests.unit.heads_world import CachedRows, learnable_rows, small_training, trained
-from tests.unit.worlds import extract_view
+from tests.unit.worlds import block_spec, extract_view
 
 _KEPT = ("embedding", "task_loss")
 SEEDS = (1, 2, 3, 4, 5)
@@ -45,6 +49,8 @@ _SHARE = 2.0
 # a CPU's own heads fall to 0.994 if their first weights move by 2e-7, and in bfloat16 to 0.976 with other kernels.
 _HEADS = {"float32": 0.98, "bfloat16": 0.95}
 _LOSS = 5e-3
+# Of 255, on average: one in a hundredth of the values between torchvision's ways of resizing, more at hard edges.
+_LEVELS = 0.5
 # Losses over samples, which each device draws from a generator of its own.
 _SAMPLED = ("het_xl", "hib", "mc_dropout", "mcinfonce", "nivmf")
 _SAMPLED_LOSS = 0.2
@@ -84,6 +90,20 @@ def _features(check: Check, network: int, device: str, precision: str) -> dict[s
     block |= {"batch_size": sizes.batch, "threads": torch.get_num_threads()}
     cache = extract_view(check.folder, view, check.sizes.photos, 2, check.settings().workers, **block)
     return {name: np.stack([cache.read(name, epoch, 0, cache.rows) for epoch in range(2)]) for name in _KEPT}
+
+
+def pixels(check: Check) -> Result:
+    """Training images that are drawn on the device are the CPU's, up to how bicubic overshoot is cut off at edges."""
+    device, images = choose_device(check.device), ImageDataset(check.folder / PHOTOS, "train")
+    spec = block_spec()["view"] | {"pixels": "tensor"}
+    view = make_view(spec, {"input_size": (3, check.sizes.side, check.sizes.side)})
+    assert isinstance(view, TensorView)
+    apart = []
+    for position in range(8):
+        image = pil_to_tensor(images.image(position))
+        found, expected = (view.draw(image.to(where), position, [0, 1]).cpu().float() for where in (device, "cpu"))
+        apart.append(float((found - expected).abs().mean()))
+    return at_most(max(apart), _LEVELS)
 
 
 def head_step(check: Check, precision: str) -> Result:
@@ -275,6 +295,7 @@ LINES: dict[str, Callable[[Check], Result]] = {
         for number, name in enumerate(("transformer", "convolutions"))
         for precision in ("float32", "bfloat16")
     },
+    "features, pixels drawn there": pixels,
     **{f"heads, a step, {precision}": partial(head_step, precision=precision) for precision in _HEADS},
     **{f"heads, five in a stack, {precision}": partial(heads, precision=precision) for precision in _HEADS},
     "heads, one alone, float32": heads_alone,

@@ -33,6 +33,7 @@ from pipeline_lib.figures import (
     worst_queries,
     zero_shot,
 )
+from pipeline_lib.metrics.within_classes import class_table
 from pipeline_lib.tables.benchmark import OWN, Entry
 from pipeline_lib.tables.safe_retrieval import LABELS
 from pipeline_lib.tables.summary import EvaluationSet
@@ -137,11 +138,12 @@ def draw_worst_queries(downstream: Sets, backbones: Sequence[str], seeds: Sequen
 
 
 def draw_classes(downstream: Sets, backbones: Sequence[str], seeds: Sequence[int]) -> Figure:
-    baselines = make_scores(20).assign(correct=np.arange(20) % 3 > 0, label=np.arange(20) % 4)
+    uncertainty = make_scores(20).filter(like="uncertainty").mean(axis=1).to_numpy()
+    table = class_table(uncertainty, np.arange(20) % 3 == 0, np.arange(20) % 4)
     spec = classes.Spec(
         upstream=UPSTREAM, downstream=downstream, backbone=backbones[0], variant="default", seeds=tuple(seeds)
     )
-    tables = {pair: classes.table_of(make_scores(20), baselines) for pair in spec.sets}
+    tables = dict.fromkeys(spec.sets, table)
     return classes.draw(make_metrics(downstream, backbones, seeds), tables, spec, 6.75, 4.2)
 
 

@@ -627,6 +627,7 @@ def test_best_values_are_bold() -> None:
         assert "nan" not in to_markdown(table) + to_tex(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

@@ -136,6 +136,7 @@ def test_a_difference_compares_models_that_were_chosen_by_the_same_metric(
     assert "R@1 of those chosen by R@1" in shown.caption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "architectures"), [("url_benchmark", 2), ("url_mini", 1)])
 def test_the_pretrained_head_stands_beside_the_methods_of_its_architecture(
     metrics: pd.DataFrame, file: str, architectures: int

@@ -305,6 +305,7 @@ def _calibrate(folder: Path, u: dict[int, np.ndarray], wrong: np.ndarray, **chan
     return cli.main(["calibrate", "--spec", canonical_json(spec), *folders, "--output", str(folder / "out")])
 
 
+@pytest.mark.slow
 def test_the_stage_writes_a_calibration_per_seed_and_checks_it_on_the_other_images(tmp_path: Path) -> None:
     u, wrong = world(9, 1000)
     heads = {4: u, 7: np.random.default_rng(0).random(1000)}

@@ -471,6 +471,7 @@ def test_counts_of_every_class(pets):
     assert column(shown, "Classes by number of images") == ["each 2: cat, dog", "each 3: cat, dog; each 1: owl"]
 
 
+@pytest.mark.slow
 def test_an_earlier_card_of_the_upstream_set_spares_decoding_it_and_changes_nothing(tmp_path, pets, web, capsys):
     write(tmp_path / "cards/web", web, upstream=web)
     write(tmp_path / "cards/plain", pets, upstream=web)
@@ -486,6 +487,7 @@ def test_an_earlier_card_of_the_upstream_set_spares_decoding_it_and_changes_noth
     assert "train/dog/5.jpg" in (tmp_path / "cards/again/card.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_card_of_other_images_is_not_used(tmp_path, pets, web, capsys):
     write(tmp_path / "cards/web", web, upstream=web)
     write(tmp_path / "cards/pets", pets)

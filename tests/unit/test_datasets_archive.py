@@ -57,6 +57,7 @@ def in_other_process(opener, locations):
     return [grey_value(opener(location)) for location in locations]
 
 
+@pytest.mark.slow
 @FORMATS
 def test_one_opener_serves_threads_forks_and_spawned_processes(tmp_path, name, make):
     members = {f"cat/{n:03d}.png": png(n) for n in range(200)}

@@ -84,6 +84,7 @@ KEYS = st.from_regex(r"([a-c]{1,2}(\.[de])?/){0,2}[a-z0-9_ ü-]{1,6}", fullmatch
 SUFFIXES = st.sampled_from(["jpg", "jpeg", "png", "webp", "ppm", "PNG", "JPG"])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_keys_labels_and_images_agree_with_the_library(data):

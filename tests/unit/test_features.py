@@ -108,6 +108,7 @@ def test_classes_with_equal_logits_rank_by_their_number_as_in_argmax(world: Path
     assert label_rank[0].tolist() == label.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cut",
     [
@@ -176,6 +177,7 @@ def test_a_block_of_one_image_gives_the_same_row(world: Path, reference: dict[st
     assert row.tobytes() == reference["embedding"][2, 57].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "classifier"), [("test_vit", "head"), ("test_convnext", "head.fc")])
 def test_other_architectures_give_the_same_bytes_for_any_block_size(
     tmp_path: Path, architecture: str, classifier: str
@@ -229,7 +231,7 @@ def test_a_flipped_byte_is_named_and_not_read(world: Path, tmp_path: Path, forma
     largest.write_bytes(data)
     cache.read("embedding", 0, 0, 100)  # the other block is whole
     with pytest.raises(ArtefactError, match="damaged") as caught:
-        cache.read("embedding", 0, 0, 101)
+        content(cache)
     assert str(largest) in str(caught.value)
 
 

@@ -29,6 +29,7 @@ class Killed(BaseException):
     """What the kernel does."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [False, True])
 def test_a_killed_extraction_goes_on_and_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], others: bool

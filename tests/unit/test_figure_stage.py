@@ -93,6 +93,9 @@ class World:
         inputs = {key: tuple(map(self.path, found)) for key, found in as_lists(refs)}
         return Job(stage.__name__.split(".")[-1], stage.Spec.of(config, name), inputs, output)
 
+    def _dataset(self, draft: artefacts.Draft, wildcards: dict[str, str]) -> None:
+        draft.facts["classes"] = ["ant", "bee", "cat", "dog"]
+
     def _evaluate_heads(self, draft: artefacts.Draft, wildcards: dict[str, str]) -> None:
         n = IMAGES[wildcards["dataset"]]
         random = np.random.default_rng(n)
@@ -206,7 +209,26 @@ def test_the_command_takes_a_spec_by_hand(world: World, tmp_path: Path) -> None:
     assert "| resnet | head (default) | greek |" in (tmp_path / "all_metrics/all_metrics.md").read_text()
 
 
-def test_every_table_is_built_from_the_metrics(world: World, tmp_path: Path) -> None:
+def test_the_table_of_classes_has_every_class_and_shows_those_of_most_errors(world: World, tmp_path: Path) -> None:
+    job = world.job("tables", "classes", tmp_path / "classes")
+    table_stage.run(job)
+    table = pd.read_csv(tmp_path / "classes/classes.csv")
+    assert table.groupby("dataset", sort=False).size().to_dict() == {"latin": 4, "greek": 4, "digits": 4}
+    greek = table[table["dataset"] == "greek"].set_index("class")
+    scores, baselines = (pd.read_parquet(job.inputs[name][1] / "scores.parquet") for name in ("scores", "baselines"))
+    uncertainty = scores.filter(like="uncertainty").mean(axis=1)
+    for number, name in enumerate(["ant", "bee", "cat", "dog"]):
+        mine = baselines["label"] == number
+        assert greek.loc[name, "images"] == mine.sum()
+        assert greek.loc[name, "error"] == pytest.approx(1 - baselines["correct"][mine].mean(), rel=1e-5)
+        assert greek.loc[name, "median_rank"] == pytest.approx(
+            ((uncertainty.rank()[mine] - 0.5) / len(uncertainty)).median(), abs=0.5 / len(uncertainty)
+        )
+    assert greek["error"].is_monotonic_decreasing
+    assert "| latin (upstream) | " in (tmp_path / "classes/classes.md").read_text()
+
+
+def test_every_table_is_built_from_what_it_names(world: World, tmp_path: Path) -> None:
     for name in kinds.wanted("tables", CONFIG):
         job = world.job("tables", name, tmp_path / name)
         table_stage.run(job)
@@ -257,14 +279,14 @@ def changed(edit: Config) -> dict[str, set[str]]:
 OF_ONE_HEAD = {"deteriorations", "examples", "human_ambiguity", "projection", "risk_coverage"}
 OF_ONE_HEAD |= {"classes", "worst_queries"}
 OF_SETS = {"densities", "zero_shot", "safe_retrieval_curves", "safe_retrieval_surface", *OF_ONE_HEAD}
-TABLES_OF_SETS = {"all_metrics", "compat", "safe_retrieval", "selective", "zero_shot"}
+TABLES_OF_SETS = {"all_metrics", "classes", "compat", "safe_retrieval", "selective", "zero_shot"}
 
 
 @pytest.mark.parametrize(
     ("edit", "figures", "tables"),
     [
         ({"downstream": ["greek", "digits", "cyrillic"]}, OF_SETS, TABLES_OF_SETS),
-        ({"seeds": [1, 2, 3]}, {*OF_ONE_HEAD, "training_curves"}, set()),
+        ({"seeds": [1, 2, 3]}, {*OF_ONE_HEAD, "training_curves"}, {"classes"}),
         ({"evaluation__averaged": ["digits"]}, {"recall_vs_auroc"}, {"ablations"}),
         ({"evaluation__deteriorated": ["greek", "digits"]}, {"deteriorations"}, set()),
         ({"evaluation__projection__dataset": "digits"}, {"projection"}, set()),

@@ -60,13 +60,16 @@ def test_titles_say_datasets_images_and_seeds(name: str) -> None:
     assert any(n in text for n in images)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=[pytest.mark.slow] if size == "largest" else []) for size in SIZES]
+)
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_everything_is_readable(name: str, size: str) -> None:
     # Titles of densities are centred on the curves, beside which numbers stand.
     assert_readable(drawn(name, size), are_panels_apart=name != "densities")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_without_titles_the_figure_has_their_room(name: str) -> None:
     with style.titles(False):
@@ -83,6 +86,7 @@ def test_without_titles_the_figure_has_their_room(name: str) -> None:
     assert is_lower or top > lowest_title
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["examples", "projection"])
 def test_equal_figures_give_equal_bytes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []

@@ -96,9 +96,10 @@ def test_a_gpu_computes_float32_in_float32_and_the_same_each_time(gpu, monkeypat
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == (False, True)
 
 
-@pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "mixup")])
+@pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "mixup"), ("float32", "tensors")])
 def test_features_are_extracted(gpu, world, tmp_path, precision, view):
     views = {"eval": {"kind": "eval"}, "mixup": worlds.block_spec()["view"] | {"policy": {"kind": "mixup"}}}
+    views["tensors"] = worlds.block_spec()["view"] | {"pixels": "tensor"}
     block = {"view": views[view], "samples": [0, 10], "epochs": [0, 1], "batch_size": 8, "device": "cuda"}
     made_from = {name: world.root / artefact for name, artefact in (("dataset", "latin"), ("backbone", "mine"))}
     jobs.run("features", worlds.block_spec(precision=precision, **block), tmp_path / "block", **made_from)
@@ -137,6 +138,7 @@ def test_neighbours_are_searched(gpu, backend):
     assert len(nearest.index) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", kinds.kinds("methods"))
 def test_the_loss_of_every_method_and_what_it_predicts(gpu, kind):
     recipe = MethodTraining(epochs=6, precision="bfloat16", ema_decay=0.9)

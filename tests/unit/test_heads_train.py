@@ -85,6 +85,7 @@ def test_the_same_training_gives_the_same_bytes(precision):
         assert_same_bytes(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", ["order", "squared_error"])
 def test_heads_learn_which_images_are_hard(loss, precision):

@@ -172,6 +172,7 @@ def test_all_of_the_network_learns_and_batchnorm_counts(world: Path) -> None:
     assert unmoved == []
 
 
+@pytest.mark.slow
 def test_equal_specs_give_equal_bytes_whatever_the_workers_and_other_seeds_differ(
     world: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def curve(files: dict[str, bytes]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in files["curve.jsonl"].splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cross_entropy", "hib", "mc_dropout"])
 def test_the_uncertainty_of_a_method_is_cached(images: Path, tmp_path: Path, kind: str) -> None:
     files = train(images, tmp_path / "model", make_spec(kind, epochs=1, warmup_epochs=0))
@@ -167,6 +168,7 @@ def first_weight(state: dict[str, torch.Tensor]) -> torch.Tensor:
     return next(state[name] for name in sorted(state) if name.endswith("weight")).clone()
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted, seen = iter([0.1, 0.9, 0.9, 0.2]), []
 

@@ -49,6 +49,7 @@ def build(kind: str, architecture: str) -> Method:
         return method.Model(method.Options(kind=kind), timm.create_model(architecture, num_classes=5), 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cross_entropy", "ensemble"])
 @pytest.mark.parametrize("architecture", WIDTHS)
 def test_a_model_knows_the_width_of_its_representation(architecture: str, kind: str) -> None:
@@ -60,6 +61,7 @@ def test_a_model_knows_the_width_of_its_representation(architecture: str, kind: 
     assert model.train().loss(images, torch.zeros(2, dtype=torch.int64, device="meta")).shape == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["elk", "ensemble"])
 @pytest.mark.parametrize("architecture", WITHOUT_LINEAR)
 def test_an_architecture_without_a_linear_classifier_is_refused_in_one_line(architecture: str, kind: str) -> None:

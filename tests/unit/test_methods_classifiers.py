@@ -115,6 +115,7 @@ def test_a_copy_with_the_same_state_predicts_the_same(model):
     torch.testing.assert_close(tuple(predict(other, images)), tuple(predict(model, images)), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_lowers_the_loss_and_ambiguous_images_become_the_uncertain_ones(kind):
     options = {"mc_dropout": {"uncertainty": "class_entropy"}, "loss_prediction": {"uncertainty_weight": 1.0}}

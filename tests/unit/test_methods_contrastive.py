@@ -359,6 +359,7 @@ def test_the_loss_reaches_every_parameter_but_the_classifier_s(method, network):
         assert all(layer.weight.grad.abs().sum() > 0 for layer in model.uncertainty.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_few_steps_lower_the_loss_and_move_its_parameters(method, network):

@@ -246,6 +246,7 @@ def batch(images: int = 8) -> tuple[Tensor, Tensor]:
     return torch.randn(images, 3, 64, 64, generator=generator), torch.arange(images) % CLASSES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [elk, nivmf])
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_vit"])
 def test_models_learn_everything_that_the_loss_depends_on(module, architecture):

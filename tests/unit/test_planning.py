@@ -78,6 +78,7 @@ def test_the_planned_bytes_are_those_of_written_blocks(tmp_path: Path, storage: 
     assert planned == pytest.approx(written, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_plan_measures_every_backbone_and_estimates_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(world(tmp_path)))

@@ -73,10 +73,10 @@ def pictures(world: World) -> list[Image.Image]:
     [
         ("test_resnet", "timm", "float32", 1e-5),
         ("test_vit", "timm", "float16", 2e-3),
-        ("test_resnet", "custom", "float32", 1e-5),
-        ("test_resnet", "headless", "float32", 1e-5),
-        ("test_resnet", "ensemble", "float32", 1e-5),
-        ("test_vit", "sngp", "float32", 1e-5),
+        pytest.param("test_resnet", "custom", "float32", 1e-5, marks=pytest.mark.slow),
+        pytest.param("test_resnet", "headless", "float32", 1e-5, marks=pytest.mark.slow),
+        pytest.param("test_resnet", "ensemble", "float32", 1e-5, marks=pytest.mark.slow),
+        pytest.param("test_vit", "sngp", "float32", 1e-5, marks=pytest.mark.slow),
     ],
 )
 def test_the_model_says_what_the_pipeline_cached_and_scored(
@@ -174,6 +174,7 @@ def test_bfloat16_backbones_have_float32_heads(checkpoint: Path, small: World) -
     torch.testing.assert_close(fast[1], exact[1], rtol=0.02, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["custom", "headless", "mc_dropout", "infonce"])
 def test_bfloat16_backbones_say_what_the_pipeline_says_of_them(world_of: Callable[..., World], kind: str) -> None:
     world = world_of(kind)

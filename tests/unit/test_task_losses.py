@@ -304,6 +304,7 @@ def test_the_options_of_a_task_loss_are_those_of_the_section_that_it_has() -> No
         parse_config(CONFIG | {"task_losses": {"images": 1}})
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.integers(12, 40), st.integers(1, 3), st.integers(3, 4), st.sampled_from([2, 3]))
 def test_the_probe_loss_is_the_cross_entropy_of_a_regression_that_never_saw_the_image(

@@ -1,4 +1,4 @@
-"""Files of the artefacts that figures are drawn from."""
+"""Per-image files of the artefacts that tables and figures are made from."""
 
 from __future__ import annotations
 
