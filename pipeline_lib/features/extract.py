@@ -159,9 +159,11 @@ class _Block:
         # Of clean images, whose classes the classifier should know.
         is_clean = spec.view.kind == "eval" and classifier.label is not None
         self._predicted = np.empty((1, spec.samples[1] - spec.samples[0]), np.int64) if is_clean else None
-        # Made once: a new batch of photographs would be thousands of new pages each time.
+        # Made once: a new batch of photographs would be thousands of new pages each time. A GPU fetches pinned ones.
         shape = (spec.batch_size, *backbone.data_config["input_size"])
-        self._pixels = torch.empty(shape, dtype=torch.uint8, device=drawn_on(self.view, backbone.mean.device))
+        place = drawn_on(self.view, backbone.mean.device)
+        pinned = backbone.mean.is_cuda and place.type == "cpu"
+        self._pixels = torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
         self._rows: list[tuple[int, int, int]] = []
 
     def add(self, draws: Draws, row: int, position: int) -> None:
