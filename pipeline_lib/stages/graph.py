@@ -14,6 +14,7 @@ is a small file that describes it (`stages.described`), older than its outputs i
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import json
@@ -361,9 +362,10 @@ class Graph:
             # What is gone is made again where it is needed, which the engine finds out by itself.
             if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
-        except OSError:
-            # One of a fresh artefact that can't be dated before its outputs would have it made again.
-            return path if path.exists() and state != "fresh" else None
+        except OSError as error:
+            # In results that can only be read, one that can't be dated before its outputs would have these made again.
+            undated = state == "fresh" and error.errno in (errno.EROFS, errno.EPERM)
+            return None if undated or not path.exists() else path
         return path
 
     def _read_at(self, ref: Ref) -> Path:
