@@ -97,7 +97,9 @@ def test_a_gpu_computes_float32_in_float32_and_the_same_each_time(gpu, monkeypat
 
 
 @pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "mixup"), ("float32", "tensors")])
-def test_features_are_extracted(gpu, world, tmp_path, precision, view):
+def test_features_are_extracted(gpu, world, tmp_path, monkeypatch, precision, view):
+    # In inference mode, a real tensor that is copied to a GPU would ask for the driver.
+    monkeypatch.setattr(torch, "inference_mode", lambda mode=True: torch.set_grad_enabled(not mode))
     views = {"eval": {"kind": "eval"}, "mixup": worlds.block_spec()["view"] | {"policy": {"kind": "mixup"}}}
     views["tensors"] = worlds.block_spec()["view"] | {"pixels": "tensor"}
     block = {"view": views[view], "samples": [0, 10], "epochs": [0, 1], "batch_size": 8, "device": "cuda"}
