@@ -107,6 +107,12 @@ def test_features_are_extracted(gpu, world, tmp_path, monkeypatch, precision, vi
     jobs.run("features", worlds.block_spec(precision=precision, **block), tmp_path / "block", **made_from)
 
 
+def test_some_outputs_of_a_classifier_are_scored(gpu):
+    logits, label = backbone(gpu).encode(torch.zeros((4, 3, 32, 32), dtype=torch.uint8)).logits, torch.arange(4) % 3
+    scalars, _ = Classifier(np.arange(3), torch.arange(3)).scalars(logits, label.to(GPU))
+    assert {values.device.type for values in scalars.values()} == {"cuda"}
+
+
 def test_a_method_that_is_cached_says_its_uncertainty(gpu, tmp_path):
     model = Backbone(MethodEncoder(gpu(lambda: make("sngp"))), CONFIG, 64, 5, MADE, GPU, "bfloat16")
     encoded = model.encode(torch.zeros((4, 3, 32, 32), dtype=torch.uint8))
@@ -185,8 +191,9 @@ def test_what_trains_is_evaluated_and_computes_in_its_type(gpu, precision):
     loss = joint(torch.zeros((8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
     assert (loss.device.type, joint.record(1.0, 8).keys()) == ("cuda", set(joint.recorded))
     batch = Batch(torch.zeros((8, 3, 32, 32), dtype=torch.uint8), *torch.zeros((2, 8), dtype=torch.int64))
-    held_out = MagicMock(**{"in_order.return_value": [batch], "images.__len__.return_value": 8})
-    record = evaluate(joint.predict, 96, held_out)
+    held_out = MagicMock(**{"in_order.return_value": [batch], "images.name": "some", "images.__len__.return_value": 8})
+    with pytest.warns(UserWarning, match="AUROC is undefined"):  # all values are ones
+        record = evaluate(joint.predict, 96, held_out)
     assert record.keys() == {"top1", "task_loss", "r1", "auroc_classification", "auroc_correct"}
 
 
