@@ -264,12 +264,18 @@ class Config(Section):
 
     def training_of(self, variant: str) -> Training:
         """Return the recipe of a variant or ablation: `training` with its changes."""
-        changes = self.variant(variant).training
-        section = "variants" if variant in self.variants else "ablations.variants"
-        try:
-            return self.training.changed(changes)
-        except ValidationError as error:
-            raise ValueError(describe(error, Training, prefix=f"{section}.{variant}.training")) from None
+        if variant not in self._trainings:  # the graph asks for each head's several times
+            changes = self.variant(variant).training
+            section = "variants" if variant in self.variants else "ablations.variants"
+            try:
+                self._trainings[variant] = self.training.changed(changes)
+            except ValidationError as error:
+                raise ValueError(describe(error, Training, prefix=f"{section}.{variant}.training")) from None
+        return self._trainings[variant]
+
+    @functools.cached_property
+    def _trainings(self) -> dict[str, Training]:
+        return {}
 
 
 def _require_separate(folders: list[str]) -> None:

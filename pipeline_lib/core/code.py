@@ -82,6 +82,7 @@ def packages(component: str) -> set[str]:
     return named - sys.stdlib_module_names - {PACKAGE}
 
 
+@functools.cache
 def _path(module: str) -> Path | None:
     """Return the file of a module of this package, or None when there is none of that name."""
     if module != PACKAGE and not module.startswith(PACKAGE + "."):
@@ -93,6 +94,7 @@ def _path(module: str) -> Path | None:
     return None
 
 
+@functools.cache
 def _templates(module: str) -> list[Path]:
     """Return the pages that lie beside a module under its name, such as `card_page.html`."""
     path = _path(module)

@@ -25,17 +25,23 @@ _NAME = re.compile(r"\..+\.partial-(?P<host>.+)-(?P<process>\d+)")
 
 
 @contextlib.contextmanager
-def writing_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Write one file whole or not at all: yields a file beside `path` that replaces it at the end."""
+def writing_file(path: Path, mode: str = "w", lasting: bool = True) -> Iterator[IO[Any]]:
+    """Write one file whole or not at all: yields a file beside `path` that replaces it at the end.
+
+    lasting: it must outlive a power cut. False for files by the thousand that are looked at and written anew at each
+    start: waiting for the disk and looking for abandoned drafts, each time in the whole folder, would take minutes.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = draft_path(path)
-    remove_abandoned_drafts(path)
+    if lasting:
+        remove_abandoned_drafts(path)
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -67,26 +67,28 @@ def build_index(options: Options, data_dir: Path) -> Index:
     PipelineError
         `list_class_tars` refuses the source, or more classes are outside `classes` than `skip_unlisted` allows.
     """
+    import pyarrow as pa
+
     path = resolve(data_dir, options.path)
     in_folder = path.is_dir()
-    locations: dict[str, list[str]] = {}
-    held_out: dict[str, np.ndarray] = {}
+    locations: dict[str, pa.Array] = {}
+    splits: dict[str, pa.Array] = {}
     digests: dict[str, str] = {}
-    # Only the locations are kept: all of ImageNet-21k are 13 million images.
+    # Only these are kept, and in Arrow: all of ImageNet-21k are 13 million images.
     for wnid, images in list_class_tars(path, checksum=False):
         start = f"{wnid}.tar:" if in_folder else ""
-        locations[wnid] = [start + image.location for image in images]
+        locations[wnid] = pa.array([start + image.location for image in images], pa.string())
         names = [f"{wnid}/{image.name}" for image in images]
-        held_out[wnid] = held_out_of(names, options.held_out, options.seed)
+        splits[wnid] = pa.array(np.where(held_out_of(names, options.held_out, options.seed), "test", "train"))
         digests[wnid] = digest_of_entries((image.name, str(image.size)) for image in images)
     classes = sorted(locations) if options.classes is None else class_list(options.classes)
     found = sorted(locations.keys() & set(classes))
     _check_unlisted(options, path, sorted(locations.keys() - set(classes)), len(locations))
     return Index(
         classes=classes,
-        split=["test" if is_out else "train" for wnid in found for is_out in held_out[wnid]],
+        split=pa.chunked_array([splits[wnid] for wnid in found]),
         label=np.repeat(positions(found, classes), [len(locations[wnid]) for wnid in found]),
-        location=[location for wnid in found for location in locations[wnid]],
+        location=pa.chunked_array([locations[wnid] for wnid in found]),
         fingerprint=digest_of_entries((wnid, digests[wnid]) for wnid in found),
     )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from PIL.Image import Image
@@ -25,6 +25,8 @@ from pipeline_lib.datasets.spec import DatasetSpec
 
 STAGE = "dataset"
 INDEX = "index.parquet"
+# Who reads a range of images reads whole groups of rows.
+_GROUP_ROWS = 1 << 17
 _DIGEST_ROWS = 1 << 16
 
 
@@ -35,12 +37,13 @@ def write_dataset(job: Job[DatasetSpec]) -> None:
     _check(spec.name, index)
     outputs = positions_in_outputs(index.classes, spec.options.outputs or (), Path(spec.data_dir), spec.name)
     with job.writing() as draft:
-        pq.write_table(_table(index), draft.path / INDEX)
-        splits = pd.Series(index.split).value_counts(sort=False)
+        table = _table(index)
+        pq.write_table(table, draft.path / INDEX, row_group_size=_GROUP_ROWS)
+        splits = pc.value_counts(table["split"]).to_pylist()
         draft.facts.update(
             classes=index.classes,
             samples=len(index.label),
-            splits={str(name): int(count) for name, count in splits.items()},
+            splits={entry["values"]: entry["counts"] for entry in splits},
             skip_unreadable=spec.options.skip_unreadable,
             fingerprint=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
         )
@@ -54,9 +57,12 @@ class ImageDataset:
 
     `sample_id` and `label` are int64 [n]; `classes` lists the class names; `image(i)` decodes the i-th image;
     `drawn_label(seed, epoch, i)` is its label in one epoch of training.
+
+    samples: which images of the split, from the first to before the last; None = all. Only these are in memory, and
+    position 0 is the first of them.
     """
 
-    def __init__(self, directory: Path, split: str) -> None:
+    def __init__(self, directory: Path, split: str, samples: tuple[int, int] | None = None) -> None:
         self.manifest = artefacts.read(directory, STAGE)
         spec = DatasetSpec.model_validate(self.manifest.spec)
         self.name = spec.name
@@ -67,7 +73,7 @@ class ImageDataset:
             raise PipelineError(
                 f"dataset '{self.name}' has no split '{split}'; it has {one_of(splits)}{did_you_mean(split, splits)}"
             )
-        table = pq.read_table(Path(directory) / INDEX, filters=[("split", "==", split)])
+        table = _rows_of(Path(directory) / INDEX, split, *(samples or (0, splits[split])))
         self.sample_id: np.ndarray = table["sample_id"].to_numpy()
         self.label: np.ndarray = table["label"].to_numpy()
         self._location = table["location"]  # stays in Arrow: 14 million paths as Python strings are 1.4 GB
@@ -127,6 +133,22 @@ class ImageDataset:
         return np.array(ends), np.array(classes, np.int64), np.array(cumulative)
 
 
+def _rows_of(path: Path, split: str, start: int, stop: int) -> pa.Table:
+    """Return the images of a split from `start` to before `stop`; other groups of rows are not read but for `split`."""
+    before = 0
+    with pq.ParquetFile(path) as file:
+        names = [name for name in file.schema_arrow.names if name != "split"]
+        found = [file.schema_arrow.empty_table().select(names)]
+        for group in range(file.num_row_groups):
+            inside = pc.equal(file.read_row_group(group, ["split"])["split"], split)
+            images = pc.sum(inside).as_py()
+            first, last = max(start - before, 0), min(stop - before, images)
+            if first < last:
+                found.append(file.read_row_group(group, names).filter(inside)[first:last])
+            before += images
+    return pa.concat_tables(found)
+
+
 def outputs_of(dataset: Manifest, count: int) -> np.ndarray | None:
     """Return which of so many outputs of a classifier each class is, int64 [k]; None where the two don't fit.
 
@@ -170,14 +192,18 @@ def _check(name: str, index: Index) -> None:
 def _table(index: Index) -> pa.Table:
     columns = {
         "sample_id": pa.array(np.arange(len(index.label)), pa.int64()),
-        "split": pa.array(index.split, pa.string()),
+        "split": _texts(index.split),
         "label": pa.array(index.label, pa.int64()),
-        "location": pa.array(index.location, pa.string()),
+        "location": _texts(index.location),
     }
     if index.label_counts is not None:
         votes = [sorted(counts.items()) for counts in index.label_counts]
         columns["label_counts"] = pa.array(votes, pa.map_(pa.int32(), pa.float64()))
     return pa.table(columns)
+
+
+def _texts(values: list[str] | pa.ChunkedArray) -> pa.ChunkedArray:
+    return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([pa.array(values, pa.string())])
 
 
 def content_of(index: Index, facts: dict[str, Any]) -> str:
@@ -187,5 +213,7 @@ def content_of(index: Index, facts: dict[str, Any]) -> str:
     votes = [",".join(f"{label}:{count}" for label, count in sorted(row.items())) for row in index.label_counts or []]
     for column in (index.split, index.location, votes):
         for start in range(0, len(column), _DIGEST_ROWS):
-            digest.update("\0".join(column[start : start + _DIGEST_ROWS]).encode() + b"\0")
+            piece = column[start : start + _DIGEST_ROWS]
+            texts = piece.to_pylist() if isinstance(piece, pa.ChunkedArray) else piece
+            digest.update("\0".join(texts).encode() + b"\0")
     return digest.hexdigest()

@@ -72,6 +72,11 @@ class Options(DatasetOptions):
             raise ValueError("give either label_column or vote_columns, not both")
         return self
 
+    @property
+    def has_votes(self) -> bool:
+        """Whether the table has columns of votes instead of labels."""
+        return self.label_column is None
+
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the folder or archive."""

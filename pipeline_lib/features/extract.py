@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
+from pipeline_lib.config.policies import CutMix, MixUp
 from pipeline_lib.config.views import Augmented
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import canonical_json
@@ -63,23 +64,26 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     first = _shared(jobs)
     spec = first.spec
     torch.set_num_threads(spec.threads)
-    images = ImageDataset(first.input("dataset"), spec.split)
+    images = ImageDataset(first.input("dataset"), spec.split, spec.samples)
+    # Images that are mixed with others have their partners anywhere in the split.
+    mixes = any(isinstance(getattr(job.spec.view, "policy", None), CutMix | MixUp) for job in jobs)
+    partners = ImageDataset(first.input("dataset"), spec.split) if mixes else images
     device = choose_device(spec.device)
     backbone = open_backbone(first.input("backbone"), device=device, precision=spec.precision)
     upstream = first.optional_input("upstream")
     made_with = None if upstream is None else artefacts.read(upstream, "dataset")
     classifier = classifier_of(backbone, images.manifest, made_with, spec)
-    blocks = [_Block(job.spec, images, backbone, classifier, on_images) for job in jobs]
+    blocks = [_Block(job.spec, images, partners, backbone, classifier, on_images) for job in jobs]
     views = [(block.view, block.epochs) for block in blocks]
     saved, specs = SavedState(first), [canonical_json(job.spec.plain()) for job in jobs]
     state = saved.read() or {}
-    if state.get("specs") != specs:
-        state = {"specs": specs, "kept": [], "skipped": [], "next": spec.samples[0]}
+    if state.get("of") != specs:
+        state = {"of": specs, "kept": [], "skipped": [], "next": 0}
     kept: list[int] = state["kept"]
     skipped: list[dict[str, Any]] = state["skipped"]
     for block, arrays in zip(blocks, state.get("arrays", ()), strict=False):
         block.restore(arrays, len(kept))
-    todo, last_saved = range(state["next"], spec.samples[1]), time.monotonic()
+    todo, last_saved = range(state["next"], len(images)), time.monotonic()
     with torch.inference_mode():
         for decoded in decoded_images(images, todo, views, first.settings.workers, device):
             if time.monotonic() - last_saved > SAVE_SECONDS:
@@ -134,6 +138,7 @@ class _Block:
         self,
         spec: BlockSpec,
         images: ImageDataset,
+        partners: ImageDataset,
         backbone: Backbone,
         classifier: Classifier,
         on_images: Callable[[int], None],
@@ -142,8 +147,12 @@ class _Block:
         self._classifier = classifier
         # Only an augmented view draws labels: on clean images an image's label is its own.
         view = spec.view
-        self._drawn_label = functools.partial(images.drawn_label, view.seed) if isinstance(view, Augmented) else None
-        self.view = make_view(spec.view, backbone.data_config, images, self._drawn_label)
+
+        def labels_of(some: ImageDataset) -> Callable[[int, int], int] | None:
+            return functools.partial(some.drawn_label, view.seed) if isinstance(view, Augmented) else None
+
+        self._drawn_label = labels_of(images)
+        self.view = make_view(spec.view, backbone.data_config, partners, labels_of(partners))
         self.epochs = range(*spec.epochs)
         extras = (*self.view.extras, "uncertainty") if backbone.has_uncertainty else self.view.extras
         self._arrays = _allocate(spec, backbone, extras, classifier.label is not None)

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.planning.extractions import Extraction, block_bytes, extractions
-from pipeline_lib.planning.probe import Probe, Speed
 from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
+from pipeline_lib.planning.widths import known_width
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
+    from pipeline_lib.planning.probe import Probe
 
 # What a view adds to each draw, as float32: what it drew, or the label that it mixed in.
 _EXTRAS = {"centre_crop": 1}
 _MIXING_EXTRAS = 2
 _EXTRACTIONS = ("evaluation_features", "training_features", "ablation_features")
 _COLUMNS = ("jobs", "images", "draws", "bytes", "hours", "device_hours")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A backbone: length of its representation, whether it has an uncertainty, how images must look, and its speed.
+
+    `images_per_second` is that of the forward pass in batches of `batch`; None where it was not measured.
+    """
+
+    dim: int
+    has_uncertainty: bool
+    data_config: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 0
+    images_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows in the order of the data, sizes of all splits, speeds by backbone; on which device, with how many cores."""
+    """Rows in the order of the data, sizes of all splits, speeds by backbone; on which device, with how many cores.
+
+    device: "cuda", "cpu", or "" where nothing was measured.
+    """
 
     rows: list[Row]
     sizes: Mapping[tuple[str, str], SplitSize]
@@ -112,27 +131,40 @@ def make_plan(
     rows: list[Row] = []
     speeds: dict[str, Speed] = {}
     with tempfile.TemporaryDirectory() as directory:
-        probe = Probe(config, Path(directory), seconds)
+
+        @functools.cache
+        def probe() -> Probe:
+            from pipeline_lib.planning.probe import Probe  # torch: seconds, and most of a gigabyte
+
+            return Probe(config, Path(directory), seconds)
+
         caches = [ref for process in processes for ref in process if ref.stage == "cache"]
         for extraction in extractions(config, caches, sizes):
             name = extraction.backbone
-            speeds[name] = speeds.get(name) or probe.backbone(name, classes)
-            rows.append(_extraction_row(config, extraction, probe, speeds[name], cores if seconds else None))
+            if name not in speeds:
+                options = config.backbone(name)
+                known = None if seconds else known_width(options)
+                speeds[name] = Speed(known, options.kind == "method") if known else probe().backbone(name, classes)
+            rows.append(_extraction_row(config, extraction, speeds[name], probe if seconds else None, cores))
+        device = probe().device.type if seconds else ""
     jobs = Counter((process[0].stage, dict(process[0].wildcards).get("backbone", "")) for process in processes)
     others = [Row(stage, backbone, count) for (stage, backbone), count in jobs.items()]
     before = next(position for position, row in enumerate(others) if row.stage == "cache")
     extracted = sorted(_summed(rows), key=lambda row: _EXTRACTIONS.index(row.stage))
-    return Plan([*others[:before], *extracted, *others[before:]], sizes, speeds, probe.device.type, cores)
+    return Plan([*others[:before], *extracted, *others[before:]], sizes, speeds, device, cores)
 
 
-def _extraction_row(config: Config, extraction: Extraction, probe: Probe, speed: Speed, cores: int | None) -> Row:
-    """Return the line of one extraction; cores None = without hours."""
+def _extraction_row(
+    config: Config, extraction: Extraction, speed: Speed, measuring: Callable[[], Probe] | None, cores: int
+) -> Row:
+    """Return the line of one extraction; measuring None = without hours."""
     draws = sum(extraction.draws(view) for view in extraction.views)
     extras = {view: _extras(config, view) + speed.has_uncertainty for view in extraction.views}
     size = block_bytes(config, extraction, speed.dim, extras)
     row = Row(extraction.rule, extraction.backbone, extraction.jobs, extraction.decoded, draws, size)
-    if cores is None or speed.images_per_second is None:
+    if measuring is None or speed.images_per_second is None:
         return row
+    probe = measuring()
     preparing = extraction.decoded * probe.decoding_seconds(extraction.dataset)
     for view in extraction.views:
         drawing = probe.drawing_seconds(extraction.dataset, view, speed.data_config)

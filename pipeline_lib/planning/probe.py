@@ -11,7 +11,6 @@ import io
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,26 +29,13 @@ from pipeline_lib.datasets import archive
 from pipeline_lib.datasets.images import STAGE, ImageDataset, write_dataset
 from pipeline_lib.datasets.spec import DatasetSpec
 from pipeline_lib.datasets.views import make_view
+from pipeline_lib.planning.plan import Speed
 from pipeline_lib.planning.split_sizes import DRAWN_KINDS
 
 if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
 
 _PHOTOS, _PHOTO_SIZE, _UNKNOWN_CLASSES = 16, (500, 375), 1_000
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A backbone: length of its representation, how images must look, whether it has an uncertainty, and its speed.
-
-    `images_per_second` is that of the forward pass in batches of `batch`; None where it was not measured.
-    """
-
-    dim: int
-    data_config: Mapping[str, Any]
-    has_uncertainty: bool
-    batch: int
-    images_per_second: float | None
 
 
 class Probe:
@@ -112,9 +98,8 @@ class Probe:
             with torch.device("meta"):  # the shapes alone, without memory or numbers
                 encoder = kind.build(options, num_classes).eval()
                 data_config = kind.data_config(options, encoder)
-                return Speed(
-                    encoder(torch.zeros(1, *data_config["input_size"]))[0].shape[1], data_config, False, 0, None
-                )
+                dim = encoder(torch.zeros(1, *data_config["input_size"]))[0].shape[1]
+                return Speed(dim, False, data_config)
         encoder = kind.build(options, num_classes)
         data_config = kind.data_config(options, encoder)
         made_up = Manifest(Path(), "backbone", {}, {}, {}, {}, {}, "", "")
@@ -130,7 +115,7 @@ class Probe:
                 if batch >= features.batch_size or elapsed > self._seconds / 2:
                     break
                 batch = min(features.batch_size, batch * 4)
-        return Speed(dim, data_config, backbone.has_uncertainty, batch, rate)
+        return Speed(dim, backbone.has_uncertainty, data_config, batch, rate)
 
     def _forward_rate(self, backbone: Backbone, pixels: torch.Tensor) -> tuple[float, float]:
         """Return images/s and the seconds of one batch, after a first one that is not counted."""

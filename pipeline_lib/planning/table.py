@@ -12,7 +12,9 @@ def plan_text(plan: Plan) -> str:
     """Return the table, then what was assumed, what is not known, and what was measured."""
     device_hours = "GPU-hours" if plan.device == "cuda" else "CPU-hours"
     lines = [[*_HEADER[:7], device_hours, _HEADER[8]], *map(_cells, plan.rows), _cells(plan.total)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
+    if not plan.device:
+        lines = [line[: _HEADER.index("hours")] for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     table = [
         "  ".join(
             cell.ljust(width) if column in (0, 1, 8) else cell.rjust(width)
@@ -60,6 +62,8 @@ def _notes(plan: Plan) -> list[str]:
                 f"measured on {plan.device}: {name} {speed.images_per_second:,.1f} images/s "
                 f"(random weights, {side} px, batch of {speed.batch}, {speed.dim} dimensions)"
             )
+    if not plan.device:
+        notes.append("hours: not measured; --seconds 2 does")
     if any(row.hours for row in plan.rows):
         notes.append(
             f"hours: extraction alone, one job after the other; decoding was measured on 1 of {plan.cores} cores"

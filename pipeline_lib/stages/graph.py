@@ -86,6 +86,7 @@ class Graph:
         self._states: dict[Ref, tuple[State, Manifest | None]] = {}
         self._checked: set[Ref] = set()
         self._unknown_datasets: dict[Path, int | None] = {}
+        self._files: dict[Ref, dict[str, list[str]]] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
         """Return the files that say that an artefact is there: its manifest, or the files with a place of their own.
@@ -103,10 +104,13 @@ class Graph:
     def inputs(self, ref: Ref) -> dict[str, list[str]]:
         """Return the files that the job of an artefact reads, by name, and under `job` the one that describes it."""
         self._forget_what_datasets_decided()
-        node = self._node(self._resolved(ref))
-        files = {name: [str(self.outputs(ref)[0]) for ref in refs] for name, refs in node.inputs.items()}
-        described = self._describe(self._resolved(ref))
-        return {**files, "job": [] if described is None else [str(described)]}
+        ref = self._resolved(ref)
+        if ref not in self._files:
+            described = self._describe(ref)
+            inputs = self._node(ref).inputs
+            files = {name: [str(self.outputs(source)[0]) for source in sources] for name, sources in inputs.items()}
+            self._files[ref] = {**files, "job": [] if described is None else [str(described)]}
+        return {name: list(files) for name, files in self._files[ref].items()}
 
     def state(self, ref: Ref) -> State:
         """Return whether an artefact is fresh, stale, or pending."""
@@ -293,6 +297,7 @@ class Graph:
     def judge_anew(self) -> None:
         """Forget the states of artefacts, since some were made in the meantime."""
         self._states.clear()
+        self._files.clear()
         self._unknown_datasets.clear()
 
     def _forget_what_datasets_decided(self) -> None:
@@ -351,7 +356,7 @@ class Graph:
         text = description(job, state, self._run, is_foreign(path, self.folder(ref)))
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
-                with artefacts.writing_file(path) as file:
+                with artefacts.writing_file(path, lasting=False) as file:
                     file.write(text)
             # What is gone is made again where it is needed, which the engine finds out by itself.
             if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
@@ -379,6 +384,7 @@ def components() -> list[str]:
     return sorted([*(f"stages.{name}" for name in stages), *found])
 
 
+@functools.cache
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")

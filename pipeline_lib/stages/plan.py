@@ -1,4 +1,4 @@
-"""Say what a config will take before anything runs: jobs, images, bytes of cache, and hours by a short measurement.
+"""Say what a config will take before anything runs: jobs, images, bytes of cache; with --seconds 2, hours too.
 
 Hours are those of extraction, measured here and now: each backbone's architecture with random weights at its image
 size, and decoding and augmentation on one core. Everything else is counted as jobs but not in hours.
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the number of images in a split that is not here",
     )
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="how long to measure each backbone; 0 = no hours (default: 2)"
+        "--seconds", type=float, default=0.0, help="how long to measure each backbone; 0 = no hours (default: 0)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

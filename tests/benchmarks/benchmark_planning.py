@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from pipeline_lib.config.load import parse_config
+from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.stages import dataset
 from pipeline_lib.stages.graph import Graph
@@ -82,8 +83,9 @@ def pretend_to_run(workflow: Workflow, config: dict[str, Any]) -> None:
         if ref.stage != "dataset":
             job = graph.job(ref)
             with job.writing() as draft:
-                for target in job.targets:
-                    (draft.path / target.name).touch()
+                for file in (*job.targets, *graph.outputs(ref)):
+                    if file.name != MANIFEST:
+                        (draft.path / file.name).touch()
 
 
 def seconds(workflow: Workflow, *arguments: str) -> tuple[float, float, str]:

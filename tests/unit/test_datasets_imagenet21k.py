@@ -299,7 +299,7 @@ def test_opener_can_be_sent_to_other_processes_and_serves_more_tars_than_stay_op
     index = imagenet21k.build_index(options, tmp_path)
     opener = pickle.loads(pickle.dumps(imagenet21k.open_images(options, tmp_path)))
     for _ in range(2):
-        assert [grey_value(opener(location)) for location in index.location] == list(range(20))
+        assert [grey_value(opener(location)) for location in index.location.to_pylist()] == list(range(20))
 
 
 @FORMS
@@ -308,7 +308,7 @@ def test_opener_serves_threads(tmp_path, make):
     wnids = [f"n{number:08d}" for number in range(20)]
     make(tmp_path / "winter21", {wnid: {"a.JPEG": png(row)} for row, wnid in enumerate(wnids)})
     options = imagenet21k.Options.model_validate(OPTIONS)
-    locations = imagenet21k.build_index(options, tmp_path).location * 50
+    locations = imagenet21k.build_index(options, tmp_path).location.to_pylist() * 50
     opener = imagenet21k.open_images(options, tmp_path)
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda location: grey_value(opener(location)), locations))

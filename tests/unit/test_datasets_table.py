@@ -70,6 +70,10 @@ def test_hard_label_is_the_argmax_of_votes_and_the_first_on_ties(tmp_path):
     assert dataset.vote_entropy().tolist() == pytest.approx([quarter, math.log(3), math.log(2), 0.0])
 
 
+def test_a_config_says_whether_a_table_has_votes():
+    assert table.Options(**VOTES).has_votes and not table.Options(**LABELS).has_votes
+
+
 def test_vote_columns_choose_classes_and_their_order(tmp_path):
     write_world(tmp_path, "path,dog,cat,comment,part\n0.png,1,1,fine,x\n")
     dataset = open_split(tmp_path, VOTES | {"vote_columns": ["cat", "dog"], "split_column": "part"}, "x")

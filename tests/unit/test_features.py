@@ -409,13 +409,15 @@ def test_views_extracted_together_are_the_ones_extracted_alone(
 def test_views_extracted_together_decode_each_image_once(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded: list[int] = []
-    image = ImageDataset.image
-    monkeypatch.setattr(ImageDataset, "image", lambda self, position: decoded.append(position) or image(self, position))
+    decoded: list[str] = []
+    image, images = ImageDataset.image, ImageDataset(world / "latin", "train")
+    monkeypatch.setattr(
+        ImageDataset, "image", lambda self, position: decoded.append(self.location(position)) or image(self, position)
+    )
     jobs = several(world, tmp_path)
     del jobs["cutmix"]  # decodes partners too
     features.run_together([*jobs.values()])
-    assert decoded == list(range(30, 71))
+    assert decoded == [images.location(position) for position in range(30, 71)]
 
 
 def test_blocks_of_other_images_cannot_be_extracted_together(world: Path, tmp_path: Path) -> None:

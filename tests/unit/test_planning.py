@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline_lib.__main__ import main
+from pipeline_lib.backbones import timm
 from pipeline_lib.config.config import Config
 from pipeline_lib.config.load import load_config, parse_config
 from pipeline_lib.core.errors import PipelineError
@@ -20,12 +23,14 @@ from pipeline_lib.planning.extractions import Extraction, block_bytes, extractio
 from pipeline_lib.planning.plan import Times, job_times, make_plan
 from pipeline_lib.planning.published_sizes import published_size
 from pipeline_lib.planning.split_sizes import split_sizes
+from pipeline_lib.planning.widths import built_width, known_width
 from pipeline_lib.stages.plan import processes
 from tests.jobs import run
 from tests.unit.worlds import backbone, custom_options, glyphs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CONFIGS = Path(__file__).parents[2] / "workflow/configs"
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "workflow/configs"
 
 
 def world(tmp_path: Path, **features: Any) -> dict[str, Any]:
@@ -95,6 +100,26 @@ def test_a_plan_measures_every_backbone_and_estimates_hours(tmp_path: Path, caps
     assert train["hours"] > 3 * 992 / speed["images_per_second"] / 3600
     assert plan["total"]["bytes"] == train["bytes"] + evaluation["bytes"]
     assert plan["sizes"]["latin/train"] == {"images": 992, "classes": 62, "source": "drawn"}
+
+
+def test_a_plan_without_hours_imports_no_torch_and_takes_little_memory() -> None:
+    """Of every config that is shipped: what is to be known of networks is known without building them."""
+    configs = [str(ROOT / "config.yaml"), *map(str, sorted(CONFIGS.glob("*.yaml")))]
+    code = (
+        "import resource, sys; from pipeline_lib.__main__ import main\n"
+        "for config in sys.argv[1:]: assert main(['plan', '--config', config]) == 0\n"
+        "assert not {'torch', 'timm', 'pandas'} & set(sys.modules)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *configs], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stderr) < 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["test_resnet", "vit_tiny_patch16_224", "resnet50", "mobilenetv3_small_050"])
+def test_the_widths_of_architectures_are_those_that_timm_builds(architecture: str) -> None:
+    assert known_width(timm.Options(kind="timm", model=architecture)) == built_width(architecture)
 
 
 def test_backbones_of_the_same_shape_are_measured_once(tmp_path: Path) -> None:

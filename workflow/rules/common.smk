@@ -83,6 +83,7 @@ def deleting():
         yield
 
 
+engine.collect_garbage_rarely()
 DESCRIBED = Path(RESULTS, FOLDER)
 if engine.plans(workflow):
     with one_line():
