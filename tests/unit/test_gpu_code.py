@@ -24,6 +24,7 @@ from pipeline_lib.config.training import Training
 from pipeline_lib.core import device
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.evaluation.while_training import evaluate
+from pipeline_lib.features.classifier import Classifier
 from pipeline_lib.heads import run, train
 from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
