@@ -9,10 +9,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.gpu import commands, ratios, results
+from tests.gpu import commands, ratios, results, training
 from tests.gpu.world import Check, Result, make_world
 
-LINES: dict[str, Callable[[Check], Result]] = results.LINES | commands.LINES | ratios.LINES
+LINES: dict[str, Callable[[Check], Result]] = results.LINES | training.LINES | commands.LINES | ratios.LINES
 WORLD = "world"
 _LOG_LINES = 12
 # Processes are forked from one that has imported everything and computed nothing: neither CUDA nor OpenMP live on in

@@ -44,6 +44,10 @@ def _ones(self: Tensor) -> np.ndarray:
     return np.ones(tuple(self.shape), str(self.dtype).removeprefix("torch."))
 
 
+def _listed(self: Tensor) -> list[Any]:
+    return np.ones(tuple(self.shape), float if self.is_floating_point() else int).tolist()
+
+
 def _first_alone(values: Tensor, as_tuple: bool) -> tuple[Tensor, ...]:
     return tuple(torch.zeros((values.ndim, 1), dtype=torch.int64, device=values.device))
 
@@ -81,7 +85,7 @@ class _AtOnce:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], Any]]:
     """Run a test as on a machine with a GPU; gives a function that makes things outside of it."""
     made_on_the_cpu = torch.Generator
-    for name, value in {"numpy": _ones, "tolist": lambda x: np.ones(tuple(x.shape)).tolist()}.items():
+    for name, value in {"numpy": _ones, "tolist": _listed}.items():
         monkeypatch.setattr(FakeTensor, name, value, raising=False)
     monkeypatch.setattr(torch, "nonzero", _first_alone)
     monkeypatch.setattr(nn.Module, "_apply", _converted)

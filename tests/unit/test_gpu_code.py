@@ -24,6 +24,7 @@ from pipeline_lib.config.training import Training
 from pipeline_lib.core import device
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.evaluation.while_training import evaluate
+from pipeline_lib.features.classifier import Classifier
 from pipeline_lib.heads import run, train
 from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
@@ -97,12 +98,20 @@ def test_a_gpu_computes_float32_in_float32_and_the_same_each_time(gpu, monkeypat
 
 
 @pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "mixup"), ("float32", "tensors")])
-def test_features_are_extracted(gpu, world, tmp_path, precision, view):
+def test_features_are_extracted(gpu, world, tmp_path, monkeypatch, precision, view):
+    # In inference mode, a real tensor that is copied to a GPU would ask for the driver.
+    monkeypatch.setattr(torch, "inference_mode", lambda mode=True: torch.set_grad_enabled(not mode))
     views = {"eval": {"kind": "eval"}, "mixup": worlds.block_spec()["view"] | {"policy": {"kind": "mixup"}}}
     views["tensors"] = worlds.block_spec()["view"] | {"pixels": "tensor"}
     block = {"view": views[view], "samples": [0, 10], "epochs": [0, 1], "batch_size": 8, "device": "cuda"}
     made_from = {name: world.root / artefact for name, artefact in (("dataset", "latin"), ("backbone", "mine"))}
     jobs.run("features", worlds.block_spec(precision=precision, **block), tmp_path / "block", **made_from)
+
+
+def test_some_outputs_of_a_classifier_are_scored(gpu):
+    logits, label = backbone(gpu).encode(torch.zeros((4, 3, 32, 32), dtype=torch.uint8)).logits, torch.arange(4) % 3
+    scalars, _ = Classifier(np.arange(3), torch.arange(3)).scalars(logits, label.to(GPU))
+    assert {values.device.type for values in scalars.values()} == {"cuda"}
 
 
 def test_a_method_that_is_cached_says_its_uncertainty(gpu, tmp_path):
@@ -183,8 +192,9 @@ def test_what_trains_is_evaluated_and_computes_in_its_type(gpu, precision):
     loss = joint(torch.zeros((8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
     assert (loss.device.type, joint.record(1.0, 8).keys()) == ("cuda", set(joint.recorded))
     batch = Batch(torch.zeros((8, 3, 32, 32), dtype=torch.uint8), *torch.zeros((2, 8), dtype=torch.int64))
-    held_out = MagicMock(**{"in_order.return_value": [batch], "images.__len__.return_value": 8})
-    record = evaluate(joint.predict, 96, held_out)
+    held_out = MagicMock(**{"in_order.return_value": [batch], "images.name": "some", "images.__len__.return_value": 8})
+    with pytest.warns(UserWarning, match="AUROC is undefined"):  # all values are ones
+        record = evaluate(joint.predict, 96, held_out)
     assert record.keys() == {"top1", "task_loss", "r1", "auroc_classification", "auroc_correct"}
 
 
