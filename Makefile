@@ -3,6 +3,7 @@
 # make test        the whole test suite
 # make bless       compare what old and new code write, and record which versions of stages changed
 # make benchmark   print what is fast and how fast, each against its bound in the same run
+# make gpu-check   compare this machine's GPU with its CPU, in ten minutes (docs/gpu.md)
 # make docs        build the documentation into site/
 # make lint        formatting, static checks and types
 # make schema      write the JSON Schema of the config
@@ -11,7 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install reproduce check test bless benchmark docs lint schema tfds clean
+.PHONY: install reproduce check test bless benchmark gpu-check docs lint schema tfds clean
 
 install: .venv/installed
 
@@ -37,6 +38,9 @@ bless: install
 
 benchmark: install
 	$(BIN)/python -m tests.benchmarks
+
+gpu-check: install
+	$(BIN)/python -m tests.gpu
 
 lint: install
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 
+from pipeline_lib.core.encoding import require_utf8
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.runner import end_with_runner
 from pipeline_lib.stages import command
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     end_with_runner(parsed.stage)
     try:
+        require_utf8()
         if hasattr(module, "INPUTS"):
             command.run(parsed.stage, module, parsed)
         else:

@@ -9,7 +9,6 @@ bytes that a run with the same settings gives it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
 import re
@@ -29,6 +28,7 @@ from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
+from pipeline_lib.core.locks import held
 from pipeline_lib.core.ownership import RUN_LOCK, require_replaceable, require_results
 from pipeline_lib.datasets.archive_members import list_members
 from pipeline_lib.datasets.base import is_image_name
@@ -93,10 +93,8 @@ def work_folder(out: Path, work: Path | None) -> Iterator[Path]:
         raise PipelineError(f"{folder}: is needed for what is made on the way, but there already; move it")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / RUN_LOCK, "a") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PipelineError(f"{folder}: another fit is at work there; wait, or choose another folder") from None
+        if not held(lock):
+            raise PipelineError(f"{folder}: another fit is at work there; wait, or choose another folder")
         yield folder
     if work is None:
         shutil.rmtree(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline_lib.core.errors import PipelineError
 # A line of progress: "vit on birds, eval: 5,794 of 5,794 images, 312 images/s", or "... images (900 before), ...".
 _IMAGES = re.compile(r"(?P<what>.*?)(?P<done>[\d,]+) of [\d,]+ images(?: \((?P<before>[\d,]+) before\))?, ")
 _WATT_HOUR = 3600.0
+_BLOCK_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def _message(log: Path) -> str:
         said = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     except OSError as error:
         return f"its log can't be read ({error.strerror})"
+    if not said and shutil.disk_usage(log.parent).free < _BLOCK_BYTES:
+        return "ended without a message, since the disk is full; free some space and run snakemake again"
     if not said:
         return "ended without a message, as when the machine kills it for its memory"
     return next((line for line in reversed(said) if ": error: " in line), said[-1])

@@ -10,6 +10,7 @@ whether its bytes are the same.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.code import code_digest
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.versions import VERSIONS, Recorded, recorded
+from pipeline_lib.core.versions import VERSIONS, Recorded
 from pipeline_lib.stages import graph as graph_module
 from pipeline_lib.stages.graph import Graph, components, load_stage
 from pipeline_lib.stages.targets import targets
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--raised", nargs="+", default=[], metavar="COMPONENT", help="its bytes are others")
     parsed = parser.parse_args(arguments)
 
-    known, now = recorded(), {component: code_digest(component) for component in components()}
+    known, now = committed(), {component: code_digest(component) for component in components()}
     changed = {component for component in now if component in known and known[component].code != now[component]}
     same_bytes = dict.fromkeys(parsed.same, True) | dict.fromkeys(parsed.raised, False)
     if undecided := changed - same_bytes.keys():
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version = known[component].version + (not same_bytes[component])
         entries[component] = Recorded(version, now[component])
         print(f"{component}: {'the same bytes' if same_bytes[component] else f'other bytes, now version {version}'}")
+    for component in sorted(now.keys() - known.keys()):
+        print(f"{component}: new, version 1")
     content = {component: entry._asdict() for component, entry in sorted(entries.items())}
     VERSIONS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if unsaid := sorted(changed - same_bytes.keys()):
@@ -85,7 +88,15 @@ def compare(changed: set[str]) -> dict[str, bool]:
 
 def recorded_version(component: str) -> str:
     """Return the version of a component, whatever was edited since; of one that is new, the first."""
-    return str(recorded().get(component, Recorded(1, "")).version)
+    return str(committed().get(component, Recorded(1, "")).version)
+
+
+@functools.cache
+def committed() -> dict[str, Recorded]:
+    """Return what the last commit says of each component: what was recorded since has not been anybody's code yet."""
+    path = VERSIONS.relative_to(ROOT).as_posix()
+    shown = subprocess.run(["git", "-C", str(ROOT), "show", f"HEAD:{path}"], capture_output=True, text=True, check=True)
+    return {component: Recorded(**entry) for component, entry in json.loads(shown.stdout).items()}
 
 
 def what_readers_find(manifest: Manifest) -> tuple[object, ...]:

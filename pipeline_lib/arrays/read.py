@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline_lib.core.errors import PipelineError, did_you_mean
+from pipeline_lib.core.recognise import misnamed, require_no_pipe
 from pipeline_lib.datasets.text_table import ENCODING, SUFFIXES, separator_of
 
 _HDF5 = (".hdf5", ".h5")
@@ -43,8 +44,11 @@ def read_array(source: str, as_text: bool = False) -> Array:
     Raises `PipelineError` naming the file for one that is missing, damaged, of another format, or holds Python objects.
     """
     path, selection = _split(source)
+    require_no_pipe(path)
     if not path.is_file():
         raise PipelineError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    if (wrong := misnamed(path)) is not None:
+        raise PipelineError(f"{path}: {wrong}")
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise PipelineError(f"{path}: can't read '{suffix}' files; use one of {', '.join(FORMATS)}")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.recognise import misnamed
+from pipeline_lib.core.recognise import misnamed, require_no_pipe
 
 # Where training scripts commonly put the weights inside a checkpoint.
 _NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher")
@@ -35,8 +35,11 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
     PipelineError
         The file is missing, damaged, or would run code on loading.
     """
+    require_no_pipe(Path(path))
     if not Path(path).is_file():
-        raise PipelineError(f"checkpoint {path}: {'no plain file' if Path(path).exists() else 'no such file'}")
+        raise PipelineError(
+            f"checkpoint {path}: {'is a folder, not a file' if Path(path).exists() else 'no such file'}"
+        )
     if (wrong := misnamed(path)) is not None:
         raise PipelineError(f"checkpoint {path}: {wrong}")
     content: Any

@@ -72,6 +72,12 @@ class Features(Section):
     format: Literal["zarr", "hdf5"] = Field("zarr", description="Storage of the cached arrays.")
     dtype: Literal["float16", "float32"] = Field("float16", description="Type of the stored representations.")
     precision: Precision = Field("float32", description="Type in which the backbone computes.")
+    pixels: Literal["pil", "tensor"] = Field(
+        "pil",
+        description="On what training images are augmented: pil = Pillow's images, timm's bytes; tensor = torchvision's"
+        " operations on tensors, twice as fast and on the GPU where there is one: the same draws, but resized pixels"
+        " are rounded otherwise (docs/large_caches.md).",
+    )
     device: Device = Field("auto", description="Where the backbone runs; auto = a GPU where there is one.")
     batch_size: int = Field(64, ge=1, description="Images per forward pass (the last batch is padded to it).")
     block_samples: int = Field(10_000, ge=1, description="Images per block; a block is one job.")

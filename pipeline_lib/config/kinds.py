@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,10 +38,10 @@ Family = Literal[
 ]
 # By what a module is known; the others in its folder are what these share.
 _DEFINES = {
-    "metrics": "METRICS = (",
-    "metrics.representation": "METRICS = (",
-    "figures": "def figure_of(",
-    "tables": "class Spec(",
+    "metrics": r"METRICS\b.*=",
+    "metrics.representation": r"METRICS\b.*=",
+    "figures": r"def figure_of\(",
+    "tables": r"class Spec\(",
 }
 _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,9 +49,9 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 @functools.cache
 def kinds(family: Family) -> tuple[str, ...]:
     """Return the names of all kinds of a family, sorted."""
-    mark = f"\n{_DEFINES.get(family, 'class Options(')}"
+    mark = re.compile("^" + _DEFINES.get(family, r"class Options\("), re.MULTILINE)
     files = _PACKAGE_ROOT.joinpath(*family.split(".")).glob("*.py")
-    return tuple(sorted(path.stem for path in files if mark in path.read_text(encoding="utf-8")))
+    return tuple(sorted(path.stem for path in files if mark.search(path.read_text(encoding="utf-8"))))
 
 
 def module_name(family: Family, kind: str) -> str:

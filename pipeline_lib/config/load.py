@@ -33,7 +33,9 @@ def read_yaml(path: Path) -> Any:
         return loader.construct_document(root)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: can't be read ({error}); save it as UTF-8") from None
+    except OSError as error:
         raise PipelineError(f"{path}: can't be read ({error})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PipelineError(f"{path}: not YAML: {' '.join(str(error).split())}") from None

@@ -38,6 +38,7 @@ class Augmented(DrawnAugmentation):
     """A training augmentation."""
 
     kind: Literal["augmented"] = "augmented"
+    pixels: Literal["tensor"] | None = None  # None: Pillow's, as before there was a choice
 
 
 ViewSpec = Annotated[Eval | DrawnCentreCrop | DrawnDeteriorations | Augmented, Field(discriminator="kind")]
@@ -53,4 +54,5 @@ def view_spec(features: Features, view: str) -> ViewSpec:
         case "deteriorations":
             section = features.deteriorations
             return DrawnDeteriorations(seed=section.seed, draws=draws(section))
-    return Augmented(**features.views[view].model_dump(exclude={"epochs"}))
+    pixels = None if features.pixels == "pil" else features.pixels
+    return Augmented(**features.views[view].model_dump(exclude={"epochs"}), pixels=pixels)

@@ -11,11 +11,16 @@ from pipeline_lib.core.gpu_slots import take_gpu
 def choose_device(name: str) -> torch.device:
     """Return the device for "auto", "cpu" or "cuda" on which a job computes; a GPU is this process's own until it ends.
 
+    On a GPU, float32 is float32 from then on, also in convolutions, whose inputs cuDNN otherwise rounds to the 10 bits
+    of TensorFloat-32, and their gradients are the same each time.
+
     Raises `PipelineError` when there is no GPU for "cuda".
     """
     device = find_device(name)
     if device.type == "cuda":
         take_gpu(torch.cuda.device_count())
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     return device
 
 

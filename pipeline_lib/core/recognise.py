@@ -1,4 +1,4 @@
-"""What a file is that isn't what its name says: a pointer, a web page, something compressed.
+"""What a file is that isn't what its name says: a pointer, a web page, something compressed, a pipe.
 
 Whoever can't read a file asks here before it is called damaged.
 """
@@ -6,6 +6,8 @@ Whoever can't read a file asks here before it is called damaged.
 from __future__ import annotations
 
 from pathlib import Path
+
+from pipeline_lib.core.errors import PipelineError
 
 GZIP = b"\x1f\x8b"
 _POINTERS = {
@@ -49,3 +51,9 @@ def misnamed(path: Path | str) -> str | None:
             honest = str(path).lower().endswith(suffixes)
             return None if honest else f"is {packed}, whatever its name says; unpack it first"
     return _PAGE if start.lstrip().lower().startswith(_PAGE_STARTS) else None
+
+
+def require_no_pipe(path: Path) -> None:
+    """Raise `PipelineError` for what is neither a file nor a folder: whoever opened a pipe would wait for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise PipelineError(f"{path}: is a pipe or a device, no plain file; write what it gives into a file")

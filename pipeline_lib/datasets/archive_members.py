@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.recognise import GZIP, misnamed
+from pipeline_lib.core.recognise import GZIP, misnamed, require_no_pipe
 from pipeline_lib.datasets.base import UnreadableImageError, decode, is_image_name, safe_name
 from pipeline_lib.datasets.files import FileOpener, digest_of_entries
 
@@ -76,8 +76,7 @@ def list_members(archive: Path, checksum: bool = True) -> list[Member]:
         The archive is missing, broken or cut short; or a member leads out of it by its name, occurs twice, is encrypted
         or an image that is a link.
     """
-    if archive.exists() and not archive.is_file():
-        raise PipelineError(f"{archive}: no plain file; give a .zip or a .tar")
+    require_no_pipe(archive)
     members = _list_zip(archive) if archive.suffix.lower() == ".zip" else _list_tar(archive, checksum)
     with naming_faults(str(archive)):
         return sorted_members(members, str(archive))

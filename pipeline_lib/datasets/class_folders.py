@@ -19,6 +19,13 @@ from pipeline_lib.datasets.base import IMAGE_SUFFIXES, Index, numbered
 from pipeline_lib.datasets.spec import DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign
 
+# What people call the folders of splits.
+_SPLIT_OF_FOLDER = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 
 class ClassFolderOptions(DatasetOptions):
     """Options of every kind whose images lie in one folder per class."""
@@ -90,8 +97,8 @@ def index_class_folders(
     Raises
     ------
     PipelineError
-        A split has no folder or no images, a class folder is empty, an image lies outside every class folder, or a name
-        is not UTF-8.
+        A split has no folder or no images, all classes are called like splits, a class folder is empty, an image lies
+        outside every class folder, or a name is not UTF-8.
     """
     split_names, class_names, members = [], [], []
     start_of = {split: f"{folder}/" if folder else "" for split, folder in sorted(folder_of_split.items())}
@@ -102,6 +109,11 @@ def index_class_folders(
         start = folder_start + around
         inside = sorted(name for name in images if name.startswith(start))
         classes = [_class_of(name, len(start), source) for name in inside]
+        if len(found := set(classes)) > 1 and all(map(is_called_like_a_split, found)):
+            raise PipelineError(
+                f"{source}: folders {one_of(found)} are called like splits, but would be the classes; write "
+                f"splits: {{{_splits_of(found, start)}}}, or give the folders the names of their classes"
+            )
         below = {_normal(name[len(start) :].split("/", 1)[0]) for name in folders if name.startswith(start)}
         empty = sorted(below.difference(classes, [""]))
         if empty:
@@ -124,6 +136,19 @@ def index_class_folders(
         location=members if locations is None else [locations[name] for name in members],
         fingerprint=fingerprint,
     )
+
+
+def is_called_like_a_split(name: str) -> bool:
+    """Return whether a folder is called what people call a split's, such as `train`."""
+    return name.lower() in _SPLIT_OF_FOLDER
+
+
+def _splits_of(folders: Iterable[str], start: str) -> str:
+    """Return what the option `splits` should say where folders are those of splits; one has to be the test split."""
+    splits = {_SPLIT_OF_FOLDER[folder.lower()]: folder for folder in sorted(folders)}
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+    return ", ".join(f"{split}: {start}{splits[split]}" for split in ("train", "validation", "test") if split in splits)
 
 
 def _around_classes(names: Sequence[str]) -> str:

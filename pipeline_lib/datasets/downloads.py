@@ -23,6 +23,7 @@ import xxhash
 from pipeline_lib.config.download import Download
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.locks import held
 from pipeline_lib.datasets.downloads_fetch import Fetched, fetch, file_sha256, partial_of
 from pipeline_lib.datasets.unpacking import BrokenArchiveError, move_into, unpack
 
@@ -185,7 +186,7 @@ def _alone(target: Path) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        held(handle, fcntl.flock, wait=True)
         # The last holder may have removed the file that was waited for: then another one counts.
         if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
             break
@@ -193,5 +194,5 @@ def _alone(target: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink()
+        lock.unlink(missing_ok=True)
         os.close(handle)

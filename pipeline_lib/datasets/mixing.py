@@ -18,7 +18,8 @@ from pipeline_lib.config.features import DrawnAugmentation
 from pipeline_lib.config.policies import CutMix, MixUp
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
-from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
+from pipeline_lib.datasets.plain_views import draw_generator
+from pipeline_lib.datasets.tensor_views import augmented_view
 
 
 class MixedView:
@@ -54,7 +55,7 @@ class MixedView:
     ) -> None:
         self._seed, self._probability, self._alpha = spec.seed, policy.probability, policy.alpha
         self._mix = cutmix if isinstance(policy, CutMix) else mixup
-        self._plain = AugmentedView(spec, spec.seed, data_config)
+        self._plain = augmented_view(spec, data_config)
         self._images, self._label_of = images, label_of
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:

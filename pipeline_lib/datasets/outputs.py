@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from pipeline_lib.core.errors import PipelineError, did_you_mean
 from pipeline_lib.datasets.base import resolve
+from pipeline_lib.datasets.class_folders import is_called_like_a_split
 
 # Lists of timm's: of WordNet ids, which is what the folders of ImageNet are called.
 ClassList = Literal["imagenet1k", "imagenet12k", "imagenet21k", "imagenet21k_miil", "imagenet22k", "imagenet22k_ms"]
@@ -53,10 +54,12 @@ def positions_in_outputs(
         position = {name: number for number, name in enumerate(outputs)}
         missing = [name for name in classes if name not in position]
         if missing:
+            like_splits = [name for name in missing if is_called_like_a_split(name)]
+            hint = f"; '{like_splits[0]}' is called like a split: see 'splits'" if like_splits else ""
             raise PipelineError(
                 f"datasets.{dataset}.outputs: class '{missing[0]}' is not among the {len(outputs):,} names of {source} "
-                f"({len(missing):,} of {len(classes):,} classes are not){did_you_mean(missing[0], outputs)}; give a "
-                "file with a name a line in the order of the outputs, or take those classes away"
+                f"({len(missing):,} of {len(classes):,} classes are not){hint or did_you_mean(missing[0], outputs)}; "
+                "give a file with a name a line in the order of the outputs, or take those classes away"
             )
         if str(len(outputs)) in found:
             raise PipelineError(

@@ -97,10 +97,7 @@ class AugmentedView:
         )
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:
-        seed = draw_seed(self._seed, epoch, sample_id)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.default_generator.manual_seed(seed)
+        seed_generators(self._seed, epoch, sample_id)
         return self._transform(image), ()
 
 
@@ -114,6 +111,14 @@ def centre_crop(image: Image, fraction: float) -> Image:
 def draw_seed(seed: int, epoch: int, sample_id: int) -> int:
     """Return a 63-bit seed that is unrelated between any two (seed, epoch, sample_id)."""
     return xxhash.xxh3_64_intdigest(f"{seed}/{epoch}/{sample_id}".encode()) >> 1
+
+
+def seed_generators(seed: int, epoch: int, sample_id: int) -> None:
+    """Seed the global generators of one draw, from which timm draws."""
+    value = draw_seed(seed, epoch, sample_id)
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.default_generator.manual_seed(value)
 
 
 def draw_generator(seed: int, epoch: int, sample_id: int) -> np.random.Generator:

@@ -21,6 +21,7 @@ from pipeline_lib.config.features import DrawnAugmentation
 from pipeline_lib.config.policies import AugMix, Blur, BoxOverlay, SmallCrops
 from pipeline_lib.datasets.deteriorations import blur, cover
 from pipeline_lib.datasets.plain_views import AugmentedView, draw_generator
+from pipeline_lib.datasets.tensor_views import augmented_view
 
 
 class PolicyView:
@@ -35,14 +36,14 @@ class PolicyView:
         data_config: Mapping[str, Any],
     ) -> None:
         self._seed, self._policy = spec.seed, policy
-        self._plain = self._changed = AugmentedView(spec, spec.seed, data_config)
+        self._plain = self._changed = augmented_view(spec, data_config)
         match policy:
             case AugMix():
                 depth = "" if policy.depth is None else f"-d{policy.depth}"
                 name = f"augmix-m{policy.severity}-w{policy.width}{depth}"
                 self._changed = AugmentedView(spec, spec.seed, data_config, auto_augment=name)
             case SmallCrops():
-                self._changed = AugmentedView(spec.model_copy(update={"scale": policy.scale}), spec.seed, data_config)
+                self._changed = augmented_view(spec.model_copy(update={"scale": policy.scale}), data_config)
 
     def __call__(self, image: Image, sample_id: int, epoch: int) -> tuple[torch.Tensor, tuple[float, ...]]:
         generator = draw_generator(self._seed, epoch, sample_id)

@@ -6,11 +6,13 @@ that folder, or the archive's own location.
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -18,6 +20,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
 from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
+from pipeline_lib.core.recognise import misnamed
 from pipeline_lib.datasets.archive_members import MemberOpener, digest_of_members, list_members
 from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve, safe_name
 from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, list_images
@@ -69,6 +72,11 @@ class Options(DatasetOptions):
             raise ValueError("give either label_column or vote_columns, not both")
         return self
 
+    @property
+    def has_votes(self) -> bool:
+        """Whether the table has columns of votes instead of labels."""
+        return self.label_column is None
+
 
 def open_images(options: Options, data_dir: Path) -> ImageOpener:
     """Return the opener of the folder or archive."""
@@ -109,8 +117,26 @@ def build_index(options: Options, data_dir: Path) -> Index:
     for row, split in enumerate(splits):
         if not split:
             raise PipelineError(f"{where(row)}: has no value in split column '{options.split_column}'; fill it in")
+    for one, other in itertools.combinations(sorted(set(splits)), 2):
+        if one.lower() == other.lower():
+            raise PipelineError(f"{table_path}: splits '{one}' and '{other}' differ in case alone; write them alike")
+    _warn_of_repetitions(locations, label, where)
     # Of the images alone: what the table says is in the index, and how it says it changes nothing.
     return Index(classes, splits, label, locations, images_fingerprint, votes)
+
+
+def _warn_of_repetitions(locations: list[str], label: np.ndarray, where: Callable[[int], str]) -> None:
+    """Print that images are in several rows, if any are, and which is the first."""
+    first = {location: row for row, location in reversed(list(enumerate(locations)))}
+    again = [row for row, location in enumerate(locations) if first[location] != row]
+    if again:
+        before = first[locations[again[0]]]
+        labels = "the same label" if label[before] == label[again[0]] else "another label"
+        print(
+            f"WARNING: {where(again[0])}: this image is in row {before + 1} already, with {labels} ({len(again):,} "
+            "such rows); in one split, each is the nearest neighbour of the other",
+            file=sys.stderr,
+        )
 
 
 def watched_files(options: Options, data_dir: Path) -> list[Path | Tree]:
@@ -127,13 +153,21 @@ def _read(path: Path) -> pd.DataFrame:
     """Read a table; text tables as strings throughout, so that a class '007' or 'NA' stays what it is."""
     import pandas as pd
 
+    if (wrong := misnamed(path)) is not None:
+        raise PipelineError(f"{path}: {wrong}")
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path, dtype_backend="pyarrow")
         separator = separator_of(path)
-        return pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding=ENCODING, index_col=False)
+        text: dict[str, Any] = {"sep": separator, "dtype": str, "na_filter": False, "encoding": ENCODING}
+        header = pd.read_csv(path, header=None, nrows=1, **text).iloc[0].tolist()
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise PipelineError(f"{path}: has several columns '{twice[0]}'; delete or rename all but one")
+        return pd.read_csv(path, index_col=False, **text)
     except FileNotFoundError:
         raise PipelineError(f"{path}: no such table; check 'path' and data_dir") from None
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: can't be read as a table ({one_line(error)}); save it as UTF-8") from None
     except (OSError, ValueError) as error:  # pandas' and Arrow's own parser errors are ValueErrors
         raise PipelineError(f"{path}: can't be read as a table ({one_line(error)})") from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.recognise import require_no_pipe
 from pipeline_lib.datasets.archive_members import (
     Member,
     check_tar_end,
@@ -64,6 +65,7 @@ def _in_folder(folder: Path, checksum: bool) -> Iterator[tuple[str, str, list[Me
     for name in sorted(path.name for path in folder.iterdir()):
         if wnid := _wnid_of(name, str(folder)):
             where = str(folder / name)
+            require_no_pipe(folder / name)
             with naming_faults(where), open(where, "rb") as content:
                 yield wnid, where, sorted_members(tar_members(content, where, checksum=checksum), where)
 

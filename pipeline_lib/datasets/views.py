@@ -4,7 +4,7 @@
 - `centre_crop`: a centre crop of a random share of the side, one fixed draw per image, then the same.
 - `deteriorations`: blur, grey boxes, zoom and noise of growing severity, each one epoch (`deteriorations.py`).
 - augmented: timm's training transform (random resized crop, flip, colour jitter), which a policy changes for a share
-  of the draws (`policies.py`, `mixing.py`).
+  of the draws (`policies.py`, `mixing.py`); on Pillow's images, or on tensors (`tensor_views.py`).
 
 A view is a pure function of (image, sample_id, epoch): the generators that it draws from are seeded anew for each
 draw, so no result depends on block, batch, worker or order.
@@ -25,6 +25,7 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.mixing import MixedView
 from pipeline_lib.datasets.plain_views import AugmentedView, CentreCropView, EvaluationView, View, draw_seed
 from pipeline_lib.datasets.policies import PolicyView
+from pipeline_lib.datasets.tensor_views import augmented_view
 
 __all__ = ["AugmentedView", "CentreCropView", "EvaluationView", "View", "draw_seed", "make_view"]
 
@@ -67,7 +68,7 @@ def make_view(
             return DeteriorationsView(spec, data_config)
     match spec.policy:
         case None:
-            return AugmentedView(spec, spec.seed, data_config)
+            return augmented_view(spec, data_config)
         case CutMix() | MixUp() as policy:
             if images is None:
                 raise PipelineError(f"policy '{policy.kind}' mixes two images, so it needs the images of the split")

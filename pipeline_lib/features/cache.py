@@ -16,10 +16,11 @@ import numpy as np
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import Manifest
+from pipeline_lib.core.checked_files import CheckedFiles
 from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.rows import IMAGE_ARRAYS
 from pipeline_lib.features.spec import CacheSpec, Range
-from pipeline_lib.features.store import BlockArrays
+from pipeline_lib.features.store import BlockArrays, is_description
 
 BLOCK_STAGE = "features"
 CACHE_STAGE = "cache"
@@ -39,8 +40,8 @@ class BlockRecord:
 class FeatureCache:
     """Rows of a view: `read(array, epoch, start, stop)` returns rows [start, stop) in sample order.
 
-    rows: images per epoch. epochs: cached epochs. dim: length of a representation. Every block is verified
-    against its checksums when it is first touched. At most `_OPEN_BLOCKS` blocks are open at a time, so
+    rows: images per epoch. epochs: cached epochs. dim: length of a representation. Every file of a block is checked
+    against its checksum while it is first read. At most `_OPEN_BLOCKS` blocks are open at a time, so
     memory does not grow with the cache. Reading from several threads is safe.
     """
 
@@ -60,7 +61,7 @@ class FeatureCache:
                 start = blocks[-1][1] if blocks else 0
                 blocks.append((start, start + block.rows, position, block))
         self._lock = threading.Lock()
-        self._verified: set[str] = set()
+        self._files: dict[str, CheckedFiles] = {}
         self._open = functools.lru_cache(maxsize=_OPEN_BLOCKS)(self._open_block)
 
     def read(self, array: str, epoch: int, start: int, stop: int) -> np.ndarray:
@@ -101,10 +102,10 @@ class FeatureCache:
         return f"{self.view_dir}: sample_id {sample_id} of dataset '{self.spec.dataset}'"
 
     def _open_block(self, block: BlockRecord) -> BlockArrays:
-        if block.name not in self._verified:
-            _verify(self.view_dir, block)
-            self._verified.add(block.name)
-        return BlockArrays(self.view_dir / "blocks" / block.name)
+        directory = self.view_dir / "blocks" / block.name
+        # Kept when a block is closed, since they know which files have been checked.
+        files = self._files[block.name] = self._files.get(block.name) or _files_of(directory, self.view_dir, block)
+        return BlockArrays(directory, files.read_into)
 
 
 def recorded_blocks(cache: Manifest) -> list[BlockRecord]:
@@ -129,8 +130,14 @@ def block_remedy(view_dir: Path, name: str) -> str:
     return f"delete {view_dir / 'blocks' / name} and {view_dir / 'cache'} and run snakemake again"
 
 
-def _verify(view_dir: Path, block: BlockRecord) -> None:
-    """Check a block against its checksums and against the view's record of it."""
-    directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
-    if artefacts.read(directory, BLOCK_STAGE, remedy=remedy).content != block.content:
+def _files_of(directory: Path, view_dir: Path, block: BlockRecord) -> CheckedFiles:
+    """Return the files of a block, once its manifest is what the view's record says and its descriptions are whole."""
+    remedy = block_remedy(view_dir, block.name)
+    manifest = artefacts.read(directory, BLOCK_STAGE, verify=False, remedy=remedy)
+    if manifest.content != block.content:
         raise ArtefactError(f"{directory}: is not the block that {view_dir / 'cache'} recorded; {remedy}")
+    files = CheckedFiles(manifest, remedy)
+    for name in manifest.files:
+        if is_description(name):
+            files.check(name)
+    return files

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms.functional import pil_to_tensor
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.loading import loaded
 from pipeline_lib.datasets.plain_views import View
+from pipeline_lib.datasets.tensor_views import TensorView
 
 
 @dataclass(frozen=True)
@@ -26,39 +29,71 @@ class Draws:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image: its position in the split, and its draws by each view, or why it could not be decoded."""
+    """One image: its position in the split, and its draws by each view, or why it could not be decoded.
+
+    image: uint8 [3, h, w] for views that are drawn on a GPU, else None.
+    """
 
     position: int
     draws: tuple[Draws, ...]
     error: str | None = None
+    image: Tensor | None = None
+
+
+# Each view with the epochs that it draws.
+Views = Sequence[tuple[View, Sequence[int]]]
 
 
 def decoded_images(
-    images: ImageDataset, positions: Sequence[int], views: Sequence[tuple[View, Sequence[int]]], workers: int
+    images: ImageDataset, positions: Sequence[int], views: Views, workers: int, device: torch.device
 ) -> Iterator[Decoded]:
     """Iterate over the images at some positions, in order, decoded here (workers = 0) or in worker processes.
 
-    views: each view with the epochs that it draws.
+    device: of the backbone. Views of tensors are drawn on it: by this process, if it is a GPU.
     Raises `PipelineError` when a worker process dies.
     """
+    by_workers = [(view, epochs) for view, epochs in views if drawn_on(view, device).type == "cpu"]
     loader = DataLoader(
-        _DecodedOnce(images, positions, views),
+        _DecodedOnce(images, positions, by_workers, with_image=len(by_workers) < len(views)),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=16 if workers else None,
         # A worker draws from generators that are seeded per image; its own seed must not touch ours.
         generator=torch.Generator().manual_seed(0),
     )
-    yield from loaded(loader)
+    for decoded in loaded(loader):
+        if decoded.image is None:
+            yield decoded
+        else:
+            image, sample_id = decoded.image.to(device), int(images.sample_id[decoded.position])
+            drawn = iter(decoded.draws)
+            draws = [
+                next(drawn) if drawn_on(view, device).type == "cpu" else _draws(view, image, sample_id, epochs)
+                for view, epochs in views
+            ]
+            yield replace(decoded, draws=tuple(draws))
+
+
+def drawn_on(view: View, device: torch.device) -> torch.device:
+    """Return where the draws of a view are made for a backbone on a device."""
+    return device if isinstance(view, TensorView) else torch.device("cpu")
+
+
+def _draws(view: View, image: Image | Tensor, sample_id: int, epochs: Sequence[int]) -> Draws:
+    if isinstance(view, TensorView):
+        pixels = view.draw(image if isinstance(image, Tensor) else pil_to_tensor(image), sample_id, epochs)
+        return Draws(pixels, np.empty((len(epochs), 0), np.float32))
+    assert not isinstance(image, Tensor)
+    drawn = [view(image, sample_id, epoch) for epoch in epochs]
+    extras = np.array([values for _, values in drawn], dtype=np.float32).reshape(len(drawn), -1)
+    return Draws(torch.stack([pixels for pixels, _ in drawn]), extras)
 
 
 class _DecodedOnce(torch.utils.data.Dataset):
     """Item i: the i-th image of the block, decoded once, drawn by every view once per epoch."""
 
-    def __init__(
-        self, images: ImageDataset, positions: Sequence[int], views: Sequence[tuple[View, Sequence[int]]]
-    ) -> None:
-        self._images, self._positions, self._views = images, positions, views
+    def __init__(self, images: ImageDataset, positions: Sequence[int], views: Views, with_image: bool) -> None:
+        self._images, self._positions, self._views, self._with_image = images, positions, views, with_image
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -70,9 +105,5 @@ class _DecodedOnce(torch.utils.data.Dataset):
         except UnreadableImageError as error:
             return Decoded(position, (), str(error))
         sample_id = int(self._images.sample_id[position])
-        draws = []
-        for view, epochs in self._views:
-            drawn = [view(image, sample_id, epoch) for epoch in epochs]
-            extras = np.array([values for _, values in drawn], dtype=np.float32).reshape(len(drawn), -1)
-            draws.append(Draws(torch.stack([pixels for pixels, _ in drawn]), extras))
-        return Decoded(position, tuple(draws))
+        draws = tuple(_draws(view, image, sample_id, epochs) for view, epochs in self._views)
+        return Decoded(position, draws, image=pil_to_tensor(image) if self._with_image else None)

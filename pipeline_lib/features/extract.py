@@ -33,7 +33,7 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features import store
 from pipeline_lib.features.classifier import Classifier, check_order, classifier_of
-from pipeline_lib.features.decoding import Draws, decoded_images
+from pipeline_lib.features.decoding import Draws, decoded_images, drawn_on
 from pipeline_lib.features.rows import digest_of_rows
 from pipeline_lib.features.spec import BlockSpec
 from pipeline_lib.training.state import SavedState
@@ -68,7 +68,8 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     # Images that are mixed with others have their partners anywhere in the split.
     mixes = any(isinstance(getattr(job.spec.view, "policy", None), CutMix | MixUp) for job in jobs)
     partners = ImageDataset(first.input("dataset"), spec.split) if mixes else images
-    backbone = open_backbone(first.input("backbone"), device=choose_device(spec.device), precision=spec.precision)
+    device = choose_device(spec.device)
+    backbone = open_backbone(first.input("backbone"), device=device, precision=spec.precision)
     upstream = first.optional_input("upstream")
     made_with = None if upstream is None else artefacts.read(upstream, "dataset")
     classifier = classifier_of(backbone, images.manifest, made_with, spec)
@@ -82,9 +83,9 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     skipped: list[dict[str, Any]] = state["skipped"]
     for block, arrays in zip(blocks, state.get("arrays", ()), strict=False):
         block.restore(arrays, len(kept))
-    last_saved = time.monotonic()
+    todo, last_saved = range(state["next"], len(images)), time.monotonic()
     with torch.inference_mode():
-        for decoded in decoded_images(images, range(state["next"], len(images)), views, first.settings.workers):
+        for decoded in decoded_images(images, todo, views, first.settings.workers, device):
             if time.monotonic() - last_saved > SAVE_SECONDS:
                 state |= {"arrays": [block.state(len(kept)) for block in blocks], "next": decoded.position}
                 saved.write(state)
@@ -158,9 +159,11 @@ class _Block:
         # Of clean images, whose classes the classifier should know.
         is_clean = spec.view.kind == "eval" and classifier.label is not None
         self._predicted = np.empty((1, spec.samples[1] - spec.samples[0]), np.int64) if is_clean else None
-        # Made once: a new batch of photographs would be thousands of new pages each time.
+        # Made once: a new batch of photographs would be thousands of new pages each time. A GPU fetches pinned ones.
         shape = (spec.batch_size, *backbone.data_config["input_size"])
-        self._pixels = torch.empty(shape, dtype=torch.uint8)
+        place = drawn_on(self.view, backbone.mean.device)
+        pinned = backbone.mean.is_cuda and place.type == "cpu"
+        self._pixels = torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
         self._rows: list[tuple[int, int, int]] = []
 
     def add(self, draws: Draws, row: int, position: int) -> None:

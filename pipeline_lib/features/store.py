@@ -7,17 +7,21 @@ read together lie together; `sample_id` and `label` have the image axis alone, `
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline_lib.core.errors import ArtefactError
 
 FILE_NAMES = {"zarr": "arrays.zarr", "hdf5": "arrays.h5"}
+ReadFile = Callable[[str, int, memoryview], None]
+_DESCRIPTION = "zarr.json"
 _HDF5_OVERHEAD_BYTES = 64 << 10
 
 
@@ -74,29 +78,45 @@ def _find_space(path: Path, arrays: Mapping[str, np.ndarray], chunk_rows: int) -
         os.posix_fallocate(file.fileno(), 0, size)
 
 
+def is_description(name: str) -> bool:
+    """Return whether a file of a block says where and of which type the values are, and holds none itself."""
+    return Path(name).name == _DESCRIPTION
+
+
+class _Stored(NamedTuple):
+    """An array as it is stored: `locate` returns the file of a chunk, and where in it the values start."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: np.dtype
+    locate: Callable[[tuple[int, ...]], tuple[str, int]]
+
+
 class BlockArrays:
-    """The arrays of a block, open for reading, whichever format they are in; `names` lists them."""
+    """The arrays of a block, open for reading, whichever format they are in; `names` lists them.
 
-    def __init__(self, directory: Path) -> None:
+    Both formats hold plain values, which are read straight from the files: zarr and h5py copy them once more, zarr
+    takes half a second to import, and so the bytes of a file can be checked while they are read.
+
+    read_file: fills a buffer from a position of a file, which is named relative to the folder.
+    """
+
+    def __init__(self, directory: Path, read_file: ReadFile | None = None) -> None:
         directory = Path(directory)
+        self._read_file = read_file or functools.partial(_read_file, directory)
         if (path := directory / FILE_NAMES["zarr"]).is_dir():
-            import zarr
-
-            self._path = path
-            self._handle: Any = zarr.open_group(store=path, mode="r")
-            self._arrays: dict[str, Any] = dict(self._handle.arrays())
-            for name, array in self._arrays.items():
-                if len(array.metadata.codecs) != 1 or array.dtype.byteorder == ">":
-                    raise ArtefactError(
-                        f"{path / name}: is compressed or big-endian; blocks are written as plain values"
-                    )
+            found = ((folder.name, _in_zarr(folder)) for folder in sorted(path.iterdir()) if folder.is_dir())
         elif (path := directory / FILE_NAMES["hdf5"]).is_file():
             import h5py
 
-            self._handle = h5py.File(path, "r")
-            self._arrays = dict(self._handle.items())
+            found = ((name, _in_hdf5(dataset)) for name, dataset in h5py.File(path, "r").items())
         else:
             raise ArtefactError(f"{directory}: holds neither {' nor '.join(FILE_NAMES.values())}")
+        self._arrays: dict[str, _Stored] = {}
+        for name, stored in found:
+            if stored is None:
+                raise ArtefactError(f"{path / name}: is compressed or big-endian; blocks are written as plain values")
+            self._arrays[name] = stored
         self.names = tuple(self._arrays)
 
     def dtype(self, name: str) -> np.dtype:
@@ -104,38 +124,59 @@ class BlockArrays:
         return self._arrays[name].dtype
 
     def read_into(self, name: str, index: tuple[Any, ...], out: np.ndarray) -> None:
-        """Read `array[index]` straight into the contiguous array `out`."""
-        array = self._arrays[name]
-        if hasattr(array, "read_direct"):
-            array.read_direct(out, source_sel=index)
-        else:
-            _read_chunk_files(self._path / name, array, index, out)
+        """Read `array[index]` straight into the contiguous array `out`.
+
+        index: positions on the leading axes, along which a chunk is one wide, then a slice of rows.
+        """
+        stored = self._arrays[name]
+        *leading, rows = index
+        axis = len(leading)
+        trailing = (0,) * (len(stored.shape) - axis - 1)
+        row_bytes = math.prod(stored.shape[axis + 1 :]) * stored.dtype.itemsize
+        target = out.reshape(-1).view(np.uint8).data
+        row = rows.start
+        while row < rows.stop:
+            chunk, first = divmod(row, stored.chunks[axis])
+            count = min(stored.chunks[axis] - first, rows.stop - row)
+            file, offset = stored.locate((*leading, chunk, *trailing))
+            start = (row - rows.start) * row_bytes
+            self._read_file(file, offset + first * row_bytes, target[start : start + count * row_bytes])
+            row += count
 
 
-def _read_chunk_files(folder: Path, array: Any, index: tuple[Any, ...], out: np.ndarray) -> None:
-    """Read rows of an uncompressed Zarr array straight from its chunk files, each of which holds plain values.
+def _in_zarr(folder: Path) -> _Stored | None:
+    """Return how the array in a folder is stored; None if not as plain values."""
+    found = json.loads((folder / _DESCRIPTION).read_bytes())
+    (codec, *others), little = found["codecs"], {"endian": "little"}
+    if others or codec["name"] != "bytes" or codec.get("configuration", little) != little:
+        return None
 
-    zarr itself reads a whole chunk and copies it once more: half as fast, and much slower for a part of a chunk.
-    index: positions on the leading axes, along which a chunk is one wide, then a slice of rows.
-    """
-    *leading, rows = index
-    axis = len(leading)
-    chunk_rows = array.chunks[axis]
-    trailing = (0,) * (len(array.shape) - axis - 1)
-    row_bytes = math.prod(array.shape[axis + 1 :]) * array.dtype.itemsize
-    target = out.reshape(-1).view(np.uint8).data
-    row = rows.start
-    while row < rows.stop:
-        chunk, first = divmod(row, chunk_rows)
-        count = min(chunk_rows - first, rows.stop - row)
-        key = array.metadata.encode_chunk_key((*leading, chunk, *trailing))
-        start = (row - rows.start) * row_bytes
-        piece = target[start : start + count * row_bytes]
-        with open(folder / key, "rb", buffering=0) as file:
-            file.seek(first * row_bytes)
-            if file.readinto(piece) != len(piece):
-                raise ArtefactError(f"{folder / key}: ends before row {first + count} of the chunk")
-        row += count
+    def locate(chunk: tuple[int, ...]) -> tuple[str, int]:
+        return "/".join((FILE_NAMES["zarr"], folder.name, "c", *map(str, chunk))), 0
+
+    chunks = tuple(found["chunk_grid"]["configuration"]["chunk_shape"])
+    return _Stored(tuple(found["shape"]), chunks, np.dtype(found["data_type"]), locate)
+
+
+def _in_hdf5(dataset: Any) -> _Stored | None:
+    """Return how an array is stored; None if not as plain values."""
+    if dataset.id.get_create_plist().get_nfilters() or dataset.dtype.byteorder == ">":
+        return None
+    chunks = dataset.chunks or dataset.shape  # one of nothing has no chunks
+
+    def locate(chunk: tuple[int, ...]) -> tuple[str, int]:
+        first = tuple(position * size for position, size in zip(chunk, chunks, strict=True))
+        return FILE_NAMES["hdf5"], dataset.id.get_chunk_info_by_coord(first).byte_offset
+
+    return _Stored(dataset.shape, chunks, dataset.dtype, locate)
+
+
+def _read_file(directory: Path, name: str, start: int, target: memoryview) -> None:
+    """Fill a buffer from a position of a file; raises `ArtefactError` where the file ends before."""
+    with open(directory / name, "rb", buffering=0) as file:
+        file.seek(start)
+        if file.readinto(target) != len(target):
+            raise ArtefactError(f"{directory / name}: ends before byte {start + len(target)}")
 
 
 def _chunks(shape: tuple[int, ...], chunk_rows: int) -> tuple[int, ...]:

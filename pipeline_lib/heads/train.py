@@ -141,7 +141,7 @@ def _fill(embedding: Tensor, segments: list[np.ndarray]) -> None:
             for rows, block in zip(segment.split(_CAST_ROWS), target.split(_CAST_ROWS), strict=True):
                 block.copy_(rows.float())
         else:
-            target.copy_(segment)
+            target.copy_(segment.to(target.device))  # cast there: from one device to another, torch casts on the CPU
 
 
 @contextlib.contextmanager

@@ -53,12 +53,16 @@ class Resampling:
         """How many classes are drawn; 0 where images are."""
         return 0 if self.class_of is None else int(self.class_of.max()) + 1
 
-    def counts(self) -> Iterator[np.ndarray]:
-        """Yield how often each image is drawn, int64 [images], for each resample."""
+    def drawn(self) -> Iterator[np.ndarray]:
+        """Yield how often each class, or image, is drawn, int64 [classes or images], for each resample."""
         units = self.classes or self.images
         generator = np.random.default_rng(self.seed)
         for _ in range(self.resamples):
-            drawn = np.bincount(generator.integers(0, units, units), minlength=units)
+            yield np.bincount(generator.integers(0, units, units), minlength=units)
+
+    def counts(self) -> Iterator[np.ndarray]:
+        """Yield how often each image is drawn, int64 [images], for each resample."""
+        for drawn in self.drawn():
             yield drawn if self.class_of is None else drawn[self.class_of]
 
 
@@ -75,6 +79,7 @@ def bootstrap_auroc(
 
     Each uncertainty is sorted once. With p_g and q_g the counts of positives and negatives in the g-th group of
     equal values, AUROC = sum_g p_g (sum_{h < g} q_h + q_g / 2) / (sum_g p_g sum_g q_g), which takes O(n) per resample.
+    Of whole classes, a and b drawn w_a and w_b times, the sum is sum_ab w_a w_b wins_ab, which takes O(n classes) once.
     Ties count half, as in `auroc`. NaN where a resample has positives only or negatives only.
 
     Parameters
@@ -95,6 +100,9 @@ def bootstrap_auroc(
         require_no_nan(uncertainty, "uncertainty")
     orders = [_SortedGroups(uncertainty, is_positive) for uncertainty in uncertainties]
     resamples, counts = resampling.resamples, resampling.counts()
+    if resampling.class_of is not None and resampling.classes <= resamples:
+        drawn = np.array(list(resampling.drawn()), np.float64)
+        return np.array([order.auroc_of_classes(drawn, resampling.class_of) for order in orders])
     values = np.empty((len(orders), resamples))
     # Two resamples at a time, as the lower and the upper half of one integer: half as many look-ups and sums.
     pair, memory = np.empty(len(is_positive), np.uint64), np.empty((4, len(is_positive) + 1), np.uint64)
@@ -150,6 +158,23 @@ class _SortedGroups:
             _share(half(positive) @ half(below), 2 * half(positive).sum() * half(cumulative[-1:]).sum())
             for half in (_lower, _upper)
         ]
+
+    def auroc_of_classes(self, drawn: np.ndarray, class_of: np.ndarray) -> np.ndarray:
+        """Return the AUROC of each resample, float64 [resamples]. All sums are of whole numbers, so they are exact.
+
+        drawn: how often each class is, float64 [resamples, classes]. class_of: of each image.
+        """
+        classes = drawn.shape[1]
+        positive, negative = class_of[self._positive], class_of[self._negative]
+        # Twice the pairs in which a positive of one class wins over a negative of another: [negative's, positive's].
+        wins, cumulative = np.empty((classes, classes)), np.zeros(len(negative) + 1, np.int64)
+        for number in range(classes):
+            np.cumsum(negative == number, out=cumulative[1:])
+            won = cumulative[self._below] + cumulative[self._up_to]
+            wins[number] = np.bincount(positive, won, classes)
+        of_each = [drawn @ np.bincount(of, minlength=classes) for of in (positive, negative)]
+        sums = zip(((drawn @ wins) * drawn).sum(axis=1), 2 * of_each[0] * of_each[1], strict=True)
+        return np.array([_share(won, pairs) for won, pairs in sums])
 
 
 def _lower(pair: np.ndarray) -> np.ndarray:

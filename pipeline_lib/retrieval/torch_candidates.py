@@ -20,6 +20,7 @@ _PIECE_PRODUCTS = 1 << 22  # products held at a time on a CPU: 16 MB
 _PIECE_PRODUCTS_GPU = 1 << 26
 _MOST_TILES_PER_ROW = 8
 _FAISS_HITS = 16
+_TENSOR_CORES = 4
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,11 @@ class FaissSearch(TorchSearch):
 def _bound(left: UnitRows, right: UnitRows, is_coarse: bool) -> float:
     """Return the largest error of a product (see `candidates`)."""
     delta = error_bound(np.dtype(np.float32), left.exact.shape[1])
-    return (1 + max(left.coarse_error, right.coarse_error)) ** 2 * (1 + delta) - 1 if is_coarse else delta
+    if not is_coarse:
+        return delta
+    # A GPU's tensor cores round each sum towards zero, and its terms before that, to the last digit of the largest.
+    delta *= _TENSOR_CORES
+    return (1 + max(left.coarse_error, right.coarse_error)) ** 2 * (1 + delta) - 1
 
 
 def _whole_tiles(length: int) -> int:

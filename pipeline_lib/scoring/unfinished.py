@@ -7,7 +7,6 @@ written last: where it is, its rows are.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.core.artefacts import writing_file
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.locks import held
 
 _SPEC = "spec.json"
 
@@ -56,15 +56,10 @@ class Unfinished:
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = open(self._folder / "lock", "w")
-        try:
-            # lockf's lock is this process's alone. That of flock would be inherited by the processes that decode, which
-            # outlive a kill by seconds.
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+        # Not flock, whose lock would be inherited by the processes that decode, which outlive a kill by seconds.
+        if not held(self._lock):
             self._lock.close()
-            raise PipelineError(
-                f"{self._folder}: another run is writing there; wait for it, or choose another --out"
-            ) from None
+            raise PipelineError(f"{self._folder}: another run is writing there; wait for it, or choose another --out")
         if not self._can_go_on():
             for path in self._folder.glob("*.*"):
                 path.unlink()

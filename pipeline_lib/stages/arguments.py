@@ -19,6 +19,8 @@ def read_spec(text: str) -> dict[str, Any]:
         content = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise argparse.ArgumentTypeError(f"{text}: neither JSON nor a file") from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: can't be read ({error.strerror})") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
     if not isinstance(content, dict):

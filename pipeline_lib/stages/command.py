@@ -18,6 +18,7 @@ from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Input, Job, Settings
 from pipeline_lib.core.ownership import require_replaceable
 from pipeline_lib.core.spec import Spec
+from pipeline_lib.stages import sources
 from pipeline_lib.stages.arguments import read_spec
 
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -80,7 +81,10 @@ def run(name: str, stage: ModuleType, arguments: argparse.Namespace) -> None:
         raise PipelineError(f"needs {', '.join(map(_option, missing))} (see --help)")
     require_replaceable(arguments.output, name)
     given = {entry.name: getattr(arguments, entry.name) for entry in stage.INPUTS}
-    stage.run(by_hand(name, stage, arguments.spec, arguments.output, given, settings))
+    job = by_hand(name, stage, arguments.spec, arguments.output, given, settings)
+    if hasattr(stage, "sources"):
+        sources.require_files(stage.sources(job.spec))
+    stage.run(job)
 
 
 def by_hand(

@@ -33,20 +33,20 @@ def do_described(name: str, stage: ModuleType, files: Sequence[Path], settings: 
     """Do the jobs that files describe; those that turn out to be done already are left as they are."""
     described = [(file, *read_description(name, stage, file)) for file in files]
     forced = all(state == "fresh" for _, _, state in described)
-    waiting = []
+    waiting, files = [], []
     for file, job, state in described:
         if not forced and state != "stale" and job.is_done():
             print(f"{job.output}: what it is made from has not changed, so it stays as it is")
             _touch(job)
             continue
         waiting.append(replace(job, settings=settings))
-        if hasattr(stage, "sources"):
-            sources.record(sources.path_beside(file), stage.sources(job.spec))
-    if len(waiting) > 1 and hasattr(stage, "run_together"):
-        stage.run_together(waiting)
-    else:
-        for job in waiting:
-            stage.run(job)
+        files.append(file)
+    with sources.noted(stage, zip(files, waiting, strict=True)):
+        if len(waiting) > 1 and hasattr(stage, "run_together"):
+            stage.run_together(waiting)
+        else:
+            for job in waiting:
+                stage.run(job)
 
 
 def read_description(name: str, stage: ModuleType, file: Path) -> tuple[Job[Spec], State]:

@@ -5,7 +5,8 @@ The figure `<name>` is the module of that name. It defines
 - its docstring, which is its caption in the report, in reStructuredText;
 - `CATEGORY` and `LABEL` in the report, and in `PAPER` what it is there ("Figure 1"), or "";
 - `SIZE`, width and height in inches where the config says nothing;
-- `Spec`, exactly the parts of the config that it shows, with a class method `of(config)`;
+- `Spec`, exactly the parts of the config that it shows, with a class method `of(config)`: that of the bases in
+  `pipeline_lib.tables.spec`, which fills fields such as `backbones` or `variant` by their names;
 - `inputs(config)`, the artefacts that it is drawn from, by the names in `INPUTS`;
 - `figure_of(job, width, height)`, which reads them and draws;
 

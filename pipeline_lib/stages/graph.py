@@ -66,13 +66,20 @@ class Graph:
         Folder of the published numbers (`<name>.csv`), which some tables and figures read.
     described : Path, optional
         Folder of the files that describe jobs; jobs find their artefacts from the default alone, which is among these.
+    plans : bool
+        Whether this process plans the run. One that does a single job of it, on another machine perhaps, leaves what
+        describes the job as it was planned, whatever the config says by now, and doesn't look at the user's own files:
+        200,000 images take a second or two, over a network far longer.
     """
 
-    def __init__(self, config: Config, results: Path, published: Path, described: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, results: Path, published: Path, described: Path | None = None, plans: bool = True
+    ) -> None:
         self.config = config
         self.results = Path(results)
         self.described = described or self.results / FOLDER
         self._published = Path(published)
+        self._plans = plans
         self._run = f"{time.time_ns()}-{os.getpid()}"
         self._nodes: dict[Ref, _Node] = {}
         self._derivations: dict[Ref, str] = {}
@@ -305,7 +312,7 @@ class Graph:
         return (below or self.described) / f"{folder}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
-        if not hasattr(node.stage, "sources"):
+        if not (self._plans and hasattr(node.stage, "sources")):
             return True
         noted = sources.path_beside(self.description_path(ref, self.results / FOLDER))
         return sources.are_unchanged(noted, node.stage.sources(node.spec), (made.directory / MANIFEST).stat().st_mtime)
@@ -333,6 +340,9 @@ class Graph:
 
     def _describe(self, ref: Ref) -> Path | None:
         """Write the file that describes a job, unless it says the same already; None where nothing can be written."""
+        path = self.description_path(ref)
+        if not self._plans and path.exists():
+            return path
         node, (state, _) = self._node(ref), self._known(ref)
         stage, wildcards = node.stage, dict(ref.wildcards)
         job = {
@@ -343,7 +353,6 @@ class Graph:
             "output": str(stage.OUTPUT).format(**wildcards),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        path = self.description_path(ref)
         text = description(job, state, self._run, is_foreign(path, self.folder(ref)))
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -353,7 +362,8 @@ class Graph:
             if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError:
-            return path if path.exists() else None
+            # One of a fresh artefact that can't be dated before its outputs would have it made again.
+            return path if path.exists() and state != "fresh" else None
         return path
 
     def _read_at(self, ref: Ref) -> Path:

@@ -29,9 +29,8 @@ def make(graph: Graph, refs: Sequence[Ref], on_job: Callable[[Ref, int], None] =
         if graph.state(ref) == "stale" or not job.is_done():
             on_job(ref, len(waiting) - done)
             stage = load_stage(job.stage)
-            if hasattr(stage, "sources"):
-                sources.record(sources.path_beside(graph.description_path(ref)), stage.sources(job.spec))
-            stage.run(job)
+            with sources.noted(stage, [(graph.description_path(ref), job)]):
+                stage.run(job)
         if job.stage == "dataset":  # what is made of blocks is known only now
             return make(graph, refs, on_job)
     graph.judge_anew()

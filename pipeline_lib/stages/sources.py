@@ -6,12 +6,17 @@ two copies of the same data, and equal work must give equal bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 from pipeline_lib.core.artefacts import file_digest, writing_file
+from pipeline_lib.core.jobs import Job
+from pipeline_lib.core.recognise import require_no_pipe
+from pipeline_lib.core.spec import Spec
 
 _SMALL_BYTES = 1_000_000
 
@@ -27,6 +32,7 @@ class Watched(Protocol):
 
 
 Source = Path | Watched
+Seen = dict[str, list[int | str] | None]
 
 
 def path_beside(description: Path) -> Path:
@@ -34,10 +40,39 @@ def path_beside(description: Path) -> Path:
     return description.with_suffix(".sources.json")
 
 
-def record(path: Path, sources: Iterable[Source]) -> None:
-    """Note size, time and, of small files, checksum of each source."""
+@contextlib.contextmanager
+def noted(stage: ModuleType, jobs: Iterable[tuple[Path, Job[Spec]]]) -> Iterator[None]:
+    """Note what was seen of the sources of jobs before they ran, once they ran: one that fails was made of nothing new.
+
+    jobs: each with the file that describes it. Raises `PipelineError` for a pipe among the sources.
+    """
+    seen = {}
+    if hasattr(stage, "sources"):
+        for description, job in jobs:
+            sources = stage.sources(job.spec)
+            require_files(sources)
+            seen[path_beside(description)] = look(sources)
+    yield
+    for path, found in seen.items():
+        record(path, found)
+
+
+def look(sources: Iterable[Source]) -> Seen:
+    """Return size, time and, of small files, checksum of each source."""
+    return {str(source): _seen(source) for source in sources}
+
+
+def record(path: Path, seen: Seen) -> None:
+    """Write down what was seen."""
     with writing_file(path) as file:
-        json.dump({str(source): _seen(source) for source in sources}, file, indent=1)
+        json.dump(seen, file, indent=1)
+
+
+def require_files(sources: Iterable[Source]) -> None:
+    """Raise `PipelineError` for a pipe among the sources of a job."""
+    for source in sources:
+        if isinstance(source, Path):
+            require_no_pipe(source)
 
 
 def are_unchanged(path: Path, sources: Iterable[Source], made: float) -> bool:
@@ -56,8 +91,8 @@ def are_unchanged(path: Path, sources: Iterable[Source], made: float) -> bool:
     if not any(source.exists() for source in sources):
         return True  # nothing can be told of data that was removed to save space; without it nothing could be made
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        noted = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return none_is_newer(sources, made)
     return noted.keys() == {str(source) for source in sources} and all(
         _is_as(source, noted[str(source)]) for source in sources

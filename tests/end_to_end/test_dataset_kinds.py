@@ -521,3 +521,10 @@ def test_two_worker_processes_write_the_same_bytes_as_none(world: World, name: s
 def test_every_kind_of_dataset_is_here(world: World) -> None:
     assert {world.evaluate(name).case.options["kind"] for name in CASES} == set(kinds.kinds("datasets"))
     assert {name for name in CASES if world.evaluate(name).case.has_votes} == set(WITH_VOTES)
+
+
+def test_the_config_knows_which_sets_have_votes(world: World) -> None:
+    """Their figure is drawn where it says so."""
+    for name in CASES:
+        found = world.evaluate(name)
+        assert found.graph.config.datasets[found.of_split["dataset"]].has_votes == (name in WITH_VOTES), name

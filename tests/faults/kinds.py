@@ -17,7 +17,7 @@ from pipeline_lib.__main__ import main as pipeline
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.errors import PipelineError
-from tests.faults.world import TRAP, World, failing, in_a_child, killed
+from tests.faults.world import TRAP, World, error_in, failing, in_a_child, killed
 
 Fault = Callable[[World, random.Random], list[str]]
 FAULTS: dict[str, Fault] = {}
@@ -30,13 +30,15 @@ def fault(inject: Fault) -> Fault:
 
 
 def _files(world: World, rng: random.Random, folder: Path | None = None) -> Path:
-    """Return a file of an artefact, not empty: each artefact as likely as any other."""
+    """Return a file of an artefact to be damaged, not empty: each artefact as likely as any other."""
     folders = [folder] if folder else [world.graph().folder(ref) for ref in world.refs()]
     while True:
         chosen = rng.choice(folders)
         path = chosen / rng.choice([MANIFEST, *artefacts.read(chosen, verify=False).files])
         if path.stat().st_size:
-            return Path(os.path.normpath(path))
+            path = Path(os.path.normpath(path))
+            world.affected.add(path)
+            return path
 
 
 def early(rng: random.Random, end: int) -> int:
@@ -102,12 +104,15 @@ def files_gone(world: World, rng: random.Random) -> list[str]:
 def artefacts_gone(world: World, rng: random.Random) -> list[str]:
     for ref in rng.sample(world.refs(), 3):
         shutil.rmtree(world.graph().folder(ref))
+        world.affected.add(world.graph().folder(ref))
     return []
 
 
 @fault
 def stage_gone(world: World, rng: random.Random) -> list[str]:
-    shutil.rmtree(rng.choice([path for path in world.results.iterdir() if path.is_dir() and path.name[0] != "."]))
+    folder = rng.choice([path for path in world.results.iterdir() if path.is_dir() and path.name[0] != "."])
+    shutil.rmtree(folder)
+    world.affected.add(folder)
     return []
 
 
@@ -119,6 +124,7 @@ def number_edited(world: World, rng: random.Random) -> list[str]:
     text = list(path.read_text())
     text[rng.choice(digits)] = rng.choice("0123456789")
     path.write_text("".join(text) + rng.choice(["", "\n"]))
+    world.affected.add(path)
     return []
 
 
@@ -129,13 +135,14 @@ def artefact_of_another_place(world: World, rng: random.Random) -> list[str]:
     other = rng.choice([other for other in refs if other.stage == ref.stage and other != ref])
     shutil.rmtree(graph.folder(ref))
     shutil.copytree(graph.folder(other), graph.folder(ref))
+    world.affected.add(graph.folder(ref))
     return []
 
 
 def _job_with_trap(world: World, rng: random.Random, number: int, writing: bool) -> list[str]:
     graph, ref = world.graph(), rng.choice(world.refs())
     graph.inputs(ref)
-    with TRAP.set(world.directory, early(rng, 30), failing(number), writing):
+    with TRAP.set(world, early(rng, 30), failing(number), writing):
         return world.job(graph, ref)
 
 
@@ -161,7 +168,7 @@ def file_system_read_only(world: World, rng: random.Random) -> list[str]:
 
 @fault
 def command_fails_anywhere(world: World, rng: random.Random) -> list[str]:
-    with TRAP.set(world.directory, early(rng, 600), failing(errno.EIO), writing=False):
+    with TRAP.set(world, early(rng, 600), failing(errno.EIO), writing=False):
         return world.command()
 
 
@@ -171,7 +178,7 @@ def job_killed(world: World, rng: random.Random) -> list[str]:
     graph.inputs(ref)
 
     def work() -> None:
-        with TRAP.set(world.directory, number, killed, writing=False):
+        with TRAP.set(world, number, killed, writing=False):
             world.job(graph, ref)
 
     in_a_child(work)
@@ -181,7 +188,7 @@ def job_killed(world: World, rng: random.Random) -> list[str]:
 @fault
 def edit_of_the_config_then_a_failure(world: World, rng: random.Random) -> list[str]:
     world.change(rng)
-    with TRAP.set(world.directory, early(rng, 300), failing(errno.EIO), writing=False):
+    with TRAP.set(world, early(rng, 300), failing(errno.EIO), writing=False):
         return world.command()
 
 
@@ -190,7 +197,7 @@ def edit_of_the_config_then_a_kill(world: World, rng: random.Random) -> list[str
     world.change(rng)
 
     def work() -> None:
-        with TRAP.set(world.directory, early(rng, 300), killed, writing=False):
+        with TRAP.set(world, early(rng, 300), killed, writing=False):
             world.command()
 
     in_a_child(work)
@@ -247,11 +254,13 @@ def notes_of_runs_gone_or_damaged(world: World, rng: random.Random) -> list[str]
     for path in (world.results / ".jobs").rglob("*.json"):
         if rng.random() < 0.3:
             path.unlink()
+            world.affected.add(path)
         elif rng.random() < 0.3:
             cut(path, rng)
+            world.affected.add(path)
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        pipeline([ref.stage, "--job", str(graph.description_path(ref))])
-    return [line for line in said.getvalue().splitlines() if ": error: " in line]
+        failed = pipeline([ref.stage, "--job", str(graph.description_path(ref))])
+    return [error_in(said.getvalue())] if failed else []
 
 
 @fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -34,7 +35,6 @@ def suffer(world: World, inject: Fault, rng: random.Random, outcome: Outcome) ->
         said += refusal
         if not refusal:
             break
-        outcome.bad += [f"not one line: {line!r}" for line in refusal if "\n" in line or "Traceback" in line]
         advice = re.search(r"delete (\S+) and run snakemake again", refusal[-1])
         if advice:
             shutil.rmtree(world.directory / advice[1])
@@ -43,6 +43,8 @@ def suffer(world: World, inject: Fault, rng: random.Random, outcome: Outcome) ->
     else:
         outcome.bad.append(f"still refuses: {refusal[-1]}")
     outcome.refused += bool(said)
+    outcome.bad += [f"not one line: {line!r}" for line in said if "\n" in line or "Traceback" in line]
+    outcome.bad += [f"names none of what is wrong: {line!r}" for line in said if not _names(line, world)]
     wrong = differing(world)
     if wrong:
         report = world.verify("--remove")
@@ -51,6 +53,12 @@ def suffer(world: World, inject: Fault, rng: random.Random, outcome: Outcome) ->
         world.command()
         outcome.bad += [f"stays wrong: {name}" for name in differing(world)]
     outcome.bad += [f"lost: {name}" for name in lost(world)]
+
+
+def _names(refusal: str, world: World) -> bool:
+    """Return whether a refusal names a file or folder that the fault touched, by its path."""
+    paths = [os.path.relpath(path, world.directory) for path in world.affected]
+    return any(re.search(rf"(?<![^\s/'(]){re.escape(path)}(?![\w-])", refusal) for path in paths)
 
 
 def _folder_of(name: str) -> str:

@@ -41,6 +41,8 @@ class World:
     def __init__(self, pristine: Path, config: Mapping[str, Any], directory: Path) -> None:
         self.pristine, self.config, self.directory = pristine, dict(config), directory
         self.edit: dict[str, Any] = {}
+        # What a fault touched: a refusal names one of these.
+        self.affected: set[Path] = set()
         self._undisturbed: dict[str, dict[str, str]] = {}
         self.restore()
 
@@ -48,7 +50,7 @@ class World:
         """Copy the finished world anew."""
         shutil.rmtree(self.directory, ignore_errors=True)
         shutil.copytree(self.pristine, self.directory, symlinks=True)
-        self.edit = {}
+        self.edit, self.affected = {}, set()
 
     @property
     def results(self) -> Path:
@@ -122,7 +124,7 @@ class World:
             contextlib.chdir(self.directory),
         ):
             code = pipeline([ref.stage, "--job", described])
-        return [line for line in said.getvalue().splitlines() if ": error: " in line] if code else []
+        return [error_in(said.getvalue())] if code else []
 
     def verify(self, *more: str) -> str:
         """Return what `verify` says."""
@@ -130,6 +132,13 @@ class World:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             pipeline(["verify", "--results", str(self.results), *more])
         return said.getvalue()
+
+
+def error_in(said: str) -> str:
+    """Return the error among what a job said, to the end: whatever follows it belongs to it."""
+    lines = said.rstrip().splitlines()
+    start = next((number for number, line in enumerate(lines) if ": error: " in line), len(lines))
+    return "\n".join(lines[start:]) or "failed without a word"
 
 
 def _merged(config: Mapping[str, Any], edit: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,13 +152,13 @@ class Trap:
     """Fails a call to the file system: the n-th that touches files of a world, from then on or once."""
 
     def __init__(self) -> None:
-        self.armed: tuple[str, Callable[[str], None], bool] | None = None
+        self.armed: tuple[World, Callable[[str], None], bool] | None = None
         self.left = 0
         sys.addaudithook(self._watch)
 
     @contextlib.contextmanager
-    def set(self, folder: Path, number: int, spring: Callable[[str], None], writing: bool) -> Iterator[None]:
-        self.left, self.armed = number, (str(folder), spring, writing)
+    def set(self, world: World, number: int, spring: Callable[[str], None], writing: bool) -> Iterator[None]:
+        self.left, self.armed = number, (world, spring, writing)
         try:
             yield
         finally:
@@ -158,12 +167,13 @@ class Trap:
     def _watch(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.armed is None or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"):
             return
-        folder, spring, writing = self.armed
+        world, spring, writing = self.armed
         path, reads = str(arguments[0]), event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if not path.startswith(folder) or (writing and reads):
+        if not path.startswith(str(world.directory)) or (writing and reads):
             return
         self.left -= 1
         if self.left < 0:
+            world.affected.add(Path(path))
             spring(path)
 
 

@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline_lib.__main__ import main
 from pipeline_lib.core import artefacts, ownership
+from pipeline_lib.core.checked_files import CheckedFiles
 from pipeline_lib.core.errors import ArtefactError
 
 
@@ -259,3 +261,43 @@ def test_drafts_of_killed_jobs_of_any_machine_are_listed_and_removed_by_verify(
     assert sorted(tmp_path.iterdir()) == sorted(
         [tmp_path / "a", drafts["at work, other node"], drafts["at work here"], foreign]
     )
+
+
+def checked(tmp_path: Path, size: int) -> tuple[CheckedFiles, Path, bytes]:
+    data = np.random.default_rng(0).bytes(size)
+    with artefacts.writing(tmp_path / "a", "stage", {}) as draft:
+        (draft.path / "values").write_bytes(data)
+    return CheckedFiles(artefacts.read(tmp_path / "a", verify=False), "run again"), tmp_path / "a/values", data
+
+
+@pytest.mark.parametrize("size", [0, 1, 256 << 10, 600_001])
+def test_a_file_is_checked_while_any_part_of_it_is_read(tmp_path: Path, size: int) -> None:
+    for start, stop in [(0, size), (size // 3, size // 2), (size, size), (0, min(1, size))]:
+        files, _, data = checked(tmp_path, size)
+        for _ in range(2):  # with its check, and without
+            buffer = bytearray(stop - start)
+            files.read_into("values", start, memoryview(buffer))
+            assert buffer == data[start:stop]
+
+
+@pytest.mark.parametrize("position", [0, 300_000, 599_999])
+def test_a_bit_flipped_outside_of_what_is_read_is_noticed_though_date_and_size_are_right(
+    tmp_path: Path, position: int
+) -> None:
+    files, path, data = checked(tmp_path, 600_000)
+    before = path.stat()
+    path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for _ in range(2):
+        with pytest.raises(ArtefactError, match=f"{path}: damaged .*; run again"):
+            files.read_into("values", 1000, memoryview(bytearray(1000)))
+
+
+def test_a_file_that_is_cut_is_named_before_and_after_it_was_checked(tmp_path: Path) -> None:
+    files, path, _ = checked(tmp_path, 600_000)
+    files.check("values")
+    os.truncate(path, 5000)
+    with pytest.raises(ArtefactError, match=f"{path}: ends before byte 6000; run again"):
+        files.read_into("values", 4000, memoryview(bytearray(2000)))
+    with pytest.raises(ArtefactError, match="5000 bytes, but the manifest says 600000; run again"):
+        CheckedFiles(artefacts.read(tmp_path / "a", verify=False), "run again")

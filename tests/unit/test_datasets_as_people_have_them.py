@@ -188,3 +188,28 @@ def test_keys_of_webdataset_with_dots_are_named(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"photo.v2.png": png(1), "photo.v2.cls": b"1"})
     with pytest.raises(PipelineError, match="a key ends at the first dot of a file's name"):
         open_split(tmp_path, {"kind": "webdataset", "path": ".", "splits": {"test": "a.tar"}})
+
+
+@EACH_KIND
+@pytest.mark.parametrize(
+    ("folders", "line"),
+    [
+        (("train", "test"), "{train: train, test: test}"),
+        (("Training", "val"), "{train: Training, test: val}"),
+        (("data/train", "data/valid", "data/test"), "{train: data/train, validation: data/valid, test: data/test}"),
+    ],
+)
+def test_folders_of_splits_are_no_classes(
+    tmp_path: Path, name: str, make: Any, options: dict[str, Any], folders: tuple[str, ...], line: str
+) -> None:
+    make(tmp_path / name, {f"{folder}/{kind}/1.png": png(1) for folder in folders for kind in ("cat", "dog")})
+    with pytest.raises(PipelineError, match=f"are called like splits, .*; write splits: {line}, or"):
+        indexed(tmp_path, options | {"path": name})
+    splits = dict(pair.split(": ") for pair in line.strip("{}").split(", "))
+    assert indexed(tmp_path, options | {"path": name, "splits": splits}) == (["cat", "dog"], ["cat", "dog"])
+
+
+def test_a_class_that_is_no_output_but_called_like_a_split_is_said_to_be(tmp_path: Path) -> None:
+    make_folder(tmp_path / "birds", {f"{kind}/cat/1.png": png(1) for kind in ("train", "other")})
+    with pytest.raises(PipelineError, match=r"class 'other' is not .*; 'train' is called like a split: see 'splits';"):
+        indexed(tmp_path, FOLDER | {"outputs": "imagenet1k"})

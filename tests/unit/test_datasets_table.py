@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 
 import pandas as pd
 import pytest
@@ -69,6 +70,10 @@ def test_hard_label_is_the_argmax_of_votes_and_the_first_on_ties(tmp_path):
     assert dataset.vote_entropy().tolist() == pytest.approx([quarter, math.log(3), math.log(2), 0.0])
 
 
+def test_a_config_says_whether_a_table_has_votes():
+    assert table.Options(**VOTES).has_votes and not table.Options(**LABELS).has_votes
+
+
 def test_vote_columns_choose_classes_and_their_order(tmp_path):
     write_world(tmp_path, "path,dog,cat,comment,part\n0.png,1,1,fine,x\n")
     dataset = open_split(tmp_path, VOTES | {"vote_columns": ["cat", "dog"], "split_column": "part"}, "x")
@@ -105,6 +110,13 @@ def test_votes_of_any_table_come_back(tmp_path_factory, counts):
         ("path,class,s\n0.png,cat,\n", LABELS | {"split_column": "s"}, "row 1 .*has no value in split column 's'"),
         ("path,class\n0.png,Smith, John\n", LABELS, r"t\.csv: line 2 has 3 fields, .* in double quotes"),
         ("path,class\n0.png,cat\n\n1.png,dog\n", LABELS, r"t\.csv: line 3 is empty, but lines follow"),
+        ("path,class,class\n0.png,cat,dog\n", LABELS, r"t\.csv: has several columns 'class'; delete or rename"),
+        (
+            "path,class,s\n0.png,cat,a\n1.png,cat,A\n",
+            LABELS | {"split_column": "s"},
+            "splits 'A' and 'a' differ in case",
+        ),
+        ("version https://git-lfs.github.com/spec/v1\n", LABELS, r"t\.csv: is a pointer of Git LFS"),
         ("", LABELS, r"t\.csv: can't be read as a table"),
         ("path,class\n", LABELS, "no images found"),
     ],
@@ -127,6 +139,14 @@ def test_missing_values_of_a_parquet_table_are_named(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(PipelineError, match=r"t\.parquet: can't be read as a table"):
         open_split(tmp_path, LABELS | options)
+
+
+@pytest.mark.parametrize(("again", "said"), [("cat", "the same label"), ("dog", "another label")])
+def test_an_image_in_several_rows_is_said_to_be(tmp_path, capsys, again, said):
+    write_world(tmp_path, f"path,class\n0.png,cat\n1.png,dog\n0.png,{again}\n")
+    open_split(tmp_path, LABELS)
+    warned = rf"WARNING: .*row 3 \(path '0\.png'\): this image is in row 1 already, with {said} \(1 such rows\)"
+    assert re.search(warned, capsys.readouterr().err)
 
 
 def test_missing_table_is_named(tmp_path):

@@ -231,7 +231,7 @@ def test_a_flipped_byte_is_named_and_not_read(world: Path, tmp_path: Path, forma
     largest.write_bytes(data)
     cache.read("embedding", 0, 0, 100)  # the other block is whole
     with pytest.raises(ArtefactError, match="damaged") as caught:
-        cache.read("embedding", 0, 0, 101)
+        content(cache)
     assert str(largest) in str(caught.value)
 
 

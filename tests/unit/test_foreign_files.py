@@ -5,17 +5,21 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import json
 import os
 import shutil
+import signal
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from pipeline_lib.__main__ import main
 from pipeline_lib.backbones.weights import read_state_dict
 from pipeline_lib.config.load import load_config, read_yaml
 from pipeline_lib.core.errors import PipelineError
@@ -77,6 +81,49 @@ def test_a_pipe_among_images_is_named_and_not_waited_for(tmp_path: Path) -> None
         images.image(1)
     with pytest.raises(PipelineError, match=r"b\.png: no such folder, archive or image"):
         ImageList([tmp_path / "b.png"])
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """Fail a test that waits for ever."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def dataset_of(tmp_path: Path, options: dict[str, Any]) -> list[str]:
+    spec = {"name": "tiny", "options": options, "data_dir": str(tmp_path)}
+    return ["dataset", "--spec", json.dumps(spec), "--output", str(tmp_path / "out")]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("t.csv", {"kind": "table", "path": "t.csv", "images": "birds"}),
+        ("t.parquet", {"kind": "table", "path": "t.parquet", "images": "birds"}),
+        ("birds.tar", {"kind": "archive", "path": "birds.tar"}),
+        ("names.txt", {"kind": "folder", "path": "birds", "outputs": "names.txt"}),
+        ("votes/annotations.json", {"kind": "votes", "path": "votes"}),
+        ("a.tar", {"kind": "webdataset", "path": ".", "splits": {"test": "a.tar"}}),
+        ("tars/n01440764.tar", {"kind": "imagenet21k", "path": "tars"}),
+        ("real.json", {"kind": "imagenet_real", "path": "birds", "real_labels": "real.json"}),
+        ("Ebay_train.txt", {"kind": "sop", "path": "."}),
+        ("mnist/1.0.0/dataset_info.json", {"kind": "tfds", "name": "mnist", "tfds_dir": ".", "splits": {"test": "a"}}),
+    ],
+)
+@pytest.mark.usefixtures("in_time")
+def test_a_pipe_as_the_users_file_is_named_and_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, options: dict[str, Any]
+) -> None:
+    for kind in ("cat", "dog"):
+        (tmp_path / "birds" / kind).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "birds" / kind / "1.png")
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    assert main(dataset_of(tmp_path, options)) == 1
+    assert f"{tmp_path / name}: is a pipe or a device, no plain file; write what" in capsys.readouterr().err
 
 
 def bomb(path: Path) -> Path:
@@ -150,3 +197,14 @@ def test_aliases_and_merged_mappings_repeat_no_key(tmp_path: Path) -> None:
         "c": {"k": 1, "l": 2},
         "d": {"k": 1, "l": 2},
     }
+
+
+def test_names_in_another_encoding_than_utf8_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with PYTHONUTF8=0 and LC_ALL=C: 'café' would be another class than elsewhere."""
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "iso8859-1")
+    assert main(["verify", "--results", "."]) == 1
+    assert capsys.readouterr().err == (
+        "verify: error: names of files are read as iso8859-1 here; set PYTHONUTF8=1, or LC_ALL=C.UTF-8\n"
+    )

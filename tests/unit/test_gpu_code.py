@@ -1,38 +1,50 @@
-"""Code for GPUs, run on a machine without one.
+"""Code for GPUs, run on a machine without one (see `fake_gpu`): a wrong device or type is an error, values are none."""
 
-torch's FakeTensorMode runs tensors that say `cuda`: they have shapes, types and devices but no values, and an operation
-whose tensors lie on different devices fails as it would on a GPU. Where code asks for a value (`float(x)`, `.tolist()`,
-`.numpy()` of what was copied to the CPU), it gets ones. Values, gradients by autograd and speed are left to a real GPU.
-"""
-
+# ruff: noqa: F811 (fixtures that are imported)
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from pipeline_lib.backbones.base import Backbone, TimmEncoder
+from pipeline_lib.backbones.base import Backbone, MethodEncoder, TimmEncoder
+from pipeline_lib.backbones.method import Options as MethodOptions
+from pipeline_lib.checkpoints.loading import load
 from pipeline_lib.config import kinds
+from pipeline_lib.config.evaluation import Neighbours
+from pipeline_lib.config.joint_training import JointOptions
+from pipeline_lib.config.method_training import MethodTraining
 from pipeline_lib.config.training import Training
+from pipeline_lib.core import device
 from pipeline_lib.core.artefacts import Manifest
-from pipeline_lib.features.classifier import Classifier
+from pipeline_lib.evaluation.while_training import evaluate
 from pipeline_lib.heads import run, train
+from pipeline_lib.heads.loss import loss_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.heads.spec import HeadSpec
-from pipeline_lib.retrieval import neighbours, torch_candidates
-from pipeline_lib.retrieval.neighbours import nearest_others
+from pipeline_lib.retrieval.search import nearest_neighbours
+from pipeline_lib.scoring import run as run_scoring
+from pipeline_lib.scoring.images import ImageList
+from pipeline_lib.scoring.run import digest_of, score_images
+from pipeline_lib.scoring.unfinished import Unfinished
+from pipeline_lib.training.images import Batch, Normalise
+from pipeline_lib.training.joint import JointTask
+from pipeline_lib.training.method import MethodTask
+from tests import jobs
+from tests.unit import pretrained_world, worlds
+from tests.unit.fake_gpu import GPU, gpu, gradients  # noqa: F401
 from tests.unit.heads_world import CachedRows
+from tests.unit.pretrained_world import World
 from tests.unit.test_methods_losses import make
 
-GPU = torch.device("cuda")
 PRECISIONS = ("float32", "bfloat16")
+QUICK_IN_BFLOAT16 = (pytest.param("float32", marks=pytest.mark.slow), "bfloat16")
 ROWS = CachedRows(
     np.random.default_rng(0).normal(size=(2, 64, 12)).astype(np.float16),
     np.random.default_rng(1).random((2, 64), np.float32),
@@ -42,77 +54,14 @@ ROWS = CachedRows(
 pytestmark = pytest.mark.filterwarnings("ignore:CUDA is not available")
 
 
-def _ones(self: Tensor) -> np.ndarray:
-    if self.device.type != "cpu":
-        raise TypeError(f"can't convert a tensor on {self.device} to numpy; copy it to the CPU first")
-    return np.ones(tuple(self.shape), str(self.dtype).removeprefix("torch."))
-
-
-def _first_alone(values: Tensor, as_tuple: bool) -> tuple[Tensor, ...]:
-    return tuple(torch.zeros((values.ndim, 1), dtype=torch.int64, device=values.device))
-
-
-def _converted(self: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-    """What `Module._apply` does, whose way of swapping tensors is not for these."""
-    for module in self.modules():
-        for name, value in module._parameters.items():
-            if value is not None:
-                module._parameters[name] = nn.Parameter(function(value.detach()), value.requires_grad)
-        for name, value in module._buffers.items():
-            module._buffers[name] = None if value is None else function(value)
-    return self
-
-
-class _AtOnce:
-    """A pool whose work is done by its caller: other threads don't know the mode."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    map = staticmethod(map)
-
-    def __enter__(self) -> _AtOnce:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(work(*arguments))
-        return done
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], Any]]:
-    """Run a test as on a machine with a GPU; gives a function that makes things outside of it."""
-    made_on_the_cpu = torch.Generator
-    for name, value in {"numpy": _ones, "tolist": lambda x: np.ones(tuple(x.shape)).tolist()}.items():
-        monkeypatch.setattr(FakeTensor, name, value, raising=False)
-    monkeypatch.setattr(torch, "nonzero", _first_alone)
-    monkeypatch.setattr(nn.Module, "_apply", _converted)
-    for name, kind in {"item": float, "__float__": float, "__int__": int, "__index__": int, "__bool__": bool}.items():
-        monkeypatch.setattr(FakeTensor, name, lambda self, kind=kind: kind(1), raising=False)
-    monkeypatch.setattr(torch, "_sample_dirichlet", torch.ones_like)  # its shape is known to real devices alone
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": made_on_the_cpu())
-    for module in (torch_candidates, neighbours):
-        monkeypatch.setattr(module, "ThreadPoolExecutor", _AtOnce)
-    monkeypatch.setattr(train, "choose_device", lambda asked: GPU)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        yield _outside
-
-
-def _outside(make: Callable[[], Any]) -> Any:
-    from torch._subclasses.fake_tensor import unset_fake_temporarily
-
-    with unset_fake_temporarily():
-        return make()
+CONFIG = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (3, 32, 32)}
+CONFIG |= {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
+MADE = Manifest("backbone", *({} for _ in range(6)), "", "")
 
 
 def backbone(outside: Callable[[Any], Any], precision: str = "float32") -> Backbone:
     network = outside(lambda: timm.create_model("test_resnet", num_classes=10))
-    config = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (3, 32, 32)}
-    return Backbone(
-        TimmEncoder(network), config, 64, 10, Manifest("backbone", *({} for _ in range(6)), "", ""), GPU, precision
-    )
+    return Backbone(TimmEncoder(network), CONFIG, 96, 10, MADE, GPU, precision)
 
 
 def test_tensors_on_two_devices_are_an_error_as_on_a_gpu(gpu):
@@ -134,15 +83,45 @@ def test_heads_train_in_a_stack(gpu, monkeypatch, precision, loss):
     assert heads[0].weights["layers.0.weight"].shape == (8, 12)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_images_are_encoded_and_scored(gpu, precision):
-    model = backbone(gpu, precision)
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Characters, a backbone and a checkpoint, made on the CPU."""
+    return pretrained_world.world(tmp_path_factory.mktemp("world"))
+
+
+def test_a_gpu_computes_float32_in_float32_and_the_same_each_time(gpu, monkeypatch):
+    for name in ("allow_tf32", "deterministic"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    assert device.choose_device("auto") == device.choose_device("cuda") == GPU
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == (False, True)
+
+
+@pytest.mark.parametrize(("precision", "view"), [("float32", "eval"), ("bfloat16", "mixup"), ("float32", "tensors")])
+def test_features_are_extracted(gpu, world, tmp_path, precision, view):
+    views = {"eval": {"kind": "eval"}, "mixup": worlds.block_spec()["view"] | {"policy": {"kind": "mixup"}}}
+    views["tensors"] = worlds.block_spec()["view"] | {"pixels": "tensor"}
+    block = {"view": views[view], "samples": [0, 10], "epochs": [0, 1], "batch_size": 8, "device": "cuda"}
+    made_from = {name: world.root / artefact for name, artefact in (("dataset", "latin"), ("backbone", "mine"))}
+    jobs.run("features", worlds.block_spec(precision=precision, **block), tmp_path / "block", **made_from)
+
+
+def test_a_method_that_is_cached_says_its_uncertainty(gpu, tmp_path):
+    model = Backbone(MethodEncoder(gpu(lambda: make("sngp"))), CONFIG, 64, 5, MADE, GPU, "bfloat16")
     encoded = model.encode(torch.zeros((4, 3, 32, 32), dtype=torch.uint8))
-    assert encoded.embedding.device.type == encoded.logits.device.type == "cuda"
-    label = torch.zeros(4, dtype=torch.int64, device=GPU)
-    scalars, _ = Classifier(np.arange(10), None).scalars(encoded.logits, label)
-    some, _ = Classifier(np.arange(3), torch.arange(3)).scalars(encoded.logits, label)
-    assert {values.device.type for values in (*scalars.values(), *some.values())} == {"cuda"}
+    assert {values.device.type for values in encoded} == {"cuda"}
+
+
+@pytest.mark.parametrize("precision", QUICK_IN_BFLOAT16)
+def test_a_checkpoint_is_loaded_and_scores(gpu, world, monkeypatch, precision):
+    checkpoint = gpu(world.export)
+    monkeypatch.setattr(run_scoring, "_CHUNK_BATCHES", 2)
+    model = load(checkpoint, device="auto", precision=precision)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
+    digest_of(model)
+    images = ImageList([gpu(lambda: pictures(world))])
+    with Unfinished(world.root / "scores.parquet", {"precision": precision}, None) as unfinished:
+        score_images(images, model, unfinished, 4, 0)
+        assert unfinished.table().num_rows == 5
 
 
 @pytest.mark.parametrize("kind", kinds.kinds("task_losses"))
@@ -152,17 +131,67 @@ def test_task_losses(gpu, kind):
     assert found.shape == (ROWS.rows * ROWS.epochs,)
 
 
-def test_neighbours_are_searched(gpu):
-    search = torch_candidates.TorchSearch(GPU)
-    nearest = nearest_others(lambda start, stop: ROWS.read("embedding", 0, start, stop), 64, search, 32)
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_neighbours_are_searched(gpu, backend):
+    search = Neighbours(device="cuda", backend=backend, block_rows=32)
+    nearest = nearest_neighbours(lambda start, stop: ROWS.read("embedding", 0, start, stop), 64, search)
     assert len(nearest.index) == 64
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", kinds.kinds("methods"))
-def test_the_loss_of_every_method(gpu, kind):
-    model = gpu(lambda: make(kind)).to(GPU)
-    loss = model.loss(torch.zeros((8, 3, 32, 32), device=GPU), torch.arange(8, device=GPU) % 5)
+def test_the_loss_of_every_method_and_what_it_predicts(gpu, kind):
+    recipe = MethodTraining(epochs=6, precision="bfloat16", ema_decay=0.9)
+    task = MethodTask(gpu(lambda: make(kind)), recipe, Normalise(CONFIG, GPU))
+    task.begin_epoch()
+    crops = (2,) if task.model.two_crops else ()
+    loss = task(torch.zeros((8, *crops, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 5)
     assert (loss.device.type, loss.shape) == ("cuda", ())
-    prediction = model.eval()(torch.zeros((8, 3, 32, 32), device=GPU))
-    assert {prediction.embedding.device.type, prediction.uncertainty.device.type} == {"cuda"}
+    prediction = task.predict(torch.zeros((8, 3, 32, 32), dtype=torch.uint8))
+    assert {values.device.type for values in prediction} == {"cuda"}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds.kinds("methods")])
+def test_every_method_trains(gradients, world, tmp_path, kind):
+    section = {"kind": "method", "architecture": "test_vit", "image_size": 32, "method": {"kind": kind}}
+    recipe = {"epochs": 1, "batch_size": 64, "warmup_epochs": 0, "clip_norm": 1.0}
+    options = MethodOptions.model_validate(section | {"training": recipe}).model_dump(mode="json")
+    spec = {"name": kind, "options": options, "train_split": "train", "eval_split": "test"}
+    jobs.run("method", spec, tmp_path / "trained", dataset=world.root / "latin")
+
+
+def test_a_backbone_and_its_head_train_together(gradients, world, tmp_path):
+    options = JointOptions(epochs=1, batch_size=62, hidden=(8,), warmup_epochs=0)
+    spec = {"backbone": "mine", "dataset": "latin", "train_split": "train", "eval_split": "test", "seed": 1}
+    spec |= {"stop_gradient": False, "options": options.model_dump(mode="json")}
+    made_from = {name: world.root / artefact for name, artefact in (("dataset", "latin"), ("backbone", "mine"))}
+    jobs.run("joint_training", spec, tmp_path / "joint", **made_from)
+
+
+@pytest.mark.slow
+def test_a_classifier_trains(gradients, world, tmp_path):
+    options = {"kind": "trained", "architecture": "test_resnet", "image_size": 32, "epochs": 1, "warmup_epochs": 0}
+    spec = {"name": "trained", "train_split": "train", "options": options}
+    jobs.run("backbone", spec, tmp_path / "trained", upstream=world.root / "latin")
+
+
+@pytest.mark.parametrize("precision", QUICK_IN_BFLOAT16)
+def test_what_trains_is_evaluated_and_computes_in_its_type(gpu, precision):
+    recipe = JointOptions(precision=precision)
+    joint = JointTask(backbone(gpu), UncertaintyHead(96, (8,)), loss_of(recipe), recipe, False)
+    joint.begin_epoch()
+    loss = joint(torch.zeros((8, 3, 32, 32), dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
+    assert (loss.device.type, joint.record(1.0, 8).keys()) == ("cuda", set(joint.recorded))
+    batch = Batch(torch.zeros((8, 3, 32, 32), dtype=torch.uint8), *torch.zeros((2, 8), dtype=torch.int64))
+    held_out = MagicMock(**{"in_order.return_value": [batch], "images.__len__.return_value": 8})
+    record = evaluate(joint.predict, 96, held_out)
+    assert record.keys() == {"top1", "task_loss", "r1", "auroc_classification", "auroc_correct"}
+
+
+def pictures(world: World) -> Path:
+    """Write five pictures."""
+    folder = world.root / "pictures"
+    folder.mkdir(exist_ok=True)
+    for number in range(5):
+        world.images.image(number).save(folder / f"{number}.png")
+    return folder

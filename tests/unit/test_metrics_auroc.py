@@ -110,6 +110,16 @@ def test_bootstrap_auroc_equals_a_loop_over_the_same_resamples(
                 assert np.isnan(value)
 
 
+def test_few_classes_are_resampled_to_the_same_bytes_as_many() -> None:
+    """Where there are more classes than resamples, each resample goes over all images."""
+    rng = np.random.default_rng(0)
+    class_of, is_positive = rng.integers(0, 20, 500), rng.random(500) < 0.3
+    for uncertainties in (rng.random((2, 500)), rng.integers(0, 30, (2, 500)).astype(np.float64)):
+        few = bootstrap_auroc(uncertainties, is_positive, Resampling(500, 40, 1, class_of))
+        many = bootstrap_auroc(uncertainties, is_positive, Resampling(500, 19, 1, class_of))
+        assert few[:, :19].tobytes() == many.tobytes()
+
+
 def test_bootstrap_recall_equals_a_loop_over_the_same_resamples() -> None:
     correct = np.random.default_rng(0).random(50) < 0.7
     for class_of in (None, np.arange(50) // 4):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.__main__ import main
 from pipeline_lib.config.load import load_config
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
@@ -65,3 +66,9 @@ def test_every_odd_value_is_a_spec_or_one_line(specs: dict[str, dict[str, Any]],
                 assert str(error) and "\n" not in str(error), f"{name}: {spec}"
             else:
                 assert validated(name, load_stage(name), made.complete()) == made, f"{name}: {spec}"
+
+
+def test_a_spec_that_is_no_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["metrics", "--spec", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert f"{tmp_path}: can't be read (Is a directory)" in capsys.readouterr().err

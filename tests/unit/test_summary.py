@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +15,7 @@ from pipeline_lib.__main__ import main
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.energy import EnergyMeter
-from pipeline_lib.summary import finished_jobs, summarise
+from pipeline_lib.summary import failures, finished_jobs, summarise
 
 COLUMNS = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"
 
@@ -102,6 +104,15 @@ def test_a_thousand_jobs_are_summed_in_less_than_a_third_of_a_second(tmp_path: P
     start = time.process_time()
     summarise(finished_jobs(tmp_path))
     assert time.process_time() - start < 0.3
+
+
+@pytest.mark.parametrize(("free", "why"), [(0, "since the disk is full"), (1 << 30, "as when the machine kills it")])
+def test_a_job_that_left_an_empty_log_had_no_memory_or_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, why: str
+) -> None:
+    (tmp_path / "head.log").touch()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert f"failed: head (x): ended without a message, {why}" in failures({"head (x)": tmp_path / "head.log"})
 
 
 def test_the_command_prints_the_summary_or_says_that_nothing_ran(

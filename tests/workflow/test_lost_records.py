@@ -57,6 +57,13 @@ def test_without_snakemakes_folder_nothing_is_made_again_and_nothing_stale_is_tr
     assert "heads" in world.planned() and stale(world, edited("training.learning_rate", 0.002))["head"] == 5
 
 
+def test_a_finished_folder_is_as_finished_when_it_is_named_from_elsewhere(tiny: Workflow, tmp_path: Path) -> None:
+    elsewhere = Workflow(tmp_path)
+    elsewhere.write_config(TINY_WORLD)
+    assert elsewhere.planned("--directory", str(tiny.directory)) == {}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}
+
+
 def test_results_that_were_copied_with_other_times_in_any_order_are_recognised(world: Workflow) -> None:
     shutil.rmtree(world.directory / ".snakemake", ignore_errors=True)
     shuffle_times(result_files(world))

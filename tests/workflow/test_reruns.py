@@ -90,7 +90,7 @@ VIEWS |= {f"figure {name}": 1 for name in FIGURES}
 CURVES: Stale = {"figure training_curves": 1}
 OF_SAFE_RETRIEVAL: Stale = {f"figure safe_retrieval_{name}": 1 for name in ("curves", "surface")}
 OF_SCORES: Stale = {"figure examples": 1, "figure worst_queries": 1, "figure risk_coverage": 1, "projection_page": 1}
-OF_SCORES |= {"deteriorations": 1}
+OF_SCORES |= {"table classes": 1, "deteriorations": 1}
 # Two backbones, each evaluated upstream and on one downstream set; three ablations on the latter, of one backbone.
 EVERY_SCORE: Stale = {"evaluate_heads": 7, "safe_retrieval": 4} | OF_SCORES | OF_SAFE_RETRIEVAL | VIEWS
 EVERY_HEAD: Stale = {"head": 5} | EVERY_SCORE | CURVES
@@ -151,6 +151,7 @@ CONFIG_EDITS: dict[str, tuple[dict[str, Any], Stale]] = {
         edited("datasets.armenian", NEW_DATASET) | {"downstream": ["greek", "armenian"]},
         {"dataset": 1, "dataset_card": 1, "cache": 4, "neighbours": 2, "baselines": 2, "evaluate_heads": 5}
         | {"safe_retrieval": 2, "figure examples": 1, "figure risk_coverage": 1, "figure worst_queries": 1}
+        | {"table classes": 1}
         | OF_SAFE_RETRIEVAL
         | VIEWS,
     ),

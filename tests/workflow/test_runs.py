@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from pipeline_lib.config.load import parse_config
 from pipeline_lib.core.artefacts import file_digest
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.jobs import Ref
 from pipeline_lib.core.ownership import RUN_LOCK
-from tests.workflow.conftest import ROOT, Workflow
+from pipeline_lib.stages.graph import Graph
+from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 from tests.workflow.test_reruns import edited
 
 sys.path.insert(0, str(ROOT / "workflow/rules"))
@@ -61,6 +64,32 @@ def test_locks_of_another_user_that_can_not_be_opened_are_named(
     with pytest.raises(PipelineError, match=r"running\.lock: can't be opened \(Permission denied\), .*chmod"):
         runs.begin_run(tmp_path, tmp_path / "results", dry_run=False)
     assert lock.exists()
+
+
+def test_a_full_disk_is_said_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        path.touch()  # which still works
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    runs.check_writable(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(PipelineError, match=r"can't be written \(No space left on device\); .* free some space"):
+        runs.check_writable(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_finished_results_that_can_only_be_read_stay_finished(tiny: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a copy dated the files that describe its jobs anew."""
+    config = parse_config({**TINY_WORLD, "results_dir": str(tiny.directory / "results")})
+    graph = Graph(config, tiny.directory / "results", ROOT / "workflow/published")
+    head = Ref.to("head", backbone="vit", variant="default", seed=1)
+    assert len(graph.inputs(head)["job"]) == 1
+
+    def refuse(path: Path, times: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert graph.inputs(head)["job"] == []
 
 
 def described(world: Workflow) -> dict[Path, tuple[int, str]]:

@@ -19,6 +19,7 @@ sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 from pipeline_lib.config.load import load_config, parse_config, read_yaml
 from pipeline_lib.core import runner
 from pipeline_lib.core.artefacts import MANIFEST
+from pipeline_lib.core.encoding import require_utf8
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.core.ownership import require_results
@@ -36,6 +37,7 @@ for file in map(Path, workflow.configfiles):
             "before the options, or after `--`"
         )
 try:
+    require_utf8()
     for file in workflow.configfiles:
         read_yaml(file)  # Snakemake, which has read it, takes the last of two equal keys in silence
     # Another workflow that uses this one as a module may give it no config.
@@ -108,7 +110,7 @@ pathvars:
     benchmarks=f"{RESULTS}/benchmarks",
 
 
-GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"), DESCRIBED)
+GRAPH = Graph(CONFIG, Path(RESULTS), Path(ROOT, "workflow/published"), DESCRIBED, plans=engine.plans(workflow))
 EVALUATION_SETS = CONFIG.evaluation_sets
 UPSTREAM = EVALUATION_SETS[0]
 

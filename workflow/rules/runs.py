@@ -124,10 +124,12 @@ def check_writable(results: Path) -> None:
     try:
         results.mkdir(parents=True, exist_ok=True)
         probe = results / f".writable-{socket.gethostname()}-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        try:
+            probe.write_bytes(bytes(4096))  # a full disk takes empty files
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise PipelineError(
-            f"{results}: can't be written ({os.strerror(error.errno or 0)}); make it writable, or choose another "
-            "results_dir"
+            f"{results}: can't be written ({os.strerror(error.errno or 0)}); make it writable, free some space, or "
+            "choose another results_dir"
         ) from None
