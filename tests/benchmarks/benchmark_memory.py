@@ -101,19 +101,19 @@ def heads(folder: Path, dim: int) -> None:
     from pipeline_lib.heads.spec import HeadSpec
     from pipeline_lib.heads.train import train_heads
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def stop(head: HeadSpec, record: Mapping[str, float]) -> None:
         if record["images"] > 3 * training.shuffle_buffer:
-            raise Enough
+            raise EnoughError
 
     training = Training(threads=1, epochs=1, precision="float32")
     about = {"backbone": "vit", "dataset": "imagenet21k", "split": "train", "view": "train", "variant": "default"}
     specs = [HeadSpec.model_validate({**about, "seed": seed, "training": training}) for seed in range(5)]
     try:
         train_heads(MadeUpRows(ROWS, dim), specs, stop)
-    except Enough:
+    except EnoughError:
         return
 
 
