@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import sys
@@ -37,13 +38,18 @@ def write_dataset(job: Job[DatasetSpec]) -> None:
     _check(spec.name, index)
     outputs = positions_in_outputs(index.classes, spec.options.outputs or (), Path(spec.data_dir), spec.name)
     with job.writing() as draft:
-        table = _table(index)
-        pq.write_table(table, draft.path / INDEX, row_group_size=_GROUP_ROWS)
-        splits = pc.value_counts(table["split"]).to_pylist()
+        splits, locations = _texts(index.split), _texts(index.location)
+        with contextlib.ExitStack() as stack:
+            writer = None
+            for start in range(0, len(index.label), _GROUP_ROWS):
+                rows = slice(start, start + _GROUP_ROWS)
+                group = _table(index, splits[rows], locations[rows], rows)
+                writer = writer or stack.enter_context(pq.ParquetWriter(draft.path / INDEX, group.schema))
+                writer.write_table(group)
         draft.facts.update(
             classes=index.classes,
             samples=len(index.label),
-            splits={entry["values"]: entry["counts"] for entry in splits},
+            splits={entry["values"]: entry["counts"] for entry in pc.value_counts(splits).to_pylist()},
             skip_unreadable=spec.options.skip_unreadable,
             fingerprint=hashlib.sha256(index.fingerprint.encode()).hexdigest(),
         )
@@ -189,15 +195,15 @@ def _check(name: str, index: Index) -> None:
         )
 
 
-def _table(index: Index) -> pa.Table:
+def _table(index: Index, splits: pa.ChunkedArray, locations: pa.ChunkedArray, rows: slice) -> pa.Table:
     columns = {
-        "sample_id": pa.array(np.arange(len(index.label)), pa.int64()),
-        "split": _texts(index.split),
-        "label": pa.array(index.label, pa.int64()),
-        "location": _texts(index.location),
+        "sample_id": pa.array(np.arange(rows.start, rows.start + len(splits)), pa.int64()),
+        "split": splits,
+        "label": pa.array(index.label[rows], pa.int64()),
+        "location": locations,
     }
     if index.label_counts is not None:
-        votes = [sorted(counts.items()) for counts in index.label_counts]
+        votes = [sorted(counts.items()) for counts in index.label_counts[rows]]
         columns["label_counts"] = pa.array(votes, pa.map_(pa.int32(), pa.float64()))
     return pa.table(columns)
 
@@ -209,7 +215,7 @@ def _texts(values: list[str] | pa.ChunkedArray) -> pa.ChunkedArray:
 def content_of(index: Index, facts: dict[str, Any]) -> str:
     """Return the digest of what readers find: rows and facts, whatever version of Arrow wrote the file."""
     digest = xxhash.xxh3_128(canonical_json(facts).encode())
-    digest.update(index.label.astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(index.label, "<i8").data)
     votes = [",".join(f"{label}:{count}" for label, count in sorted(row.items())) for row in index.label_counts or []]
     for column in (index.split, index.location, votes):
         for start in range(0, len(column), _DIGEST_ROWS):

@@ -79,8 +79,7 @@ def warning(rows: FeatureRows, options: Options) -> str | None:
 def images_without_partner(label: np.ndarray, options: Options) -> int:
     """Return how many images are compared with no other image of their class; label: int64 [n]."""
     chosen = _drawn_by_class(label, options)
-    _, of_class = np.unique(label, return_inverse=True)
-    partners = np.bincount(of_class[chosen], minlength=of_class.max() + 1)[of_class]
+    partners = np.bincount(label[chosen], minlength=label.max() + 1)[label]
     partners[chosen] -= 1
     return int((partners == 0).sum())
 
@@ -91,16 +90,19 @@ def _drawn_by_class(label: np.ndarray, options: Options) -> np.ndarray:
     First come pairs, each of another class, for an image needs another one of its class; then, in turns, one more
     image of each class that has one. Which classes and images they are is drawn by the seed.
     """
-    shuffled = np.random.default_rng(options.seed).permutation(len(label))
+    # 32 bits do for positions and labels, and half the memory.
+    label, position = label.astype(np.int32), np.arange(len(label), dtype=np.int32)
+    shuffled = np.random.default_rng(options.seed).permutation(position)
     by_class = shuffled[np.argsort(label[shuffled], kind="stable")]
     ordered = label[by_class]
-    first = np.searchsorted(ordered, ordered, side="left")
-    is_alone = np.searchsorted(ordered, ordered, side="right") - first == 1
-    position = np.arange(len(label))
-    turn = np.where(is_alone, 2, np.maximum(position - first, 1))
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1)).astype(np.int32)
+    sizes = np.diff(starts, append=np.int32(len(label)))
+    first = np.repeat(starts, sizes)
+    turn = np.maximum(position - first, 1)
+    turn[starts[sizes == 1]] = 2
     # Within a turn, in the order of the shuffle: a sample that ends amid a turn must not prefer small labels. A pair
     # stands where its first image does, so that none is torn but the last.
-    rank = np.empty(len(label), np.int64)
+    rank = np.empty_like(position)
     rank[shuffled] = position
     rank = rank[by_class[np.where(turn == 1, first, position)]]
-    return np.sort(by_class[np.lexsort((rank, turn))][: options.images])
+    return np.sort(by_class[np.lexsort((rank, turn))][: options.images]).astype(np.int64)

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets import imagenet21k
+from pipeline_lib.datasets import imagenet21k, images
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
 from tests.unit.dataset_worlds import content_digest, grey_value, make_folder, make_tar, open_split, png, write_artefact
@@ -334,3 +335,25 @@ def test_digest_follows_names_and_sizes_but_not_bytes(tmp_path, make):
 def test_source_is_watched(tmp_path):
     options = imagenet21k.Options.model_validate(OPTIONS)
     assert imagenet21k.watched_files(options, tmp_path) == [tmp_path / "winter21"]
+
+
+def test_a_range_of_images_is_read_without_the_rest(tmp_path, monkeypatch):
+    """Of groups of rows that hold none of them only the splits are read; the rows are those of the whole split."""
+    monkeypatch.setattr(images, "_GROUP_ROWS", 3)
+    make_tar_folder(tmp_path / "winter21")
+    artefact = write_artefact(tmp_path, OPTIONS)
+    read, groups = pq.ParquetFile.read_row_group, []
+
+    def reading(file, group, columns):
+        groups.extend([group] if "location" in columns else [])
+        return read(file, group, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", reading)
+    whole = ImageDataset(artefact, "train")
+    assert groups == list(range(7))  # 20 images
+    groups.clear()
+    part = ImageDataset(artefact, "train", (4, 6))
+    assert groups == [2, 3]
+    assert part.sample_id.tolist() == whole.sample_id[4:6].tolist()
+    assert part.label.tolist() == whole.label[4:6].tolist()
+    assert [part.location(n) for n in range(len(part))] == [whole.location(n) for n in (4, 5)]

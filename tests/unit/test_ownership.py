@@ -198,6 +198,22 @@ def test_a_deleted_manifest_is_missed_in_results(
     assert not graph.folder(ref).exists()
 
 
+def test_a_plan_waits_for_no_disk_and_writes_each_description_once(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of jobs are described at each start; a description that a power cut damages is written anew."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("waits for the disk"))
+    ref = Ref.to("dataset", dataset="latin")
+    (path,) = graph.inputs(ref)["job"]
+    text = Path(path).read_text()
+    Path(path).write_text("")
+    assert graph.inputs(ref)["job"] == [path]
+    assert Path(path).read_text() == ""
+    graph.judge_anew()
+    graph.inputs(ref)
+    assert Path(path).read_text() == text
+
+
 def test_a_run_leaves_alone_what_lay_at_an_output_before_it_was_planned(tmp_path: Path, graph: Graph) -> None:
     """Also at the next plan; a folder that a killed job of ours left without a manifest is replaced."""
     ref = Ref.to("dataset", dataset="latin")
