@@ -12,6 +12,8 @@ from pipeline_lib.core import code
 
 CACHED = (
     code.code_digest,
+    code._path,
+    code._templates,
     code._text,
     code._imports,
     code._facts,
