@@ -651,6 +651,7 @@ def test_nearly_constant_and_huge_uncertainties_are_measured_and_drawn(values: n
         figure.draw_without_rendering()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("methods", [1, 2, 12])
 def test_figures_fit_and_can_be_read(methods: int) -> None:
     inputs = inputs_of(methods=methods)

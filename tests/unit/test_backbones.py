@@ -296,6 +296,7 @@ def test_training_learns(tmp_path: Path) -> None:
     assert curve[-1]["accuracy"] > 3 / 62
 
 
+@pytest.mark.slow
 def test_training_repeats_itself_also_where_it_goes_on_after_a_kill(
     training_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -450,6 +450,7 @@ def test_wrong_arguments_are_named(tmp_path, pets, web):
             write(tmp_path / "card", web, **wrong)
 
 
+@pytest.mark.slow
 def test_the_card_needs_neither_pyplot_nor_torch(tmp_path, web):
     command = ["dataset_card", "--spec", '{"count": 2}', "--dataset", str(web), "--output", str(tmp_path / "card")]
     code = (

@@ -54,6 +54,7 @@ def test_split_has_the_configured_number_of_each_class_at_the_right_size(tmp_pat
         assert train.location(position).rsplit("/", 1)[1] == train.classes[train.label[position]]
 
 
+@pytest.mark.slow
 def test_images_do_not_depend_on_process_or_order():
     locations = [f"train/{number}/{character}" for number in range(3) for character in "Ag7"]
     here = [pixels_of(location) for location in locations]

@@ -175,6 +175,7 @@ def test_scores_of_other_images_are_named(world: World, tmp_path: Path) -> None:
         world.evaluate(heads=[world.heads[1], world.heads[1]], out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_deteriorations_load_no_torch() -> None:
     code = (
         "import sys, pipeline_lib.evaluation.deteriorations, pipeline_lib.evaluation.projection; "

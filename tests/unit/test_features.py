@@ -393,6 +393,7 @@ def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_views_extracted_together_are_the_ones_extracted_alone(
     world: Path, alone: Path, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]

@@ -245,6 +245,7 @@ ABLATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "batch_size"), [("float32", 64), ("bfloat16", 64), ("float32", 48)])
 def test_heads_in_one_pass_come_out_as_alone_to_the_last_bit_and_read_the_cache_once(precision, batch_size):
     """Several seeds of several recipes: all seeds of some, and some of others, in any order."""

@@ -144,6 +144,7 @@ def random_batch(count: int, seed: int = 0, size: int = 16) -> Batch:
     return Batch(pixels, torch.randint(0, CLASSES, (count,), generator=generator), torch.arange(count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squared_error", "order"])
 def test_with_stop_gradient_the_network_learns_as_if_there_were_no_head(world: Path, tmp_path: Path, loss: str) -> None:
     runs = {
@@ -196,6 +197,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(while_training, "evaluate", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [0, 1, 2])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     world: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int

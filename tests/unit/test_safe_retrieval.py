@@ -285,6 +285,7 @@ def test_faults_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     assert not (world.root / "faulty").exists()
 
 
+@pytest.mark.slow
 def test_no_torch_is_loaded() -> None:
     code = "import sys, pipeline_lib.evaluation.safe_retrieval; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -108,6 +108,7 @@ def test_augmix_and_small_crops_are_timms(images: ImageDataset, spec: dict[str, 
         assert pixels.numpy().tobytes() == timm_draw(images.image(sample_id), sample_id, 2, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", POLICIES)
 def test_a_policy_changes_its_share_of_the_draws_and_no_others(images: ImageDataset, kind: str) -> None:
     plain = make_view(PLAIN, CONFIG)

@@ -109,6 +109,7 @@ def test_angles_follow_the_density(dim, kappa):
     assert np.abs(distribution - (np.arange(count) + 0.5) / count).max() < 1.95 / math.sqrt(count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 3, 8, 512])
 @pytest.mark.parametrize("kappa", [0.0, 0.5, 30.0, 2000.0])
 def test_samples_have_the_mean_and_the_covariance_of_theory(dim, kappa):
