@@ -21,6 +21,7 @@ from pipeline_lib.core import code, versions
 from pipeline_lib.stages import evaluate_heads
 from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.targets import targets
+from tests.unit.test_core_code import CACHED
 from tests.workflow.conftest import ROOT, TINY_WORLD, Workflow
 
 Stale = dict[str, int]
@@ -271,7 +272,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget_code() -> None:
-    for function in (code.code_digest, code._text, code._imports, code._facts, code._kept, versions.version_of):
+    for function in (*CACHED, versions.version_of):
         function.cache_clear()
 
 
