@@ -51,13 +51,13 @@ class MemoryRows:
         return self._arrays[array][start:stop]
 
 
-def bare_products(dtype: torch.dtype, stored: torch.dtype) -> Callable[[], None]:
+def bare_products(dtype: torch.dtype) -> Callable[[], None]:
     """Return a function that does the matrix products of one training step and nothing else.
 
     Forward, weight gradients, and input gradients of layers 2 and 3; results go to memory that is there already.
-    The input is another batch each time, stored in memory in some type; `.to` casts it to that of the products.
+    The input is another batch each time.
     """
-    inputs = torch.randn(ROWS, DIM).to(stored)
+    inputs = torch.randn(ROWS, DIM).to(dtype)
     weights = [torch.randn(shape).to(dtype) for shape in ((HIDDEN, DIM), (HIDDEN, HIDDEN), (1, HIDDEN))]
     gradients = [torch.empty_like(weight) for weight in weights]
     first, second, first_gradient, second_gradient = (torch.empty(BATCH, HIDDEN, dtype=dtype) for _ in range(4))
@@ -68,7 +68,7 @@ def bare_products(dtype: torch.dtype, stored: torch.dtype) -> Callable[[], None]
         nonlocal step
         start = step * BATCH % ROWS
         step += 1
-        batch = inputs[start : start + BATCH].to(dtype)
+        batch = inputs[start : start + BATCH]
         torch.mm(batch, weights[0].T, out=first)
         torch.mm(first, weights[1].T, out=second)
         torch.mm(second, weights[2].T, out=output)
@@ -79,6 +79,16 @@ def bare_products(dtype: torch.dtype, stored: torch.dtype) -> Callable[[], None]
         torch.mm(first_gradient.T, batch, out=gradients[0])
 
     return run
+
+
+def seconds_of(bare: Callable[[], None], steps: int = 4) -> float:
+    """Return the shortest time of a step."""
+    times = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        bare()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 class Measured(NamedTuple):
@@ -133,7 +143,7 @@ def main() -> int:
     """Measure, print one line per ratio, and return 1 when one misses its bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bursts", type=int, default=40, help="of a head alone; a fifth of it for five heads")
+    parser.add_argument("--bursts", type=int, default=20, help="of a head alone; a fifth of it for five heads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     learnable, random = MemoryRows(CORRELATION), MemoryRows(0)
@@ -149,15 +159,17 @@ def main() -> int:
     def run(precision: str, rows: MemoryRows, seeds: tuple[int, ...], bare: Callable[[], None]) -> Measured:
         return measure(rows, precision, seeds, bare, arguments.bursts // len(seeds), arguments.threads)
 
-    for precision in ("float32", "bfloat16"):
-        dtype = getattr(torch, precision)
-        bare, bare_from_float16 = bare_products(dtype, dtype), bare_products(dtype, torch.float16)
+    products = {name: bare_products(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    for precision, bare in products.items():
+        if seconds_of(bare) > 2 * seconds_of(products["float32"]):
+            print(
+                f"heads {precision}: left out, since it takes this processor, which has no units for it, twice as long"
+            )
+            continue
         one, stacked = run(precision, learnable, SEEDS[:1], bare), run(precision, learnable, SEEDS, bare)
         report(f"{precision}, one head / products", one, one.ratio, MINIMUM_TRAINER_SHARE)
         worst = run(precision, random, SEEDS[:1], bare)
         report(f"{precision}, one head that can learn nothing / products", worst, worst.ratio, None)
-        same_input = run(precision, learnable, SEEDS[:1], bare_from_float16)
-        report(f"{precision}, one head / products on float16 input", same_input, same_input.ratio, None)
         report(
             f"{precision}, five stacked / one by one", stacked, stacked.ratio / one.ratio, MINIMUM_STACK_GAIN[precision]
         )
