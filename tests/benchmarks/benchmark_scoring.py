@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline_lib.pretrained import PretrainedModel, load
+from pipeline_lib.checkpoints.model import PretrainedModel
+from pipeline_lib.pretrained import load
 from pipeline_lib.scoring.images import ImageList
 from pipeline_lib.scoring.run import score_images
 from pipeline_lib.scoring.unfinished import Unfinished

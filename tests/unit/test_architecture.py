@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.core.code import imported_modules
+from tests.benchmarks.__main__ import BENCHMARKS
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "pipeline_lib"
@@ -87,3 +89,9 @@ def test_a_dry_run_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_can_be_started(name: str) -> None:
+    """None is run here, so that one which the library has left behind would be noticed by a user alone."""
+    assert callable(importlib.import_module(f"tests.benchmarks.benchmark_{name}").main)
