@@ -102,7 +102,7 @@ def measure_reads(data_dir: Path) -> bool:
     missed = False
     for name, read in readers.items():
         options = imagenet21k.Options.model_validate(OPTIONS[name])
-        locations = imagenet21k.build_index(options, data_dir).location
+        locations = list(map(str, imagenet21k.build_index(options, data_dir).location))
         locations = random.Random(0).choices(locations, k=READS)
         names = [location.rsplit(":", 1)[1] for location in locations]
         files = [f"{image.split('_')[0]}/{image}" for image in names]
