@@ -21,7 +21,7 @@ from typing import Any
 
 import xxhash
 
-from pipeline_lib.core.drafts import draft_path, remove_abandoned_drafts
+from pipeline_lib.core.drafts import draft_path, remove_abandoned_drafts, remove_draft
 from pipeline_lib.core.drafts import writing_file as writing_file
 from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.ownership import DRAFT_MARK, require_replaceable
@@ -136,9 +136,8 @@ def writing(
     try:
         draft = Draft(partial)
         yield draft
-        (partial / DRAFT_MARK).unlink()
         files = {}
-        for path in sorted(p for p in partial.rglob("*") if p.is_file()):
+        for path in sorted(p for p in partial.rglob("*") if p.is_file() and p != partial / DRAFT_MARK):
             _fsync(path)
             relative = path.relative_to(partial).as_posix()
             if relative in final:
@@ -171,9 +170,10 @@ def writing(
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(partial / name, target)
         os.rename(partial, directory)
+        (directory / DRAFT_MARK).unlink()  # only now: a draft without it would be nobody's
         _fsync(directory.parent)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_draft(partial)
         raise
 
 

@@ -82,11 +82,15 @@ def abandoned_drafts(folder: Path) -> Iterator[Path]:
 
 
 def remove_draft(path: Path) -> None:
-    """Remove a draft, be it a file or a folder."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    """Remove a draft, be it a file or a folder; the mark last, so that what is left by a kill is still known as one."""
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(OSError):
+        for entry in path.iterdir():
+            if entry.name != DRAFT_MARK:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        shutil.rmtree(path)
 
 
 def _is_ours(path: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.__main__ import main
-from pipeline_lib.core import artefacts, ownership
+from pipeline_lib.core import artefacts, drafts, ownership
 from pipeline_lib.core.checked_files import CheckedFiles
 from pipeline_lib.core.errors import ArtefactError
 
@@ -301,3 +301,28 @@ def test_a_file_that_is_cut_is_named_before_and_after_it_was_checked(tmp_path: P
         files.read_into("values", 4000, memoryview(bytearray(2000)))
     with pytest.raises(ArtefactError, match="5000 bytes, but the manifest says 600000; run again"):
         CheckedFiles(artefacts.read(tmp_path / "a", verify=False), "run again")
+
+
+def test_a_draft_is_known_as_one_until_it_is_published_and_while_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at any moment it is removed by the next writer, also by one that has the same process number."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError("stop")
+
+    target = tmp_path / "made"
+    for function in ("shutil.rmtree", "os.rename"):
+        with monkeypatch.context() as patched:
+            patched.setattr(function, fail)
+            patched.setattr("pipeline_lib.core.artefacts.remove_draft", lambda path: None)  # as after a kill
+            with pytest.raises(OSError, match="stop"), artefacts.writing(target, "toy", {}, replace=True) as draft:
+                (draft.path / "folder").mkdir()
+                (draft.path / "folder/values").write_text("1")
+                if function == "shutil.rmtree":
+                    fail()
+            drafts.remove_draft(drafts.draft_path(target))
+        with artefacts.writing(target, "toy", {}, replace=True) as draft:
+            (draft.path / "values").write_text("2")
+        assert [path.name for path in tmp_path.iterdir()] == ["made"]
+        assert sorted(path.name for path in target.iterdir()) == ["manifest.json", "values"]
