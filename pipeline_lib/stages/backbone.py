@@ -24,7 +24,7 @@ OUTPUT = "backbones/{backbone}"
 SETTINGS = ("workers",)
 Spec = BackboneSpec
 # Imported by its name: it is code of the backbones that are trained, and of no others.
-_TRAINER = "training.classifier"
+TRAINER = "training.classifier"
 
 
 def resolve(config: Config, backbone: str) -> Ref:
@@ -41,7 +41,7 @@ def inputs(config: Config, backbone: str) -> Refs:
 def plugins(config: Config, backbone: str) -> list[str]:
     """Return the components of the code that are chosen by name."""
     dataset = f"datasets.{config.datasets[config.upstream.dataset].kind}"
-    return components(config.backbone(backbone)) + ([_TRAINER, dataset] if is_trained_here(config, backbone) else [])
+    return components(config.backbone(backbone)) + ([TRAINER, dataset] if is_trained_here(config, backbone) else [])
 
 
 def sources(spec: BackboneSpec) -> list[Path]:
@@ -72,7 +72,7 @@ def _train(job: Job[BackboneSpec], options: ClassifierTraining, kind: ModuleType
 
     if job.spec.train_split is None:
         raise PipelineError(f"backbone '{job.spec.name}' is trained, so its spec needs a train_split")
-    training = importlib.import_module(f"pipeline_lib.{_TRAINER}")
+    training = importlib.import_module(f"pipeline_lib.{TRAINER}")
     images, saved = ImageDataset(job.input("upstream"), job.spec.train_split), training.SavedState(job)
     torch.manual_seed(options.seed)
     encoder = kind.build(options, len(images.classes))

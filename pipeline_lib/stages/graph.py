@@ -379,11 +379,11 @@ class Graph:
 
 
 def components() -> list[str]:
-    """Return all components of the code: the stages of the workflow, and whatever it finds by name."""
+    """Return all components of the code: the stages, whatever is found by name, and what trains backbones alone."""
     folder = Path(__file__).parent
     stages = [path.stem for path in folder.glob("*.py") if "\nINPUTS" in path.read_text(encoding="utf-8")]
     found = [f"{family}.{name}" for family in get_args(kinds.Family) for name in kinds.kinds(family)]
-    return sorted([*(f"stages.{name}" for name in stages), *found])
+    return sorted([*(f"stages.{name}" for name in stages), *found, load_stage("backbone").TRAINER])
 
 
 @functools.cache
