@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline_lib.backbones.artefact import open_backbone
 from pipeline_lib.backbones.base import Backbone
-from pipeline_lib.config.policies import CutMix, MixUp
+from pipeline_lib.config.policies import MIXING_POLICIES
 from pipeline_lib.config.views import Augmented
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import canonical_json
@@ -66,7 +66,8 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
     torch.set_num_threads(spec.threads)
     images = ImageDataset(first.input("dataset"), spec.split, spec.samples)
     # Images that are mixed with others have their partners anywhere in the split.
-    mixes = any(isinstance(getattr(job.spec.view, "policy", None), CutMix | MixUp) for job in jobs)
+    policies = [job.spec.view.policy for job in jobs if isinstance(job.spec.view, Augmented)]
+    mixes = any(policy is not None and policy.kind in MIXING_POLICIES for policy in policies)
     partners = ImageDataset(first.input("dataset"), spec.split) if mixes else images
     device = choose_device(spec.device)
     backbone = open_backbone(first.input("backbone"), device=device, precision=spec.precision)

@@ -36,7 +36,8 @@ class Spec(classes.Spec):
 
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set, the upstream one first."""
-    return {**METRICS, **{name: found for name, found in classes.inputs(config).items() if name != "datasets"}}
+    spec = Spec.of(config)
+    return {**METRICS, **spec.per_image(spec.sets)}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:

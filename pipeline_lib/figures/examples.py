@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline_lib.core.jobs import Ref
 from pipeline_lib.figures import style
 from pipeline_lib.tables.reading import mean_uncertainty, read_sets
-from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, refs
+from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, datasets_of, refs
 from pipeline_lib.tables.summary import names
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ class Spec(SetsSpec, HeadsSpec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `datasets` and `scores` of each set, the upstream one first."""
     spec = Spec.of(config)
-    return {
-        "datasets": [Ref.to("dataset", dataset=pair.dataset) for pair in spec.sets],
-        "scores": refs("evaluate_heads", spec.sets, **spec.heads),
-    }
+    return {"datasets": datasets_of(spec.sets), "scores": refs("evaluate_heads", spec.sets, **spec.heads)}
 
 
 def plugins(config: Config) -> list[str]:

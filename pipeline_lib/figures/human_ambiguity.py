@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.figures import style
 from pipeline_lib.figures.density import density, shown_range
 from pipeline_lib.tables.reading import read_sets
-from pipeline_lib.tables.spec import METRICS, HeadsSpec, SetsSpec, refs
+from pipeline_lib.tables.spec import METRICS, HeadsSpec, SetsSpec
 from pipeline_lib.tables.summary import EvaluationSet, Summary, names, read_metrics, typical_seed
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ def wanted(config: Config) -> bool:
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set, the upstream one first."""
     spec = Spec.of(config)
-    return {
-        **METRICS,
-        "scores": refs("evaluate_heads", spec.sets, **spec.heads),
-        "baselines": refs("baselines", spec.sets, backbone=spec.backbone),
-    }
+    return {**METRICS, **spec.per_image(spec.sets)}
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.figures import style
 from pipeline_lib.tables.reading import read_sets
-from pipeline_lib.tables.spec import HeadsSpec, refs
+from pipeline_lib.tables.spec import HeadsSpec
 from pipeline_lib.tables.summary import METHODS, EvaluationSet, names
 
 if TYPE_CHECKING:
@@ -51,10 +51,7 @@ class Spec(HeadsSpec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `scores` and `baselines` of each set."""
     spec = Spec.of(config)
-    return {
-        "scores": refs("evaluate_heads", spec.downstream, **spec.heads),
-        "baselines": refs("baselines", spec.downstream, backbone=spec.backbone),
-    }
+    return spec.per_image(spec.downstream)
 
 
 def figure_of(job: Job[Spec], width: float, height: float) -> Figure:

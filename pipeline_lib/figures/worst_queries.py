@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from pipeline_lib.figures import examples
 from pipeline_lib.figures.examples import Extremes
 from pipeline_lib.tables.reading import mean_uncertainty, read_sets
-from pipeline_lib.tables.spec import refs
 from pipeline_lib.tables.summary import names
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Spec(examples.Spec):
 def inputs(config: Config) -> Refs:
     """Return what the figure is drawn from: `datasets`, `scores`, `baselines` of each set, the upstream one first."""
     spec = Spec.of(config)
-    return {**examples.inputs(config), "baselines": refs("baselines", spec.sets, backbone=spec.backbone)}
+    return {**examples.inputs(config), **spec.per_image(spec.sets)}
 
 
 def plugins(config: Config) -> list[str]:

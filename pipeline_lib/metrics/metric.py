@@ -1,10 +1,9 @@
 """What a metric is: how it is called and read, and how it is computed.
 
-A module lists its metrics as `METRICS = (...)`. It is known by the text `METRICS` at the start of a line: with an
-annotation or a list it isn't found. In `pipeline_lib/metrics/` they are of an uncertainty, in its folder
-`representation` of a representation. What `compute` may need is listed in `pipeline_lib/evaluation/measures.py`. It
-refuses NaN (`checks.require_no_nan`) and, where the metric is undefined, returns NaN with a warning that names the
-dataset.
+A module lists its metrics as `METRICS`, by which it is known. In `pipeline_lib/metrics/` they are of an uncertainty, in
+its folder `representation` of a representation. What `compute` may need is listed in
+`pipeline_lib/evaluation/measures.py`. It refuses NaN (`checks.require_no_nan`) and, where the metric is undefined,
+returns NaN with a warning that names the dataset.
 """
 
 from __future__ import annotations

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline_lib.core import artefacts
-from pipeline_lib.core.jobs import Ref
 from pipeline_lib.tables.reading import mean_uncertainty, read_sets
 from pipeline_lib.tables.render import Table, count, number
-from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, refs
+from pipeline_lib.tables.spec import HeadsSpec, SetsSpec, datasets_of
 from pipeline_lib.tables.summary import row_names
 
 if TYPE_CHECKING:
@@ -34,11 +33,7 @@ class Spec(SetsSpec, HeadsSpec):
 def inputs(config: Config) -> Refs:
     """Return what the table is made of: `datasets`, `scores`, `baselines` of each set, the upstream one first."""
     spec = Spec.of(config)
-    return {
-        "datasets": [Ref.to("dataset", dataset=pair.dataset) for pair in spec.sets],
-        "scores": refs("evaluate_heads", spec.sets, **spec.heads),
-        "baselines": refs("baselines", spec.sets, backbone=spec.backbone),
-    }
+    return {"datasets": datasets_of(spec.sets), **spec.per_image(spec.sets)}
 
 
 def classes_of_sets(job: Job[Spec]) -> dict[EvaluationSet, pd.DataFrame]:

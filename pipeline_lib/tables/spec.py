@@ -65,6 +65,14 @@ class HeadsSpec(ViewSpec):
         """The heads, as their evaluations are found and checked by them."""
         return {"backbone": self.backbone, "variant": self.variant}
 
+    def per_image(self, sets: Iterable[EvaluationSet]) -> dict[str, list[Ref]]:
+        """Return what holds a row per image of each set: `scores` of the heads, and `baselines`."""
+        pairs = list(sets)
+        return {
+            "scores": refs("evaluate_heads", pairs, **self.heads),
+            "baselines": refs("baselines", pairs, backbone=self.backbone),
+        }
+
 
 class ShownSpec(Spec):
     """Base of the specs of the jobs that make tables and figures: which one, and what it shows: its module's spec."""
@@ -88,6 +96,11 @@ class ShownSpec(Spec):
 def refs(stage: str, evaluation_sets: Iterable[EvaluationSet], **wildcards: object) -> list[Ref]:
     """Return the artefacts of a stage for several sets."""
     return [Ref.to(stage, dataset=dataset, split=split, **wildcards) for dataset, split in evaluation_sets]
+
+
+def datasets_of(evaluation_sets: Iterable[EvaluationSet]) -> list[Ref]:
+    """Return the dataset of each set."""
+    return [Ref.to("dataset", dataset=pair.dataset) for pair in evaluation_sets]
 
 
 def read_beside(job: Job[Any]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
