@@ -2,67 +2,152 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import io
+import multiprocessing
+import os
 import pickle
-from collections.abc import Callable, Iterator
-from typing import Any
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from pipeline_lib.core.errors import PipelineError
 
 _ADVICE = "lower features.workers or features.batch_size; then run snakemake again"
 
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
 
-def loaded(loader: DataLoader[Any], advice: str = _ADVICE) -> Iterator[Any]:
-    """Yield what a loader loads.
 
-    What workers load comes through pipes. torch would pass its tensors through /dev/shm, and a worker that finds it
-    full (64 MB in a container) loses the item without a word: the loader then waits for ever.
+def loaded(
+    load: Callable[[Item], Loaded], items: Sequence[Item], workers: int, ahead: int = 2, advice: str = _ADVICE
+) -> Iterator[Loaded]:
+    """Yield `load(item)` of each item, in order.
+
+    Worker w loads every `workers`-th item from the w-th on and sends them through a pipe of its own, which ends when it
+    dies, wherever it was. The workers of a torch `DataLoader` share locks and a pipe, and their death is a signal that
+    interrupts whatever the parent does; killed at a random moment, one in a hundred left it waiting for ever.
 
     Parameters
     ----------
-    loader : DataLoader
-        Loads in this process or in workers.
-    advice : str
+    load
+        Called in the workers with what it knows at the first `next`. Without workers, here.
+    items
+        What to load.
+    workers
+        Processes.
+    ahead
+        Items that each worker holds until they are wanted.
+    advice
         What to do if a worker ran out of memory.
 
     Raises
     ------
     PipelineError
-        A worker process died, or none can be started since /dev/shm is full.
+        A worker process died.
+    Exception
+        What `load` raised.
     """
-    if loader.num_workers > 0:
-        loader.collate_fn = _Packed(loader.collate_fn)
+    if workers == 0:
+        yield from map(load, items)
+        return
+    started: list[_Worker] = []
     try:
-        yield from map(pickle.loads, loader) if loader.num_workers > 0 else loader
-    except (RuntimeError, OSError, EOFError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise PipelineError(
-                "no process that decodes images can be started: /dev/shm is full (docker run --shm-size 1g gives a "
-                "container more); or decode without such processes (workers: 0)"
-            ) from None
-        if not _worker_died(error, loader):
-            raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise PipelineError(
-            f"a process that decodes images died ({reason}); if it ran out of memory, {advice}"
-        ) from None
+        for number in range(min(workers, len(items))):
+            started.append(_start(_Work(load, items[number::workers], ahead), [worker.pipe for worker in started]))
+        for worker in islice(cycle(started), len(items)):
+            raised, result = pickle.loads(_received(worker, advice))
+            if raised:
+                raise result
+            yield result
+    finally:
+        for process, pipe in started:
+            process.kill()
+            process.join()
+            pipe.close()
 
 
-class _Packed:
-    """Collates, and turns the result into bytes."""
+class _Work(NamedTuple, Generic[Item]):
+    load: Callable[[Item], Any]
+    items: Sequence[Item]
+    ahead: int
 
-    def __init__(self, collate: Callable[[Any], Any]) -> None:
-        self._collate = collate
 
-    def __call__(self, items: Any) -> bytes:
-        stream = io.BytesIO()
-        _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self._collate(items))
-        return stream.getvalue()
+class _Worker(NamedTuple):
+    process: BaseProcess
+    pipe: Connection
+
+
+def _start(work: _Work[Any], pipes: Sequence[Connection]) -> _Worker:
+    """Start a worker; `pipes` from other workers, which it may inherit, are none of its business."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    with sender:  # closed here, the pipe ends with the worker
+        process = multiprocessing.Process(target=_work, args=(work, sender, [*pipes, receiver]), daemon=True)
+        process.start()
+    return _Worker(process, receiver)
+
+
+def _received(worker: _Worker, advice: str) -> bytes:
+    try:
+        return worker.pipe.recv_bytes()
+    except (EOFError, OSError):
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    raise PipelineError(f"a process that decodes images died ({reason}); if it ran out of memory, {advice}")
+
+
+def _work(work: _Work[Any], sender: Connection, others: Sequence[Connection]) -> None:
+    """Load items, in the worker, and end when all are sent or nobody is left to read them."""
+    for pipe in others:
+        pipe.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(10)  # runs when the threads of the forward pass don't, which would wait for the one that it holds up
+    torch.set_num_threads(1)
+    waiting: queue.Queue[bytes | None] = queue.Queue(work.ahead)
+    thread = threading.Thread(target=_send, args=(waiting, sender), daemon=True)
+    thread.start()
+    for item in work.items:
+        waiting.put(_packed(work.load, item))
+    waiting.put(None)
+    thread.join()
+
+
+def _send(waiting: queue.Queue[bytes | None], sender: Connection) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        while (message := waiting.get()) is not None:
+            sender.send_bytes(message)
+        return
+    os._exit(0)  # the parent is gone, or wants no more
+
+
+def _packed(load: Callable[[Any], Any], item: Any) -> bytes:
+    """Return the bytes of (whether an exception was raised, the exception or what was loaded)."""
+    try:
+        return _pickled((False, load(item)))
+    except Exception as error:
+        error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+        try:
+            pickle.loads(message := _pickled((True, error)))
+            return message
+        except Exception:  # as of an exception that takes other arguments than it keeps
+            return _pickled((True, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def _pickled(value: Any) -> bytes:
+    stream = io.BytesIO()
+    _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(value)
+    return stream.getvalue()
 
 
 class _Pickler(pickle.Pickler):
@@ -70,14 +155,3 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
-
-
-def _worker_died(error: Exception, loader: DataLoader[Any]) -> bool:
-    """Return whether an error means that a worker died, and is not one that a worker met and passed on.
-
-    A worker that dies while something of it is being fetched leaves a broken pipe, or none.
-    """
-    passed_on = "in DataLoader worker process" in str(error)
-    if isinstance(error, RuntimeError):
-        return "DataLoader worker" in str(error) and not passed_on
-    return loader.num_workers > 0 and not passed_on

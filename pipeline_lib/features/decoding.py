@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
 from pipeline_lib.datasets.base import UnreadableImageError
@@ -54,16 +52,8 @@ def decoded_images(
     Raises `PipelineError` when a worker process dies.
     """
     by_workers = [(view, epochs) for view, epochs in views if drawn_on(view, device).type == "cpu"]
-    loader = DataLoader(
-        _DecodedOnce(images, positions, by_workers, with_image=len(by_workers) < len(views)),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=16 if workers else None,
-        worker_init_fn=_yield_to_the_backbone,
-        # A worker draws from generators that are seeded per image; its own seed must not touch ours.
-        generator=torch.Generator().manual_seed(0),
-    )
-    for decoded in loaded(loader):
+    once = _DecodedOnce(images, by_workers, with_image=len(by_workers) < len(views))
+    for decoded in loaded(once, positions, workers, ahead=16):
         if decoded.image is None:
             yield decoded
         else:
@@ -74,11 +64,6 @@ def decoded_images(
                 for view, epochs in views
             ]
             yield replace(decoded, draws=tuple(draws))
-
-
-def _yield_to_the_backbone(worker: int) -> None:
-    """Let a worker run when the threads of the forward pass don't, which wait for the one that it would hold up."""
-    os.nice(10)
 
 
 def drawn_on(view: View, device: torch.device) -> torch.device:
@@ -96,17 +81,13 @@ def _draws(view: View, image: Image | Tensor, sample_id: int, epochs: Sequence[i
     return Draws(torch.stack([pixels for pixels, _ in drawn]), extras)
 
 
-class _DecodedOnce(torch.utils.data.Dataset):
-    """Item i: the i-th image of the block, decoded once, drawn by every view once per epoch."""
+class _DecodedOnce:
+    """Decodes the image at a position once, and draws it by every view once per epoch."""
 
-    def __init__(self, images: ImageDataset, positions: Sequence[int], views: Views, with_image: bool) -> None:
-        self._images, self._positions, self._views, self._with_image = images, positions, views, with_image
+    def __init__(self, images: ImageDataset, views: Views, with_image: bool) -> None:
+        self._images, self._views, self._with_image = images, views, with_image
 
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, item: int) -> Decoded:
-        position = self._positions[item]
+    def __call__(self, position: int) -> Decoded:
         try:
             image = self._images.image(position)
         except UnreadableImageError as error:

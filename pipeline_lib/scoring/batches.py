@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.loading import loaded
@@ -56,36 +55,26 @@ def decoded_groups(
         When a worker process dies.
     """
     groups = [chunk[start : start + _GROUP_IMAGES] for chunk in chunks for start in range(0, len(chunk), _GROUP_IMAGES)]
-    loader = DataLoader(
-        _Groups(images, groups, {chunk.stop for chunk in chunks}, transform),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-    )
-    yield from loaded(loader, advice="lower --workers or --batch-size")
+    load = _Groups(images, {chunk.stop for chunk in chunks}, transform)
+    yield from loaded(load, groups, workers, ahead=4, advice="lower --workers or --batch-size")
 
 
-class _Groups(torch.utils.data.Dataset):
-    """Item i: the i-th group of images, decoded and transformed."""
+class _Groups:
+    """Decodes and transforms a group of images."""
 
-    def __init__(
-        self, images: ImageList, groups: list[range], ends: set[int], transform: Callable[[Image], Tensor]
-    ) -> None:
-        self._images, self._groups, self._ends, self._transform = images, groups, ends, transform
+    def __init__(self, images: ImageList, ends: set[int], transform: Callable[[Image], Tensor]) -> None:
+        self._images, self._ends, self._transform = images, ends, transform
 
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, item: int) -> DecodedGroup:
+    def __call__(self, group: range) -> DecodedGroup:
         pixels: dict[int, Tensor] = {}
         errors: dict[int, str] = {}
-        for position in self._groups[item]:
+        for position in group:
             try:
                 image = self._images.image(position)
             except UnreadableImageError as error:
                 errors[position] = str(error)
             else:
                 pixels[position] = self._transform(image)
-        is_last = self._groups[item].stop in self._ends
+        is_last = group.stop in self._ends
         stacked = torch.stack(list(pixels.values())) if pixels else torch.empty(0)
         return DecodedGroup(stacked, list(pixels), errors, is_last)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 
 from pipeline_lib.datasets.base import UnreadableImageError
 from pipeline_lib.datasets.images import ImageDataset
@@ -82,21 +81,19 @@ class ImageBatches:
 
     def _batches(self, epoch: int, label_seed: int | None, order_seed: int | None) -> Iterator[Batch]:
         self._views.epoch, self._views.label_seed = epoch, label_seed
-        generator = torch.Generator().manual_seed(order_seed or 0)
-        order = (
-            SequentialSampler(self._views) if order_seed is None else RandomSampler(self._views, generator=generator)
-        )
-        loader = DataLoader(
-            self._views,
-            batch_sampler=_PartsOfBatches(order, self.batch_size, self._part, self._parts),
-            generator=generator,
-            num_workers=self._workers,
-            collate_fn=_collate,
-        )
-        for batch, errors in loaded(loader):
+        order = torch.arange(len(self.images)) if order_seed is None else _shuffled(len(self.images), order_seed)
+        for batch, errors in loaded(self._views, self._parts_of_batches(order), self._workers):
             self.skip({int(self.images.sample_id[position]): error for position, error in errors})
             if batch is not None or self._parts > 1:
                 yield batch or _EMPTY
+
+    def _parts_of_batches(self, order: Tensor) -> list[Tensor]:
+        """Return the positions of this part of each batch."""
+        part, parts = self._part, self._parts
+        return [
+            batch[len(batch) * part // parts : len(batch) * (part + 1) // parts]
+            for batch in order.split(self.batch_size)
+        ]
 
     def skip(self, errors: Mapping[int, str]) -> None:
         """Leave out images: the sample_id of each and why; raises where these are more than the dataset allows."""
@@ -115,20 +112,15 @@ def skipped_images(*batches: ImageBatches) -> list[dict[str, Any]]:
     return [{"sample_id": sample_id, "error": error} for sample_id, error in sorted(skipped.items())]
 
 
+def _shuffled(count: int, seed: int) -> Tensor:
+    """Return an order of so many images; it comes second, after a number that only a torch `DataLoader` needs."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.empty((), dtype=torch.int64).random_(generator=generator)
+    return torch.randperm(count, generator=generator)
+
+
 # A part of a batch in which no image could be decoded.
 _EMPTY = Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-
-
-class _PartsOfBatches(BatchSampler):
-    """Positions of one of several equal parts of each batch."""
-
-    def __init__(self, order: Sampler[int], batch_size: int, part: int, parts: int) -> None:
-        super().__init__(order, batch_size, drop_last=False)
-        self._part, self._parts = part, parts
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in super().__iter__():
-            yield batch[len(batch) * self._part // self._parts : len(batch) * (self._part + 1) // self._parts]
 
 
 class _Viewed(NamedTuple):
@@ -140,8 +132,8 @@ class _Viewed(NamedTuple):
     error: str = ""
 
 
-class _Views(torch.utils.data.Dataset):
-    """Item i: the i-th image, viewed for the current epoch; its label is drawn by `label_seed`, or (None) its own."""
+class _Views:
+    """The images at some positions, viewed for the current epoch, with labels drawn by `label_seed` or their own."""
 
     def __init__(self, images: ImageDataset, view: View, keep_bytes: int) -> None:
         self._images, self._view, self._keep_bytes = images, view, keep_bytes
@@ -149,10 +141,10 @@ class _Views(torch.utils.data.Dataset):
         self.label_seed: int | None = None
         self._decoded: dict[int, Image.Image] = {}
 
-    def __len__(self) -> int:
-        return len(self._images)
+    def __call__(self, positions: Tensor) -> tuple[Batch | None, list[tuple[int, str]]]:
+        return _collate([self._viewed(position) for position in positions.tolist()])
 
-    def __getitem__(self, position: int) -> _Viewed:
+    def _viewed(self, position: int) -> _Viewed:
         if self.label_seed is None:
             label = int(self._images.label[position])
         else:

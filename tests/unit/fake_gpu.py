@@ -98,7 +98,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], Any]]:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(device, "take_gpu", lambda count: "0")
     for module in (decoding, images, batches):
-        monkeypatch.setattr(module, "loaded", lambda loader, **_: iter(_outside(lambda: list(loader))))
+        monkeypatch.setattr(
+            module, "loaded", lambda load, items, *_, **__: iter(_outside(lambda: list(map(load, items))))
+        )
     for module in (weights, loading, artefact):
         monkeypatch.setattr(module, "load_file", lambda path: _outside(lambda: load_file(path)))
     monkeypatch.setattr(artefact, "save_file", _save_zeros)
