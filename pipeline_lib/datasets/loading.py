@@ -140,7 +140,7 @@ def _packed(load: Callable[[Any], Any], item: Any) -> bytes:
         try:
             pickle.loads(message := _pickled((True, error)))
             return message
-        except Exception:  # as of an exception that takes other arguments than it keeps
+        except Exception:  # of a class that another process doesn't find, or that takes other arguments than it keeps
             return _pickled((True, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
