@@ -96,13 +96,13 @@ def is_foreign(file: Path, folder: Path) -> bool:
         return True
 
 
-def description(job: Mapping[str, Any], state: State, run: str, foreign: bool = False) -> str:
+def description(job: Mapping[str, Any], state: State, run: str | None, foreign: bool = False) -> str:
     """Return the text of the file that describes a job.
 
-    run: of a job that is not fresh, the run that plans it: Snakemake compares small inputs by content where it
-    remembers them, and a job that failed has not been done. foreign: what lies at its output is not ours.
+    run: of a job whose output is there and not fresh, the run that plans it: Snakemake compares small inputs by content
+    where it remembers them, and a job that failed has not been done. foreign: what lies at its output is not ours.
     """
-    content: dict[str, Any] = {"job": job, "state": state} | ({} if state == "fresh" else {"run": run})
+    content: dict[str, Any] = {"job": job, "state": state} | ({} if state == "fresh" or run is None else {"run": run})
     content |= {"foreign": True} if foreign else {}
     return json.dumps(content, sort_keys=True) + "\n"  # without indent, which Python's JSON writes ten times as slowly
 

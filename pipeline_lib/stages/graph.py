@@ -88,13 +88,18 @@ class Graph:
         self._checked: set[Ref] = set()
         self._unknown_datasets: dict[Path, int | None] = {}
         self._files: dict[Ref, dict[str, list[str]]] = {}
+        self._outputs: dict[Ref, tuple[Path, ...]] = {}
 
     def outputs(self, ref: Ref) -> tuple[Path, ...]:
         """Return the files that say that an artefact is there: its manifest, or the files with a place of their own.
 
         Those of the artefact's folder that a report shows (`SHOWN`) come after the manifest.
         """
-        ref = self._resolved(ref)
+        if ref not in self._outputs:
+            self._outputs[ref] = self._outputs_of(self._resolved(ref))
+        return self._outputs[ref]
+
+    def _outputs_of(self, ref: Ref) -> tuple[Path, ...]:
         if ref.stage == PUBLISHED:
             return (self._published / f"{dict(ref.wildcards)['name']}.csv",)
         stage = load_stage(ref.stage)
@@ -159,8 +164,7 @@ class Graph:
 
     def folder(self, ref: Ref) -> Path:
         """Return the folder of an artefact's manifest."""
-        ref = self._resolved(ref)
-        return self.results / str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
+        return self.results / _folder_of(self._resolved(ref))
 
     def job(self, ref: Ref, elsewhere: Path | None = None) -> Job[Spec]:
         """Return the job of an artefact, for a run in this process; it may go elsewhere, its files beside."""
@@ -308,9 +312,7 @@ class Graph:
 
     def description_path(self, ref: Ref, below: Path | None = None) -> Path:
         """Return the file that describes the job of an artefact, below the folder of such files or another."""
-        ref = self._resolved(ref)
-        folder = str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
-        return (below or self.described) / f"{folder}.json"
+        return (below or self.described) / f"{_folder_of(self._resolved(ref))}.json"
 
     def _has_its_sources(self, ref: Ref, node: _Node, made: Manifest) -> bool:
         if not (self._plans and hasattr(node.stage, "sources")):
@@ -351,16 +353,20 @@ class Graph:
             "spec": node.spec.complete(),
             "code": node.code,
             "inputs": {name: [self._input_path(found) for found in refs] for name, refs in node.inputs.items()},
-            "output": str(stage.OUTPUT).format(**wildcards),
+            "output": _folder_of(ref),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        text = description(job, state, self._run, is_foreign(path, self.folder(ref)))
+        there = any(output.exists() for output in self.outputs(ref))
+        text = description(job, state, self._run if there else None, is_foreign(path, self.folder(ref)))
         try:
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
+            if not path.exists():  # nobody reads it yet, and half a file would be written anew
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            elif path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path, lasting=False) as file:
                     file.write(text)
             # What is gone is made again where it is needed, which the engine finds out by itself.
-            if state == "fresh" or not any(output.exists() for output in self.outputs(ref)):
+            if state == "fresh" or not there:
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError as error:
             # In results that can only be read, one that can't be dated before its outputs would have these made again.
@@ -374,8 +380,8 @@ class Graph:
 
     def _input_path(self, ref: Ref) -> str:
         """Return what a job reads of an artefact, by its path below the results; of the repository, the whole path."""
-        path = self._read_at(ref)
-        return str(path.relative_to(self.results) if path.is_relative_to(self.results) else path.resolve())
+        ref = self._resolved(ref)
+        return str(self.outputs(ref)[0].resolve()) if ref.stage == PUBLISHED else _folder_of(ref)
 
 
 def components() -> list[str]:
@@ -390,6 +396,11 @@ def components() -> list[str]:
 def load_stage(stage: str) -> ModuleType:
     """Import the module of a stage."""
     return importlib.import_module(f"pipeline_lib.stages.{stage}")
+
+
+def _folder_of(ref: Ref) -> str:
+    """Return the folder of an artefact's manifest, below the results."""
+    return str(load_stage(ref.stage).OUTPUT).format(**dict(ref.wildcards))
 
 
 def _has_its_bytes(made: Manifest) -> bool:

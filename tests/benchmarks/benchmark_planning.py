@@ -26,7 +26,7 @@ from pipeline_lib.stages.graph import Graph
 from pipeline_lib.stages.targets import targets
 from tests.workflow.conftest import ROOT, Workflow
 
-DRY_RUN_SECONDS, NO_OP_SECONDS, JOBS = 15.0, 4.0, 5_000
+DRY_RUN_SECONDS, NO_OP_SECONDS, JOBS = 12.5, 2.5, 5_000
 
 
 def default_world() -> dict[str, Any]:

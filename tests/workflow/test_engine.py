@@ -24,6 +24,7 @@ def deleting():
 
 engine.before_running(workflow, lambda: print("begun", file=sys.stderr))
 engine.around_deleting(workflow, deleting)
+engine.remember_parameters()
 assert not engine.is_module(workflow) and not engine.is_prefixed(workflow, "made")
 engine.remove_locks(__import__("pathlib").Path.cwd())
 said = ["plans" if engine.plans(workflow) else "single", "dry" if engine.is_dry_run(workflow) else "real"]

@@ -84,6 +84,7 @@ def deleting():
 
 
 engine.collect_garbage_rarely()
+engine.remember_parameters()
 DESCRIBED = Path(RESULTS, FOLDER)
 if engine.plans(workflow):
     with one_line():
