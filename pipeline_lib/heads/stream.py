@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pipeline_lib.features.rows import FeatureRows, read_finite
 from pipeline_lib.heads.schedule import usable_rows
@@ -29,19 +31,28 @@ _SEGMENT_STREAM, _HEAD_STREAM = 1, 2
 class ShuffledBuffer:
     """A whole number of batches in memory."""
 
-    segments: list[np.ndarray]  # of the embeddings, as they were read: [n_i, dim] each, n rows together
+    segments: list[Tensor]  # of the embeddings, in the type that they were read in: [n_i, dim] each, n rows together
     task_loss: np.ndarray  # [n] float32
     orders: np.ndarray  # [S, n] int64: for each head, the rows of the buffer in the order of its batches
 
 
 def shuffled_buffers(
-    rows: FeatureRows, epochs: int, batch_size: int, shuffle_rows: int, shuffle_buffer: int, seeds: Sequence[int]
+    rows: FeatureRows,
+    epochs: int,
+    batch_size: int,
+    shuffle_rows: int,
+    shuffle_buffer: int,
+    seeds: Sequence[int],
+    pinned: bool = False,
 ) -> Generator[ShuffledBuffer, None, None]:
     """Yield buffers of shuffled rows; a background thread fills the next while one is used.
 
     A buffer has `shuffle_buffer` rows, rounded down to whole batches (at least one). Who uses a buffer copies its
     segments and clears the list, so that the rows of no more than two buffers are in memory.
     Training epoch e reads cached epoch `e % rows.epochs`. Close the iterator to stop the thread early.
+
+    pinned: the thread puts embeddings where a GPU can fetch them while it computes. Torch uses such memory again once
+    what it was asked to fetch has arrived.
 
     Raises `PipelineError` when there are fewer rows than a batch, `NotFiniteError` for a value that is not finite;
     errors of `rows.read` come through.
@@ -53,7 +64,7 @@ def shuffled_buffers(
     waiting: list[tuple[int, int, int]] = []  # the rest of a segment that the last buffer had no room for
 
     def fill(number: int, count: int) -> ShuffledBuffer:
-        embeddings: list[np.ndarray] = []
+        embeddings: list[Tensor] = []
         task_losses: list[np.ndarray] = []
         filled = 0
         while filled < count and not stopping.is_set():
@@ -61,7 +72,8 @@ def shuffled_buffers(
             taken = min(stop - start, count - filled)
             if start + taken < stop:
                 waiting.append((epoch, start + taken, stop))
-            embeddings.append(read_finite(rows, "embedding", epoch % rows.epochs, start, start + taken))
+            embedding = torch.from_numpy(read_finite(rows, "embedding", epoch % rows.epochs, start, start + taken))
+            embeddings.append(embedding.pin_memory() if pinned else embedding)
             task_losses.append(read_finite(rows, "task_loss", epoch % rows.epochs, start, start + taken))
             filled += taken
         orders = np.stack([np.random.default_rng([_HEAD_STREAM, seed, number]).permutation(count) for seed in seeds])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,7 +60,8 @@ def train_heads(
     for head in heads:
         by_recipe.setdefault(head.training, []).append(head)
     runs = [TrainingRun(some, seeds, rows.dim, images_to_see, device, on_episode) for some in by_recipe.values()]
-    buffers = shuffled_buffers(rows, epochs, shared.batch_size, shared.shuffle_rows, shared.shuffle_buffer, seeds)
+    sizes = (shared.batch_size, shared.shuffle_rows, shared.shuffle_buffer)
+    buffers = shuffled_buffers(rows, epochs, *sizes, seeds, pinned=device.type == "cuda")
     with _cpu_threads(shared.threads), contextlib.closing(buffers):
         for embedding, task_loss in _batches(buffers, shared.batch_size, getattr(torch, shared.precision), device):
             for run in runs:
@@ -117,14 +117,14 @@ def _workspaces(
     Rows are kept in the smaller type of their own and that of the products.
     """
     heads, count = buffer.orders.shape
-    segment = torch.from_numpy(buffer.segments[0])
+    segment = buffer.segments[0]
     kept = segment.dtype if segment.dtype.itemsize < dtype.itemsize else dtype
     embedding = torch.empty((count, segment.shape[1]), dtype=kept, device=device)
     stored = torch.empty((heads * batch_size, segment.shape[1]), dtype=kept, device=device)
     return embedding, stored, stored if kept == dtype else torch.empty_like(stored, dtype=dtype)
 
 
-def _fill(embedding: Tensor, segments: list[np.ndarray]) -> None:
+def _fill(embedding: Tensor, segments: list[Tensor]) -> None:
     """Move segments into the rows of a tensor, in its type; the list is empty then, and their memory free.
 
     On a CPU to bfloat16 by way of float32, in blocks that stay in a core's cache: torch's direct cast from float16 is
@@ -134,14 +134,15 @@ def _fill(embedding: Tensor, segments: list[np.ndarray]) -> None:
     in_blocks = embedding.device.type == "cpu" and embedding.dtype == torch.bfloat16
     start = 0
     while segments:
-        segment = torch.from_numpy(segments.pop(0))
+        segment = segments.pop(0)
         target = embedding[start : start + len(segment)]
         start += len(segment)
         if in_blocks:
             for rows, block in zip(segment.split(_CAST_ROWS), target.split(_CAST_ROWS), strict=True):
                 block.copy_(rows.float())
         else:
-            target.copy_(segment.to(target.device))  # cast there: from one device to another, torch casts on the CPU
+            # Cast there: from one device to another, torch casts on the CPU.
+            target.copy_(segment.to(target.device, non_blocking=True))
 
 
 @contextlib.contextmanager

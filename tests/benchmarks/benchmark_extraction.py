@@ -32,6 +32,7 @@ from pipeline_lib.core.jobs import Settings
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
 from pipeline_lib.features.decoding import decoded_images
+from tests.benchmarks.processor import precisions
 from tests.jobs import run
 from tests.unit.worlds import block_spec
 
@@ -114,7 +115,8 @@ def main() -> int:
             run("features", block_spec(**spec, threads=torch.get_num_threads()), output, settings, **made_from)
             return time.perf_counter() - start
 
-        for precision, bounds in MINIMUM_SHARE.items():
+        for precision in precisions("extraction"):
+            bounds = MINIMUM_SHARE[precision]
             backbone = open_backbone(directory / "vit", precision=precision)
             forward_seconds(backbone, 1)
             before = forward_seconds(backbone, 1)

@@ -21,6 +21,7 @@ from pipeline_lib.config.training import Training
 from pipeline_lib.heads.checkpoint import Record
 from pipeline_lib.heads.spec import HeadSpec
 from pipeline_lib.heads.train import train_heads
+from tests.benchmarks.processor import precisions
 from tests.unit.heads_world import head_spec
 
 DIM, HIDDEN, BATCH = 768, 512, 2048
@@ -159,13 +160,8 @@ def main() -> int:
     def run(precision: str, rows: MemoryRows, seeds: tuple[int, ...], bare: Callable[[], None]) -> Measured:
         return measure(rows, precision, seeds, bare, arguments.bursts // len(seeds), arguments.threads)
 
-    products = {name: bare_products(getattr(torch, name)) for name in ("float32", "bfloat16")}
-    for precision, bare in products.items():
-        if seconds_of(bare) > 2 * seconds_of(products["float32"]):
-            print(
-                f"heads {precision}: left out, since it takes this processor, which has no units for it, twice as long"
-            )
-            continue
+    for precision in precisions("heads"):
+        bare = bare_products(getattr(torch, precision))
         one, stacked = run(precision, learnable, SEEDS[:1], bare), run(precision, learnable, SEEDS, bare)
         report(f"{precision}, one head / products", one, one.ratio, MINIMUM_TRAINER_SHARE)
         worst = run(precision, random, SEEDS[:1], bare)

@@ -25,6 +25,7 @@ from pipeline_lib.scoring.images import ImageList
 from pipeline_lib.scoring.run import score_images
 from pipeline_lib.scoring.unfinished import Unfinished
 from tests.benchmarks.benchmark_extraction import write_photos
+from tests.benchmarks.processor import precisions
 from tests.unit.scoring_world import write_random_checkpoint
 
 MODEL, BATCH = "vit_tiny_patch16_224", 64
@@ -76,7 +77,7 @@ def main() -> int:
             images for times in itertools.count(1) if len(images := ImageList([photos] * times)) >= arguments.images
         )
         checkpoint = write_random_checkpoint(directory / "checkpoint", MODEL, 224)
-        for precision in ("float32", "bfloat16"):
+        for precision in precisions("scoring"):
             model = load(checkpoint, precision=precision)
             batches = -(-len(images) // BATCH)
             ratios = []

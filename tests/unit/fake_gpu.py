@@ -96,6 +96,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], Any]]:
     for module in (torch_candidates, neighbours):
         monkeypatch.setattr(module, "ThreadPoolExecutor", _AtOnce)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(device, "take_gpu", lambda count: "0")
     for module in (decoding, images, batches):
         monkeypatch.setattr(
