@@ -325,7 +325,7 @@ def test_a_worker_process_that_dies_ends_the_job_with_one_line_and_the_next_give
         wait_for(lambda: job.poll() is not None or len(processes(tiny.directory, b"pipeline_lib\0features")) > 1)
         (worker,) = set(processes(tiny.directory, b"pipeline_lib\0features")) - {job.pid}
         os.kill(worker, signal.SIGKILL)
-        assert job.wait() == 1
+        assert job.wait(timeout=300) == 1
     said = (tmp_path / "job.log").read_text()
     (line,) = [line for line in said.splitlines() if "error:" in line]
     assert "features: error: a process that decodes images died" in line and "features.workers" in line
