@@ -133,7 +133,7 @@ def main() -> int:
             if "-n" not in arguments and "Nothing to be done" not in output:
                 raise AssertionError(f"there was something to do:\n{output}")
             missed |= bound is not None and core > bound
-            verdict = "no bound" if bound is None else f"at most {bound:.0f}: {'ok' if core <= bound else 'MISSED'}"
+            verdict = "no bound" if bound is None else f"at most {bound:.1f}: {'ok' if core <= bound else 'MISSED'}"
             load = os.getloadavg()[0]
             print(
                 f"planning {name:43} {core:5.1f} s of a core ({verdict}), {clock:.1f} s by the clock "

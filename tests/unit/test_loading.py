@@ -98,7 +98,7 @@ def test_who_wants_no_more_ends_the_workers() -> None:
 def test_workers_killed_at_any_moment_leave_nobody_waiting(size: int) -> None:
     """Between two items, within one, before the first: the parent says so, at the next item that it asks for."""
     for moment in range(20):
-        items = loaded(bytearray, [size] * 2000, 2, ahead=16)
+        items = loaded(bytearray, [size] * 20_000, 2, ahead=16)
         next(items)
         time.sleep(random.Random(moment).random() / 100)
         victim = active_children()[moment % 2]
