@@ -40,7 +40,7 @@ def job_manifest(options: argparse.Namespace) -> dict[str, Any]:
         "containers": [container],
         "volumes": [
             {"name": "shared", "persistentVolumeClaim": {"claimName": options.claim}},
-            # Decoders hand images on through shared memory, of which a container has 64 MB unless told otherwise.
+            # For NCCL between the GPUs of a job: a container has 64 MB of shared memory unless told otherwise.
             {"name": "memory", "emptyDir": {"medium": "Memory"}},
         ],
     }
