@@ -13,6 +13,7 @@ import sys
 
 from pipeline_lib.core.encoding import require_utf8
 from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.large_pages import restart_with_large_pages
 from pipeline_lib.core.runner import end_with_runner
 from pipeline_lib.stages import command
 
@@ -117,4 +118,6 @@ def _fail(stage: str, message: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] in (["fit"], ["score"]):  # others run networks as jobs of Snakemake, which sees to it
+        restart_with_large_pages()
     sys.exit(main())

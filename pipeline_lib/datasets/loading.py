@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pipeline_lib.core.errors import PipelineError
 
-_ADVICE = "lower features.workers or features.batch_size; then run snakemake again"
+_ADVICE = "lower features.workers or features.batch_size (of fit, --workers or --batch-size) and give the command again"
 
 # The most that Linux gives anybody. With its usual 64 KB the processes take turns two dozen times for one photograph.
 _PIPE_BYTES = 1 << 20

@@ -31,7 +31,7 @@ from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, derivation_digest
+from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, Settings, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
@@ -177,7 +177,8 @@ class Graph:
         output = elsewhere or self.folder(ref)
         # As a job's own process reads it: with the keys of mappings in order, whatever the order in the config.
         spec = node.stage.Spec.model_validate(json.loads(canonical_json(node.spec.complete())))
-        return Job(ref.stage, spec, inputs, output, files, node.code, planned=elsewhere is None)
+        settings = Settings(workers=self.config.features.workers)
+        return Job(ref.stage, spec, inputs, output, files, node.code, planned=elsewhere is None, settings=settings)
 
     def together(self, refs: Iterable[Ref]) -> Iterator[tuple[tuple[Any, ...], list[Ref]]]:
         """Yield artefacts that are not fresh and can be made by one process, at least two, with what they share."""

@@ -85,6 +85,13 @@ def test_the_checkpoint_is_that_of_a_run_with_the_same_config(
     assert files_of(graph.folder(export)) == files_of(command)
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+def test_images_are_decoded_by_the_processes_that_were_asked_for(workers: int, tmp_path: Path) -> None:
+    dataset, recipe = {"kind": "folder", "path": str(tmp_path)}, Recipe(**SMALL | {"workers": workers})
+    config = config_of("net", {"kind": "timm", "model": "test_resnet"}, "mine", dataset, recipe, 48, "probe")
+    assert Graph(config, tmp_path, tmp_path).job(Ref.to("dataset", dataset="mine")).settings.workers == workers
+
+
 @pytest.mark.slow
 def test_load_and_score_take_it(photos: Path, command: Path, tmp_path: Path) -> None:
     model = load(command)

@@ -17,7 +17,7 @@ if not Path(ROOT, "pipeline_lib").is_dir():
 sys.path[:0] = [ROOT, f"{ROOT}/workflow/rules"]
 
 from pipeline_lib.config.load import load_config, parse_config, read_yaml
-from pipeline_lib.core import runner
+from pipeline_lib.core import large_pages, runner
 from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.encoding import require_utf8
 from pipeline_lib.core.errors import PipelineError
@@ -100,6 +100,7 @@ if engine.plans(workflow):
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")])),
+    **{large_pages.VARIABLE: large_pages.tunables(os.environ.get(large_pages.VARIABLE))},
 )
 # And end when this process does.
 os.environ[runner.VARIABLE] = runner.this_process()
