@@ -69,10 +69,7 @@ def loaded(
         for number in range(min(workers, len(items))):
             started.append(_start(_Work(load, items[number::workers], ahead), [worker.pipe for worker in started]))
         for worker in islice(cycle(started), len(items)):
-            raised, result = _received(worker, advice)
-            if raised:
-                raise result
-            yield result
+            yield _received(worker, advice)
     finally:
         for process, pipe in started:
             process.kill()
@@ -102,8 +99,8 @@ def _start(work: _Work[Any], pipes: Sequence[Connection]) -> _Worker:
     return _Worker(process, receiver)
 
 
-def _received(worker: _Worker, advice: str) -> tuple[bool, Any]:
-    """Return (whether an exception was raised, the exception or what was loaded)."""
+def _received(worker: _Worker, advice: str) -> Any:
+    """Return the next item that a worker loaded, or raise what it met."""
     try:
         pickled, sizes = pickle.loads(worker.pipe.recv_bytes())
         with open(worker.pipe.fileno(), "rb", buffering=0, closefd=False) as file:
@@ -116,7 +113,9 @@ def _received(worker: _Worker, advice: str) -> tuple[bool, Any]:
             f"a process that decodes images died ({reason}); if it ran out of memory, {advice}"
         ) from None
     raised, result = pickle.loads(pickled, buffers=memory)
-    return raised, result
+    if raised:
+        raise result
+    return result
 
 
 def _work(work: _Work[Any], sender: Connection, others: Sequence[Connection]) -> None:

@@ -102,7 +102,7 @@ def description(job: Mapping[str, Any], state: State, run: str | None, foreign: 
     run: of a job whose output is there and not fresh, the run that plans it: Snakemake compares small inputs by content
     where it remembers them, and a job that failed has not been done. foreign: what lies at its output is not ours.
     """
-    content: dict[str, Any] = {"job": job, "state": state} | ({} if state == "fresh" or run is None else {"run": run})
+    content: dict[str, Any] = {"job": job, "state": state} | ({} if run is None else {"run": run})
     content |= {"foreign": True} if foreign else {}
     return json.dumps(content, sort_keys=True) + "\n"  # without indent, which Python's JSON writes ten times as slowly
 

@@ -357,8 +357,9 @@ class Graph:
             "output": _folder_of(ref),
             "targets": [pattern.format(**wildcards) for pattern in getattr(stage, "FILES", ())],
         }
-        there = any(output.exists() for output in self.outputs(ref))
-        text = description(job, state, self._run if there else None, is_foreign(path, self.folder(ref)))
+        # What is gone is made again where it is needed, which the engine finds out by itself.
+        replaced = state != "fresh" and any(output.exists() for output in self.outputs(ref))
+        text = description(job, state, self._run if replaced else None, is_foreign(path, self.folder(ref)))
         try:
             if not path.exists():  # nobody reads it yet, and half a file would be written anew
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -366,8 +367,7 @@ class Graph:
             elif path.read_text(encoding="utf-8") != text:
                 with artefacts.writing_file(path, lasting=False) as file:
                     file.write(text)
-            # What is gone is made again where it is needed, which the engine finds out by itself.
-            if state == "fresh" or not there:
+            if not replaced:
                 os.utime(path, (_LONG_AGO, _LONG_AGO))
         except OSError as error:
             # In results that can only be read, one that can't be dated before its outputs would have these made again.

@@ -136,7 +136,7 @@ def _described(job: Job[Spec], folder: Path) -> Path:
     content = {"stage": job.stage, "spec": job.spec.plain(), "code": dict(job.code), "targets": []}
     paths = {name: [str(path.resolve()) for path in paths] for name, paths in job.inputs.items()}
     content |= {"inputs": paths, "output": str(job.output.resolve())}
-    file.write_text(description(content, "stale", run=""), encoding="utf-8")
+    file.write_text(description(content, "stale", run=None), encoding="utf-8")
     return file
 
 

@@ -125,7 +125,7 @@ def test_workers_end_when_their_parent_is_killed() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
-def test_a_full_dev_shm_hinders_nobody(tmp_path: object) -> None:
+def test_a_full_dev_shm_hinders_nobody() -> None:
     """As in a container, whose /dev/shm has 64 MB, which torch passes tensors through."""
     script = (
         "from pipeline_lib.datasets.loading import loaded\n"

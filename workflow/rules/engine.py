@@ -41,7 +41,7 @@ def collect_garbage_rarely() -> None:
 def remember_parameters() -> None:
     """Ask for the parameters of each input function and resource once, where Snakemake asks ten times for each job.
 
-    It takes a twelfth of the time of planning.
+    The asking took a twelfth of the time of planning.
     """
     ask = snakemake.common.get_function_params
     known: dict[tuple[Any, bool], Mapping[str, Any]] = {}
