@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline_lib.arrays.evaluation import DIFFERENCE, OPTIONS, REJECTED, Report, is_distribution
 from pipeline_lib.metrics.found import headed
 from pipeline_lib.metrics.metric import Metric
-from pipeline_lib.tables.render import NOTHING, Table
+from pipeline_lib.tables.render import NOTHING, Table, number, signed
 
 _INTERVAL = f"{100 * OPTIONS.bootstrap.confidence:g} % interval"
 _QUANTILES = {
@@ -94,8 +94,8 @@ def _differences(report: Report) -> Table:
         {
             "Uncertainty": values["first"],
             "Against": values["second"],
-            "Difference in R-AUROC": [_text(f"{value:+.3f}") for value in values["difference"]],
-            _INTERVAL: [_text(f"{low:+.3f} to {high:+.3f}") for low, high in ends],
+            "Difference in R-AUROC": [*map(signed, values["difference"])],
+            _INTERVAL: [f"{signed(low)} to {signed(high)}" for low, high in ends],
         }
     )
     bold = pd.DataFrame({"Difference in R-AUROC": (values["ci_low"] > 0) | (values["ci_high"] < 0)})
@@ -128,7 +128,7 @@ def _classes(report: Report) -> Table:
             "Class": table["class"].astype(str),
             "Images": [f"{count:,}" for count in table["images"]],
             "1-NN error": [f"{100 * error:.1f} %" for error in table["error"]],
-            "R-AUROC": [_text(f"{value:.3f}") for value in table["r_auroc"]],
+            "R-AUROC": [*map(number, table["r_auroc"])],
             "Median rank of u": [f"{rank:.2f}" for rank in table["median_rank"]],
             "Rejected": [f"{100 * share:.0f} %" for share in table["rejected"]],
             "Own threshold": [_text(f"{value:.4g}") for value in table["threshold"]],

@@ -56,8 +56,8 @@ class Table:
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """Return a number with a fixed number of decimals and a real minus, or a dash for NaN."""
-    return NOTHING if math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")
+    """Return a number with a fixed number of decimals and a real minus (none of zero), or a dash for NaN."""
+    return NOTHING if math.isnan(value) else f"{value:z.{decimals}f}".replace("-", "−")
 
 
 def count(value: float) -> str:
@@ -67,7 +67,7 @@ def count(value: float) -> str:
 
 def signed(value: float) -> str:
     """Return a difference with its sign, a real minus for a negative one, or a dash for NaN."""
-    return NOTHING if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+    return NOTHING if math.isnan(value) else f"{value:+z.3f}".replace("-", "−")
 
 
 def with_spread(value: float, spread: float) -> str:

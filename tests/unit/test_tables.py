@@ -74,6 +74,11 @@ def test_a_backbone_without_a_classifier_has_a_dash_for_its_entropy(metrics: pd.
     assert render.NOTHING not in set(shown[zero_shot.HEADINGS["head"]])
 
 
+def test_what_rounds_to_zero_has_no_minus() -> None:
+    assert [render.number(value) for value in (-0.0004, -0.0006)] == ["0.000", "−0.001"]
+    assert [render.signed(value) for value in (-0.0004, -0.0006)] == ["+0.000", "−0.001"]
+
+
 def test_zero_shot_values_are_medians_with_the_larger_distance_to_an_end(metrics: pd.DataFrame) -> None:
     table = built(metrics).set_index("dataset")
     means = [(a + b) / 2 for a, b in zip(HEAD["greek"], HEAD["digits"], strict=True)]
