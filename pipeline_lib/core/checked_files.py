@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import xxhash
 
 from pipeline_lib.core.artefacts import Manifest, problems
 from pipeline_lib.core.errors import ArtefactError
 
-# In the second-level cache of a core, which the checksum is computed from.
-_PIECE_BYTES = 256 << 10
+# Fits in the second-level cache of a core, from which the checksum is computed.
+_PIECE_BYTES = 512 << 10
 
 
 class CheckedFiles:
@@ -27,20 +26,13 @@ class CheckedFiles:
     Parameters
     ----------
     manifest : Manifest
-        The artefact, whose files haven't been checked.
+        The artefact, whose files haven't been looked at.
     remedy : str
-        What a user can do about a damaged file.
-
-    Raises
-    ------
-    ArtefactError
-        A file is missing or of another size; the bytes are checked in `read_into`.
+        What a user can do about a file that is missing or damaged.
     """
 
     def __init__(self, manifest: Manifest, remedy: str) -> None:
-        self._folder, self._remedy = manifest.directory, remedy
-        for problem in problems(manifest, checksums=False):
-            raise ArtefactError(f"{problem}; {remedy}")
+        self._manifest, self._folder, self._remedy = manifest, os.fspath(manifest.directory), remedy
         self._unchecked: dict[str, str] = {name: file["xxh3_128"] for name, file in manifest.files.items()}
 
     @contextlib.contextmanager
@@ -51,39 +43,39 @@ class CheckedFiles:
         except ArtefactError:
             raise
         except Exception:
-            for name in list(self._unchecked):
-                self.check(name)
+            for problem in problems(self._manifest):
+                raise ArtefactError(f"{problem}; {self._remedy}") from None
             raise
 
-    def check(self, name: str) -> None:
-        """Check a file without reading from it; raises `ArtefactError`."""
-        self.read_into(name, 0, memoryview(b""))
-
     def read_into(self, name: str, start: int, target: memoryview) -> None:
-        """Fill a buffer from a position of a file; raises `ArtefactError` if the file is damaged."""
-        path, checksum = self._folder / name, self._unchecked.get(name)
-        if checksum is None:
-            with open(path, "rb", buffering=0) as file:
-                file.seek(start)
-                if file.readinto(target) != len(target):
-                    raise ArtefactError(f"{path}: ends before byte {start + len(target)}; {self._remedy}")
-        elif _read_all(path, start, target) != checksum:
-            raise ArtefactError(f"{path}: damaged (its checksum differs from the manifest's); {self._remedy}")
+        """Fill a buffer from a position of a file; raises `ArtefactError` if the file is missing or damaged."""
+        path, checksum = f"{self._folder}/{name}", self._unchecked.get(name)
+        with self.blamed():
+            if checksum is None:
+                with open(path, "rb", buffering=0) as file:
+                    file.seek(start)
+                    is_whole = file.readinto(target) == len(target)
+            else:
+                is_whole = _read_all(path, start, target) == checksum
+            if not is_whole:
+                raise OSError(f"{path}: reads differently from one time to the next; check the disk")
         self._unchecked.pop(name, None)
 
 
-def _read_all(path: Path, start: int, target: memoryview) -> str:
+def _read_all(path: str, start: int, target: memoryview) -> str:
     """Fill a buffer from a position of a file and return the checksum of all of it."""
     digest, position, stop = xxhash.xxh3_128(), 0, start + len(target)
     with open(path, "rb", buffering=0) as file:
-        elsewhere = memoryview(bytearray(min(_PIECE_BYTES, os.fstat(file.fileno()).st_size)))
-        while True:
+        size = os.fstat(file.fileno()).st_size
+        elsewhere = memoryview(bytearray(min(_PIECE_BYTES, max(0, size - len(target)))))
+        while position < size:
             if start <= position < stop:
                 piece = target[position - start : position - start + _PIECE_BYTES]
             else:
                 piece = elsewhere[: start - position] if position < start else elsewhere
             count = file.readinto(piece)
             if not count:
-                return digest.hexdigest()
+                break
             digest.update(piece[:count])
             position += count
+    return digest.hexdigest()

@@ -13,6 +13,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import to_jsonable_python
 
+_SCALARS = frozenset((str, int, float, type(None)))
+
 
 class Checked(BaseModel):
     """Values that cannot change: unknown names, NaN, and true and false for numbers are errors."""
@@ -23,6 +25,8 @@ class Checked(BaseModel):
     @classmethod
     def _booleans_are_no_numbers(cls, values: Any) -> Any:
         for name, value in values.items() if isinstance(values, Mapping) else ():
+            if type(value) in _SCALARS:
+                continue
             items = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else [value]
             if name in cls.model_fields and any(isinstance(item, bool) for item in items):
                 types = _types_inside(cls.model_fields[name].annotation)
@@ -53,6 +57,8 @@ class Spec(Checked):
 
 
 def _plain(value: Any, everything: bool) -> Any:
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         # None that isn't the default has to be said: read back, the field would become its default.

@@ -20,7 +20,7 @@ from pipeline_lib.core.checked_files import CheckedFiles
 from pipeline_lib.core.errors import ArtefactError, NotFiniteError, PipelineError
 from pipeline_lib.features.rows import IMAGE_ARRAYS
 from pipeline_lib.features.spec import CacheSpec, Range
-from pipeline_lib.features.store import BlockArrays, is_description
+from pipeline_lib.features.store import BlockArrays
 
 BLOCK_STAGE = "features"
 CACHE_STAGE = "cache"
@@ -137,13 +137,9 @@ def block_remedy(view_dir: Path, name: str) -> str:
 
 
 def _checked_files(view_dir: Path, block: BlockRecord) -> CheckedFiles:
-    """Return the files of a block, once its manifest is what the view's record says and its descriptions are whole."""
+    """Return the files of a block, once its manifest is what the view's record says."""
     directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
     manifest = artefacts.read(directory, BLOCK_STAGE, verify=False, remedy=remedy)
     if manifest.content != block.content:
         raise ArtefactError(f"{directory}: is not the block that {view_dir / 'cache'} recorded; {remedy}")
-    files = CheckedFiles(manifest, remedy)
-    for name in manifest.files:
-        if is_description(name):
-            files.check(name)
-    return files
+    return CheckedFiles(manifest, remedy)

@@ -293,14 +293,26 @@ def test_a_bit_flipped_outside_of_what_is_read_is_noticed_though_date_and_size_a
             files.read_into("values", 1000, memoryview(bytearray(1000)))
 
 
-def test_a_file_that_is_cut_is_named_before_and_after_it_was_checked(tmp_path: Path) -> None:
-    files, path, _ = checked(tmp_path, 600_000)
-    files.check("values")
-    os.truncate(path, 5000)
-    with pytest.raises(ArtefactError, match=f"{path}: ends before byte 6000; run again"):
-        files.read_into("values", 4000, memoryview(bytearray(2000)))
-    with pytest.raises(ArtefactError, match="5000 bytes, but the manifest says 600000; run again"):
-        CheckedFiles(artefacts.read(tmp_path / "a", verify=False), "run again")
+def test_a_file_that_is_cut_or_deleted_is_named_before_and_after_it_was_checked(tmp_path: Path) -> None:
+    for was_checked in (False, True):
+        files, path, _ = checked(tmp_path, 600_000)
+        if was_checked:
+            files.read_into("values", 0, memoryview(bytearray(1)))
+        os.truncate(path, 5000)
+        with pytest.raises(ArtefactError, match=f"{path}: 5000 bytes, but the manifest says 600000; run again"):
+            files.read_into("values", 4000, memoryview(bytearray(2000)))
+        path.unlink()
+        with pytest.raises(ArtefactError, match=f"{path}: missing; run again"):
+            files.read_into("values", 4000, memoryview(bytearray(2000)))
+
+
+def test_a_disk_that_reads_differently_each_time_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, path, _ = checked(tmp_path, 1000)
+    monkeypatch.setattr("pipeline_lib.core.checked_files._read_all", lambda *arguments: "another")
+    with pytest.raises(OSError, match=f"{path}: reads differently"):
+        files.read_into("values", 0, memoryview(bytearray(10)))
 
 
 def test_a_draft_is_known_as_one_until_it_is_published_and_while_it_is_removed(

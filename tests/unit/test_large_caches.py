@@ -271,8 +271,9 @@ def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path,
 def test_a_bit_flipped_anywhere_in_a_block_is_named_by_whoever_reads_all_of_it(tmp_path: Path, storage: str) -> None:
     view_dir = stored_view(tmp_path / "view", np.ones((1, 40, 3), np.float16), storage, 40, 16)
     (block,) = (view_dir / "blocks").iterdir()
-    unread = block / "arrays.zarr/epoch/c/0"  # which epochs there are stands in the manifests
-    for path in sorted(path for path in block.rglob("*") if path.is_file() and path != unread):
+    # Which arrays and epochs there are stands in the manifests.
+    unread = {block / "arrays.zarr" / name for name in ("zarr.json", "epoch/zarr.json", "epoch/c/0")}
+    for path in sorted(path for path in block.rglob("*") if path.is_file() and path not in unread):
         data = path.read_bytes()
         for position in range(0, len(data), max(1, len(data) // 20)):
             path.write_bytes(data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :])

@@ -79,7 +79,7 @@ def extract(world: Path, folder: Path, dataset: str, size: int = IMAGES, workers
         run("features", spec, directory, Settings(workers), dataset=world / dataset, backbone=world / "mine")
         block, dim = BlockArrays(directory), artefacts.read(directory, "features").facts["dim"]
         arrays = {}
-        for name in block.names:
+        for name in artefacts.read(directory, "features").facts["arrays"]:
             per_image = name in ("sample_id", "label")
             if name != "epoch":
                 rows = samples[1] - samples[0]

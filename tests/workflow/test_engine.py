@@ -25,6 +25,7 @@ def deleting():
 engine.before_running(workflow, lambda: print("begun", file=sys.stderr))
 engine.around_deleting(workflow, deleting)
 engine.remember_parameters()
+engine.remember_commands()
 assert not engine.is_module(workflow) and not engine.is_prefixed(workflow, "made")
 engine.remove_locks(__import__("pathlib").Path.cwd())
 said = ["plans" if engine.plans(workflow) else "single", "dry" if engine.is_dry_run(workflow) else "real"]
@@ -49,8 +50,10 @@ rule make:
         "made.log",
     params:
         value=config.get("value", 0),
+    resources:
+        trial=lambda wildcards, attempt: attempt,
     shell:
-        "cat made 2>/dev/null || true; test ! -e fail && cat {{input.source}} > made"
+        ": trial {{resources.trial}}; cat made 2>/dev/null || true; test ! -e fail && cat {{input.source}} > made"
 """
 
 
@@ -119,6 +122,13 @@ def test_an_output_that_is_updated_is_there_when_its_job_starts_and_a_failed_job
     # A small input is also compared by what it was when the job failed: only another text runs the job again.
     (small.directory / "described").write_text("another job, of another run")
     assert re.search("Updated input files: described|Missing output files: made", small.run("-n"))
+
+
+def test_each_try_of_a_job_is_announced_with_its_own_command(small: Small) -> None:
+    (small.directory / "described").write_text("another job")
+    (small.directory / "fail").touch()
+    commands = re.findall(r"^ *: trial (\d); cat made.*cat source > made$", small.run("-p", "--retries", "1"), re.M)
+    assert commands[0] == "1" and "2" in commands and sorted(commands) == commands
 
 
 def test_what_a_killed_run_left_stops_nothing(small: Small) -> None:

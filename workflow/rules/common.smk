@@ -85,6 +85,7 @@ def deleting():
 
 engine.collect_garbage_rarely()
 engine.remember_parameters()
+engine.remember_commands()
 DESCRIBED = Path(RESULTS, FOLDER)
 if engine.plans(workflow):
     with one_line():
