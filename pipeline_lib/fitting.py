@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import shutil
 import sys
@@ -26,6 +25,7 @@ from pipeline_lib.config.features import Device, Precision
 from pipeline_lib.config.section import Section, Seeds
 from pipeline_lib.config.task_losses import CROSS_ENTROPY, TaskLoss
 from pipeline_lib.core import artefacts
+from pipeline_lib.core.cores import usable_cores
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.core.locks import held
@@ -163,7 +163,7 @@ def config_of(
     name, source: of backbone and dataset. images: how many there are to learn from, by which batches and passes are
     chosen. task_loss: as there.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     batch = max(2, min(max(images * recipe.epochs // recipe.steps, _BATCHES[0]), _BATCHES[1], images) // 2 * 2)
     passes = max(recipe.epochs, math.ceil(recipe.steps * batch / images))
     config = {

@@ -162,7 +162,7 @@ def _count(digits: str) -> int:
 
 def _duration(seconds: float) -> str:
     """Return a duration as a person would say it: 4.2 s, 3 min 12 s, 5 h 02 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -20,7 +20,6 @@ from pipeline_lib.arrays.worst import Query, find_worst
 from pipeline_lib.config.evaluation import Evaluation
 from pipeline_lib.evaluation.measures import (
     Images,
-    Rival,
     Uncertainty,
     measure_representation,
     measure_uncertainties,
@@ -31,6 +30,7 @@ from pipeline_lib.evaluation.spec import EvaluationSpec, MetricOptions
 from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.distribution import METRICS as DISTRIBUTION
 from pipeline_lib.metrics.metric import Value
+from pipeline_lib.metrics.r_auroc import Rival
 from pipeline_lib.metrics.selective import risk_coverage_curve
 from pipeline_lib.metrics.within_classes import class_table
 

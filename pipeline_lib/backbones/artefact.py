@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from pipeline_lib.backbones.base import Backbone, Encoder
 from pipeline_lib.backbones.likeness import fixed_image
 from pipeline_lib.backbones.spec import BackboneSpec, read_manifest
-from pipeline_lib.backbones.weights import file_sha256, load_into
+from pipeline_lib.backbones.weights import load_into
 from pipeline_lib.config import kinds
+from pipeline_lib.core.artefacts import file_sha256
 from pipeline_lib.core.jobs import Job
 
 WEIGHTS = "weights.safetensors"

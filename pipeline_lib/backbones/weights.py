@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -109,7 +109,10 @@ def _advice(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> 
     return f"; its keys begin with {' or '.join(map(repr, fitting))}: set that as key_prefix" if fitting else ""
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, as model hubs print it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Return a checksum of the names, types, shapes and values of a state dict."""
+    digest = xxhash.xxh3_128()
+    for name, value in state.items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

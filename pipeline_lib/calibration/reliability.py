@@ -8,6 +8,8 @@ import numpy as np
 from scipy.stats import beta
 from sklearn.metrics import brier_score_loss, log_loss
 
+_CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True)
 class CalibrationErrors:
@@ -30,7 +32,7 @@ class CalibrationErrors:
 class ReliabilityBins:
     """Images in bins of about equally many, by ascending probability; each array has one value per bin.
 
-    probability: mean of the images, float64. wrong: share of wrong ones, float64. low, high: its exact interval
+    probability: mean of the images, float64. wrong: share of wrong ones, float64. low, high: its exact 95 % interval
     (Clopper and Pearson), float64. images: int64.
     """
 
@@ -41,9 +43,7 @@ class ReliabilityBins:
     images: np.ndarray
 
 
-def reliability_bins(
-    probability: np.ndarray, wrong: np.ndarray, bins: int = 10, confidence: float = 0.95
-) -> ReliabilityBins:
+def reliability_bins(probability: np.ndarray, wrong: np.ndarray, bins: int = 10) -> ReliabilityBins:
     """Put images into bins by their probability of being wrong.
 
     Parameters
@@ -54,8 +54,6 @@ def reliability_bins(
         bool [n].
     bins
         At most so many; images of equal probability share a bin, so there are fewer where many are equal.
-    confidence
-        Of the intervals.
     """
     ordered = np.sort(probability)
     edges = np.unique(ordered[np.arange(1, bins) * len(ordered) // bins])
@@ -63,7 +61,7 @@ def reliability_bins(
         np.searchsorted(edges, probability, side="right"), return_inverse=True, return_counts=True
     )
     errors = np.bincount(bin_of_image, weights=wrong)
-    tail = (1 - confidence) / 2
+    tail = (1 - _CONFIDENCE) / 2
     # At no or nothing but errors the interval ends at 0 or 1, where the distribution is none.
     low = np.where(errors == 0, 0.0, beta.ppf(tail, np.maximum(errors, 1), images - errors + 1))
     high = np.where(errors == images, 1.0, beta.ppf(1 - tail, errors + 1, np.maximum(images - errors, 1)))

@@ -14,7 +14,6 @@ This module writes and reads it without torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +118,7 @@ def write_checkpoint(
         format="pretrained-visual-uncertainties/1",
         backbone=backbone,
         heads=heads,
-        weights_sha256=_sha256(directory / WEIGHTS),
+        weights_sha256=artefacts.file_sha256(directory / WEIGHTS),
     )
     (directory / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (directory / CARD).write_text(card, encoding="utf-8")
@@ -150,12 +149,7 @@ def read_config(directory: Path) -> CheckpointConfig:
         manifest = artefacts.read(directory, verify=False, remedy=_REMEDY)
         if manifest.files.get(CONFIG, {}).get("xxh3_128") != artefacts.file_digest(path):
             raise PipelineError(f"{path}: damaged or edited (its checksum is not the manifest's); {_REMEDY}")
-    if _sha256(directory / WEIGHTS) != config.weights_sha256:
+    if artefacts.file_sha256(directory / WEIGHTS) != config.weights_sha256:
         wrong = misnamed(directory / WEIGHTS) or f"damaged (its SHA-256 is not the one in {CONFIG}); {_REMEDY}"
         raise PipelineError(f"{directory / WEIGHTS}: {wrong}")
     return config
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

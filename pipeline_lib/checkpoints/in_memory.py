@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline_lib.backbones import timm as timm_kind
 from pipeline_lib.backbones.likeness import TOLERANCE, distance, fixed_image
+from pipeline_lib.backbones.weights import state_digest
 from pipeline_lib.checkpoints.model import TimmRepresentation
 from pipeline_lib.core.errors import PipelineError
 
@@ -46,7 +46,7 @@ def backbone_section(
     """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / f"{_digest(state)}.safetensors"
+    weights = folder / f"{state_digest(state)}.safetensors"
     if not weights.exists():
         save_file(state, weights)
     size = data_config["image_size"]
@@ -104,11 +104,3 @@ def _as_timm(network: nn.Module, weights: Path, size: int) -> dict[str, Any] | N
     except Exception:  # no timm network, or one that was changed
         return None
     return section if apart <= TOLERANCE else None
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    digest = xxhash.xxh3_128()
-    for name, value in state.items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -101,8 +101,8 @@ def to_markdown(overhead: Overhead) -> str:
     """Return a paragraph and a table in Markdown."""
     share = 100 * overhead.head_parameters / overhead.backbone_parameters
     rows = "".join(
-        f"| {batch} | {1e3 * backbone:.2f} | {1e3 * heads:.3f} | {100 * heads / backbone:.2f} % |\n"
-        for batch, backbone, heads in overhead.latencies
+        f"| {one.batch} | {1e3 * one.backbone:.2f} | {1e3 * one.heads:.3f} | {100 * one.share:.2f} % |\n"
+        for one in overhead.latencies
     )
     return f"""\
 Heads: {overhead.head_parameters:,} parameters ({share:.2g} % of the backbone's {overhead.backbone_parameters:,}), \
@@ -137,7 +137,7 @@ def write_into_card(directory: Path, overhead: Overhead) -> None:
         with artefacts.writing_file(directory / CARD) as file:
             file.write(changed)
         return
-    same = (manifest.stage, manifest.spec, manifest.inputs, manifest.code, manifest.derivation)
+    same = (manifest.stage, manifest.spec, manifest.inputs, manifest.code, manifest.derivation, manifest.software)
     with artefacts.writing(directory, *same) as draft:
         draft.facts = dict(manifest.facts)
         for name in manifest.files:

@@ -25,7 +25,7 @@ from torch import Tensor
 from pipeline_lib.backbones import timm as timm_kind
 from pipeline_lib.backbones.architectures import check_architecture
 from pipeline_lib.backbones.likeness import fixed_image
-from pipeline_lib.backbones.weights import file_sha256, load_into, read_state_dict
+from pipeline_lib.backbones.weights import load_into, read_state_dict
 from pipeline_lib.checkpoints.card import model_card
 from pipeline_lib.checkpoints.checkpoint import (
     BACKBONE_PREFIX,
@@ -105,7 +105,7 @@ def convert_reference(file: Path, architecture: str, directory: Path, include_ba
         num_classes=classes,
         parameters=sum(parameter.numel() for parameter in encoder.network.parameters()),
         data_config=data_config,
-        weights_sha256=file_sha256(file),
+        weights_sha256=artefacts.file_sha256(file),
         included=include_backbone,
     )
     heads = HeadsConfig(
@@ -135,9 +135,8 @@ def _read(file: Path) -> dict[str, Tensor]:
     scalar). Both are built from data alone, so unpickling them runs no code from the file.
     """
     dtypes: list[type] = [np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
-    scalar: Any = np.float64(0).__reduce__()[
-        0
-    ]  # numpy's function that builds a scalar, in another module since NumPy 2
+    # NumPy's function that builds a scalar; since NumPy 2 it is in another module.
+    scalar: Any = np.float64(0).__reduce__()[0]
     with torch.serialization.safe_globals(
         [argparse.Namespace, *dtypes, scalar, (scalar, "numpy.core.multiarray.scalar")]
     ):

@@ -9,6 +9,7 @@ is named instead of used. A manifest holds no time, host or path: equal work wit
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import mmap
 import os
@@ -99,6 +100,12 @@ def file_digest(path: Path) -> str:
             with mmap.mmap(file.fileno(), length, offset=start, access=mmap.ACCESS_READ) as piece:
                 digest.update(piece)
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as model hubs and publishers of datasets print it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -243,8 +250,8 @@ def has_all_files(manifest: Manifest) -> bool:
         return False
 
 
-def problems(manifest: Manifest, checksums: bool = True) -> Iterator[str]:
-    """Yield one line per file of an artefact that is missing, has a wrong size or, unless left out, checksum."""
+def problems(manifest: Manifest) -> Iterator[str]:
+    """Yield one line per file of an artefact that is missing, or has a wrong size or checksum."""
     for path, expected in manifest.paths.items():
         try:
             found = path.stat()
@@ -255,7 +262,7 @@ def problems(manifest: Manifest, checksums: bool = True) -> Iterator[str]:
             yield f"{path}: no plain file"
         elif found.st_size != expected["bytes"]:
             yield f"{path}: {found.st_size} bytes, but the manifest says {expected['bytes']}"
-        elif checksums and file_digest(path) != expected["xxh3_128"]:
+        elif file_digest(path) != expected["xxh3_128"]:
             yield f"{path}: damaged (its checksum differs from the manifest's)"
 
 

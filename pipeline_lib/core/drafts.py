@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline_lib.core.ownership import DRAFT_MARK
+from pipeline_lib.core.processes import is_alive
 
 # Of another machine nobody can tell here whether the writer lives; one that does writes more often than this.
 _UNTOUCHED_SECONDS = 24 * 3600
@@ -59,7 +60,7 @@ def remove_abandoned_drafts(target: Path) -> None:
         return
     prefix = _prefix(target)
     for path in target.parent.iterdir():
-        if path.name.startswith(prefix) and _is_ours(path) and not _process_is_alive(path.name.removeprefix(prefix)):
+        if path.name.startswith(prefix) and _is_ours(path) and not _is_written(path.name.removeprefix(prefix)):
             remove_draft(path)
 
 
@@ -74,7 +75,7 @@ def abandoned_drafts(folder: Path) -> Iterator[Path]:
         if name is None or not _is_ours(path):
             continue
         if name["host"] == socket.gethostname():
-            abandoned = not _process_is_alive(name["process"])
+            abandoned = not _is_written(name["process"])
         else:
             abandoned = time.time() - _last_written(path) > _UNTOUCHED_SECONDS
         if abandoned:
@@ -110,11 +111,6 @@ def _last_written(path: Path) -> float:
         return time.time()
 
 
-def _process_is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return int(pid) != os.getpid()
+def _is_written(process: str) -> bool:
+    """Return whether the process that a draft is named after is another one that still runs."""
+    return process.isdecimal() and int(process) != os.getpid() and is_alive(int(process))

@@ -16,6 +16,8 @@ and, where it needs them,
 - `plugins(config, **wildcards)`, the components that are chosen by name and whose code the job also runs, such as
   `datasets.folder`;
 - `resolve(config, **wildcards)`, the `Ref` of the stage that makes the artefact, where another one may;
+- `parts(config, samples, **wildcards)`, the blocks that its artefact consists of, once the set is indexed that its
+  wildcards name; how it is cut into them is no part of its derivation;
 - `check_images(config, images, classes, **wildcards)`, which raises `PipelineError` where these are too few: as soon as
   the set is indexed that its spec names (`dataset`, `split`), before anything is extracted;
 - `sources(spec)`, the user's own files and folders whose change makes the artefact stale;
@@ -66,14 +68,7 @@ class Ref:
         return cls(stage, tuple(sorted((name, str(value)) for name, value in wildcards.items())))
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Pieces of which an artefact consists: how it is cut into them is no part of its derivation."""
-
-    refs: tuple[Ref, ...]
-
-
-Refs = Mapping[str, "Ref | Sequence[Ref] | Parts | None"]
+Refs = Mapping[str, Ref | Sequence[Ref] | None]
 
 
 @dataclass(frozen=True)

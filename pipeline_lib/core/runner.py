@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 
+from pipeline_lib.core.processes import is_alive
+
 VARIABLE = "PIPELINE_RUNNER"
 _INTERVAL_SECONDS = 1.0
 
@@ -46,20 +48,10 @@ def _wait(process: int) -> None:
     except ProcessLookupError:
         return
     except (AttributeError, OSError):
-        while _is_alive(process):
+        while is_alive(process):
             time.sleep(_INTERVAL_SECONDS)
         return
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     poll.poll()
     os.close(descriptor)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

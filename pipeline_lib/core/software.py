@@ -16,7 +16,7 @@ from pipeline_lib.core.code import packages
 # What has another name where it is installed, does its work through another package, or changes no byte.
 _INSTALLED_AS: dict[str, tuple[str, ...]] = {
     "PIL": ("pillow",),
-    "faiss": ("faiss-cpu",),
+    "faiss": ("faiss-cpu", "faiss-gpu-cu12"),
     "pandas": ("pandas", "pyarrow"),
     "pydantic": (),
     "pydantic_core": (),

@@ -24,7 +24,7 @@ from pipeline_lib.config.download import Download
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.locks import held
-from pipeline_lib.datasets.downloads_fetch import Fetched, fetch, file_sha256, partial_of
+from pipeline_lib.datasets.downloads_fetch import Fetched, fetch, partial_of
 from pipeline_lib.datasets.unpacking import BrokenArchiveError, move_into, unpack
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _file(download: Download, target: Path) -> Fetched:
         if download.sha256 is None:
             print(f"{target}: not checked; put this into its download section: sha256: {found.sha256}", file=sys.stderr)
         return found
-    found = Fetched(FOUND, target.stat().st_size, file_sha256(target))
+    found = Fetched(FOUND, target.stat().st_size, artefacts.file_sha256(target))
     if download.sha256 not in (None, found.sha256):
         raise PipelineError(
             f"{target}: SHA-256 is {found.sha256}, but {download.sha256} is wanted; delete the file, or correct sha256"

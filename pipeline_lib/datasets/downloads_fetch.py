@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 
-from pipeline_lib.core.artefacts import writing_file
+from pipeline_lib.core.artefacts import file_sha256, writing_file
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.datasets.base import one_line
@@ -92,12 +92,6 @@ def fetch(addresses: Sequence[str], target: Path, sha256: str | None) -> Fetched
 def partial_of(target: Path) -> Path:
     """Return the file that the bytes go to while they come."""
     return target.with_name(f"{target.name}.partial")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch_with_retries(address: str, target: Path) -> Fetched:

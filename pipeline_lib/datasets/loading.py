@@ -171,7 +171,8 @@ def _message(load: Callable[[Any], Any], item: Any) -> _Message:
     except Exception as error:
         error.add_note(f"In a worker process:\n{traceback.format_exc()}")
         try:
-            pickle.loads((message := _pickled((True, error))).pickled, buffers=message.memory)
+            message = _pickled((True, error))
+            pickle.loads(message.pickled, buffers=message.memory)
             return message
         except Exception:  # of a class that another process doesn't find, or that takes other arguments than it keeps
             return _pickled((True, RuntimeError(f"{type(error).__name__}: {error}")))

@@ -12,7 +12,7 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import ArtefactError
 from pipeline_lib.evaluation.metric_rows import COLUMNS, read_metric_rows
 from pipeline_lib.evaluation.scores import METRICS
-from pipeline_lib.evaluation.spec import EvaluationSpec
+from pipeline_lib.evaluation.spec import MEAN_DATASET, MEAN_PREFIX, EvaluationSpec
 
 _KEY = [column for column in COLUMNS if column not in ("value", "n")]
 # A mean of interval bounds is no interval, a mean of counts no count.
@@ -47,5 +47,5 @@ def _downstream_means(rows: pd.DataFrame) -> pd.DataFrame:
     groups = averaged.groupby(["backbone", "method", "variant", "seed", "metric"], dropna=False)["value"]
     # Rounded once, so that the order of the sets does not matter.
     means = groups.agg(value=lambda values: math.fsum(values) / len(values), n="size").reset_index()
-    means["metric"] = "avg_downstream_" + means["metric"]
-    return means.assign(dataset="downstream", split="")[COLUMNS]
+    means["metric"] = MEAN_PREFIX + means["metric"]
+    return means.assign(dataset=MEAN_DATASET, split="")[COLUMNS]

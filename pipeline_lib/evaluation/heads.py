@@ -13,7 +13,7 @@ import numpy as np
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.alignment import require_same_images
 from pipeline_lib.evaluation.baselines import baseline_uncertainties, images_of
-from pipeline_lib.evaluation.measures import Rival, Uncertainty, measure_uncertainties, resampled_aurocs
+from pipeline_lib.evaluation.measures import Uncertainty, measure_uncertainties, resampled_aurocs
 from pipeline_lib.evaluation.metric_rows import metric_rows
 from pipeline_lib.evaluation.mixed import mix_of
 from pipeline_lib.evaluation.scores import read_resampled, read_scores, write_evaluation
@@ -21,6 +21,7 @@ from pipeline_lib.evaluation.scoring import read_heads, score_cache
 from pipeline_lib.evaluation.spec import HeadsSpec
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.metrics.auroc import auroc
+from pipeline_lib.metrics.r_auroc import Rival
 from pipeline_lib.retrieval.signals import combine
 from pipeline_lib.retrieval.store import read_neighbours
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,15 +26,9 @@ from pipeline_lib.evaluation.spec import MetricOptions
 from pipeline_lib.metrics.bootstrap import Resampling, bootstrap_auroc
 from pipeline_lib.metrics.found import Family, found_metrics
 from pipeline_lib.metrics.metric import Value
+from pipeline_lib.metrics.r_auroc import Rival
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-class Rival(NamedTuple):
-    """What an uncertainty is compared with: the R-AUROC of another one, also on each resample, float64 [resamples]."""
-
-    r_auroc: float
-    resampled: np.ndarray
 
 
 @dataclass(frozen=True)

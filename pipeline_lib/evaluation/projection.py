@@ -14,7 +14,6 @@ from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.evaluation.spec import ProjectionSpec
 from pipeline_lib.features.cache import FeatureCache
 
-STAGE = "projection"
 COORDINATES = "coordinates.parquet"
 _COMPONENTS = 50
 _FEWEST_IMAGES = 5

@@ -21,6 +21,7 @@ from pipeline_lib.core.artefacts import Manifest
 from pipeline_lib.core.errors import ArtefactError, one_of
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.metric_rows import write_metric_rows
+from pipeline_lib.retrieval.store import read_columns
 
 STAGES = ("baselines", "evaluate_heads")
 SCORES = "scores.parquet"
@@ -84,14 +85,9 @@ def read_scores(directory: Path, expected: Mapping[str, Any]) -> Scores:
     manifest = artefacts.read(directory, expected=expected)
     if manifest.stage not in STAGES:
         raise ArtefactError(f"{directory}: made by stage '{manifest.stage}', but {one_of(STAGES)} was asked for")
-    return Scores(manifest, _read_columns(Path(directory) / SCORES))
+    return Scores(manifest, read_columns(Path(directory) / SCORES))
 
 
 def read_resampled(scores: Scores) -> dict[str, np.ndarray]:
     """Read the R-AUROC of each baseline on each resample, float64 [resamples], from the baselines' artefact."""
-    return _read_columns(scores.manifest.directory / RESAMPLED)
-
-
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
-    table = pq.read_table(path)
-    return {name: table[name].to_numpy() for name in table.column_names}
+    return read_columns(scores.manifest.directory / RESAMPLED)

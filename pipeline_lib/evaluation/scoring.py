@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from pipeline_lib.core.cores import usable_cores
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.spec import DeteriorationsSpec, HeadsSpec
@@ -39,7 +39,7 @@ def score_cache(heads: Mapping[int, TrainedHead], cache: FeatureCache, epoch: in
     before every element-wise step, and their number could change the last bits.
     """
     uncertainty = {seed: np.empty(cache.rows, np.float32) for seed in heads}
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, cache.rows, _BLOCK_ROWS):
             embedding = cache.read("embedding", epoch, start, min(start + _BLOCK_ROWS, cache.rows))
 

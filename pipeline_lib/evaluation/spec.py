@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pipeline_lib.config.config import Config
     from pipeline_lib.retrieval.signals import Signal
 
+# The plain means over the downstream sets: their metrics begin with this, and stand under this name of a dataset.
+MEAN_PREFIX, MEAN_DATASET = "avg_downstream_", "downstream"
+
 
 class SetSpec(Spec):
     """The images that a stage is about: one split of one dataset, as a backbone represents it."""

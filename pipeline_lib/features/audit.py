@@ -60,7 +60,7 @@ def audit(results: Path, values: bool, scheduler: str | None) -> dict[Path, Find
         found = dict(zip(folders, running.in_order(checks), strict=True))
     for folder in folders:
         if found[folder].stage == CACHE_STAGE and found[folder].fault is None:
-            found[folder] = replace(found[folder], fault=_record_fault(folder, found))
+            found[folder] = _check_record(folder, found)
     return dict(sorted((found | unlisted).items()))
 
 
@@ -107,36 +107,40 @@ def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
                 if not np.isfinite(piece).all():
                     row = first + int(np.argmin(np.isfinite(piece).reshape(len(piece), -1).all(axis=1)))
                     raise ArtefactError(f"{folder}: '{name}' is not finite in row {row}; {remedy}")
-    ids = np.empty(rows, arrays.dtype("sample_id"))
     if rows == 0:
         return None
+    ids = np.empty(rows, arrays.dtype("sample_id"))
     arrays.read_into("sample_id", (slice(0, rows),), ids)
     if (np.diff(ids) <= 0).any() or ids[0] < 0:
         raise ArtefactError(f"{folder}: 'sample_id' is not strictly increasing from 0 up; {remedy}")
     return int(ids[0]), int(ids[-1]), xxhash.xxh3_128_hexdigest(ids.tobytes())
 
 
-def _record_fault(folder: Path, found: dict[Path, Finding]) -> str | None:
-    """Return the first fault of the blocks behind a view's record, or None."""
-    view_dir = folder.parent
+def _check_record(folder: Path, found: dict[Path, Finding]) -> Finding:
+    """Return what was found of a view's record, with the first fault of the blocks that it lists."""
+    view_dir, whole = folder.parent, found[folder]
     last_of_epochs: dict[Range, int] = {}
     ids_of_samples: dict[str, tuple[int, int, str]] = {}
     for block in recorded_blocks(artefacts.read(folder, CACHE_STAGE, verify=False)):
         directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
         finding = found.get(directory)
         if finding is None:
-            return f"{directory / artefacts.MANIFEST}: missing, so {directory} is not a complete artefact; {remedy}"
+            missing = f"{directory / artefacts.MANIFEST}: missing, so {directory} is not a complete artefact; {remedy}"
+            return replace(whole, fault=missing)
         if finding.fault is not None:
-            return f"{folder}: lists a damaged block ({finding.fault})"
+            state = "block that can't be read" if finding.unread else "damaged block"
+            return replace(whole, fault=f"{folder}: lists a {state} ({finding.fault})", unread=finding.unread)
         if finding.content != block.content:
-            return f"{directory}: is not the block that {folder} recorded; {remedy}"
+            return replace(whole, fault=f"{directory}: is not the block that {folder} recorded; {remedy}")
         if finding.sample_ids is None:
             continue
         first, last, _ = finding.sample_ids
         samples = block.name.split("_epochs")[0]
         if first <= last_of_epochs.get(block.epochs, -1):
-            return f"{directory}: 'sample_id' starts at {first}, which an earlier block has passed; {remedy}"
+            passed = f"{directory}: 'sample_id' starts at {first}, which an earlier block has passed; {remedy}"
+            return replace(whole, fault=passed)
         if ids_of_samples.setdefault(samples, finding.sample_ids) != finding.sample_ids:
-            return f"{directory}: has other images than the same range in another epoch; {remedy}"
+            others = f"{directory}: has other images than the same range in another epoch; {remedy}"
+            return replace(whole, fault=others)
         last_of_epochs[block.epochs] = last
-    return None
+    return whole

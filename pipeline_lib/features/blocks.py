@@ -11,11 +11,6 @@ def block_wildcards(samples: Sequence[int], epochs: Sequence[int]) -> dict[str, 
     return {"start": f"{start:08d}", "stop": f"{stop:08d}", "first": f"{first:04d}", "last": f"{last:04d}"}
 
 
-def block_name(samples: Sequence[int], epochs: Sequence[int]) -> str:
-    """Return the folder name of a block."""
-    return "samples-{start}-{stop}_epochs-{first}-{last}".format(**block_wildcards(samples, epochs))
-
-
 def block_ranges(total: int, size: int) -> list[tuple[int, int]]:
     """Cut [0, total) into half-open ranges of `size`; the last may be shorter."""
     return [(start, min(start + size, total)) for start in range(0, total, size)]

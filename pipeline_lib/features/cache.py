@@ -80,7 +80,7 @@ class FeatureCache:
         out: np.ndarray | None = None
         for first, last, position, block in self._blocks_of_epoch[epoch]:
             low, high = max(start, first), min(stop, last)
-            if low >= high:
+            if low >= high and start < stop:  # of no rows, the first block says the type
                 continue
             with self._lock:
                 files = self._files_of(block)
@@ -93,7 +93,8 @@ class FeatureCache:
                 rows = slice(low - first, high - first)
                 index = (rows,) if per_image else (position, rows)
                 source.read_into(array, index, out[low - start : high - start])
-        return np.empty((0,), np.float32) if out is None else out
+        assert out is not None  # a view has a block at least
+        return out
 
     def read_all(self, array: str, epoch: int = 0) -> np.ndarray:
         """Read one array of a whole epoch (meant for the one-number-per-image arrays)."""

@@ -17,6 +17,7 @@ import pandas as pd
 from dask.delayed import delayed
 
 from pipeline_lib.core.artefacts import canonical_json
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.features.dask_cache import Chunk, Scheduler, chunks, computing
@@ -125,6 +126,8 @@ def write_statistics(job: Job[Any]) -> None:
     The covariance is that of the population: products / n - mean mean^T over the n finite rows.
     """
     cache = FeatureCache(job.input("features").parent)
+    if cache.rows == 0:
+        raise PipelineError(f"{cache.view_dir}: holds no images, since none could be decoded; its manifest lists them")
     with computing(job.settings.scheduler) as running:
         sums, per_class = view_statistics(cache, running)
     count = max(1, sums.finite)

@@ -266,10 +266,10 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(names: list[str], limit: int = 8) -> str:
-    """Return names as a list for a sentence, in which those beyond `limit` are only counted."""
-    shown = ", ".join(shorten(name) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+def listed(names: list[str]) -> str:
+    """Return names as a list for a sentence, in which those beyond the eighth are only counted."""
+    shown = ", ".join(shorten(name) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
 def shorten(name: str, length: int = 26) -> str:

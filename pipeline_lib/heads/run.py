@@ -137,7 +137,6 @@ def _optimizer(training: Training, parameters: torch.nn.Parameter) -> torch.opti
             from timm.optim.lion import Lion  # importing timm takes seconds
 
             return Lion(group, betas=training.betas, weight_decay=decay)
-    raise PipelineError(f"training.optimizer '{training.optimizer}' is unknown; allowed: adam, adamw, lion, sgd")
 
 
 def _head_by_head(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:

@@ -57,8 +57,6 @@ def learning_rate(episode: int, episodes: int, training: Training) -> float:
         start = training.warmup_learning_rate
         return start + episode * (peak - start) / training.warmup_episodes
     if training.schedule == "step":
-        return peak / 10 ** min(3 * episode // episodes, 2)
+        return peak / 10 ** (3 * episode // episodes)
     final = training.final_learning_rate
-    if episode >= episodes:
-        return final
     return final + (peak - final) * (1 + math.cos(math.pi * episode / episodes)) / 2

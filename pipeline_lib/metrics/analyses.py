@@ -27,7 +27,7 @@ METRICS = (
         "Median u, {image}",
         "",
         "Median uncertainty of the images as they are (``clean``), or with a deterioration at one of its severities.",
-        form=".4g",
+        form="z.4g",
         is_shown=False,
     ),
     Metric(

@@ -37,7 +37,7 @@ def _statistic(function: Callable[[np.ndarray], np.floating]) -> Callable[[np.nd
 
 METRICS = (
     *(
-        Metric(name, label, "", f"{label} of the uncertainty.", _statistic(function), _NEEDS, ".4g", is_shown=False)
+        Metric(name, label, "", f"{label} of the uncertainty.", _statistic(function), _NEEDS, "z.4g", is_shown=False)
         for name, label, function in (
             ("min_unc", "Minimum", np.min),
             ("avg_unc", "Mean", np.mean),
@@ -51,7 +51,7 @@ METRICS = (
         "Quantile: the uncertainty below which this share of the images lies.",
         uncertainty_quantiles,
         _NEEDS,
-        ".4g",
+        "z.4g",
         is_shown=False,
     ),
     Metric(
@@ -61,7 +61,7 @@ METRICS = (
         "Distance between two quantiles of the uncertainty.",
         quantile_ranges,
         _NEEDS,
-        ".4g",
+        "z.4g",
         is_shown=False,
     ),
 )

@@ -32,7 +32,7 @@ METRICS = (
         "Mean over all coverages of the share of all images that is kept and wrong; half the error rate is chance.",
         augrc,
         ("uncertainty", "wrong", "dataset"),
-        ".4f",
+        "z.4f",
         is_shown=False,
     ),
 )

@@ -41,7 +41,7 @@ class Metric:
     needs
         The arguments of `compute`, by name; it is computed where all of them are known (see `evaluation.measures`).
     form
-        How a value is shown, as in f-strings.
+        How a value is shown, as in f-strings; `z` takes the minus from what rounds to zero.
     is_shown
         Whether the table of all metrics shows it; metrics.csv has every metric.
     """
@@ -52,7 +52,7 @@ class Metric:
     description: str
     compute: Callable[..., float | Value | Mapping[str, float]] | None = None
     needs: tuple[str, ...] = ()
-    form: str = ".3f"
+    form: str = "z.3f"
     is_shown: bool = True
 
     def values(self, known: Mapping[str, Any], n: int) -> dict[str, Value]:
@@ -82,7 +82,7 @@ class Metric:
         return self.label.format(**differs).replace("%", " %")
 
     def shown(self, value: float) -> str:
-        """Return a value as text, with a real minus."""
+        """Return a value as text, with a real minus, and none before a value that rounds to zero."""
         return f"{value:{self.form}}".replace("%", " %").replace("-", "−")
 
 

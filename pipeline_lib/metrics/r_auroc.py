@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +12,12 @@ from pipeline_lib.metrics.auroc import auroc
 from pipeline_lib.metrics.bootstrap import percentile_interval
 from pipeline_lib.metrics.metric import Metric
 
-# What an uncertainty is compared with: the R-AUROC of another one, and that on each resample, float64 [resamples].
-Rival = tuple[float, np.ndarray]
+
+class Rival(NamedTuple):
+    """What an uncertainty is compared with: the R-AUROC of another one, also on each resample, float64 [resamples]."""
+
+    r_auroc: float
+    resampled: np.ndarray
 
 
 def _interval(resampled: np.ndarray, bootstrap: Bootstrap) -> dict[str, float]:
@@ -67,7 +72,7 @@ METRICS = (
         "interval, from the same resamples.",
         _differences,
         ("uncertainty", "wrong", "resampled", "rivals", "bootstrap", "dataset"),
-        "+.3f",
+        "+z.3f",
         is_shown=False,
     ),
 )

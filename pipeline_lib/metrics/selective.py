@@ -96,7 +96,7 @@ METRICS = (
         "Mean risk over all coverages; smaller is better. It depends on the error of the model too.",
         aurc,
         ("uncertainty", "wrong", "dataset"),
-        ".4f",
+        "z.4f",
         is_shown=False,
     ),
     Metric(
@@ -106,7 +106,7 @@ METRICS = (
         "AURC minus that of an oracle that keeps all right queries first; zero is best.",
         excess_aurc,
         ("uncertainty", "wrong", "dataset"),
-        ".4f",
+        "z.4f",
         is_shown=False,
     ),
     Metric(
@@ -116,7 +116,7 @@ METRICS = (
         "Largest share of queries, the least uncertain first, that keeps at least this accuracy.",
         _coverages,
         ("uncertainty", "wrong", "target_accuracies"),
-        ".1%",
+        "z.1%",
         is_shown=False,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from pipeline_lib.metrics.metric import Metric
 if TYPE_CHECKING:
     import pandas as pd
 
+_REJECTED = 0.1
+
 
 def auroc_within_classes(uncertainty: np.ndarray, wrong: np.ndarray, label: np.ndarray, dataset: str) -> float:
     """Return the probability that a wrong query has a larger u than a right one of its class; ties count half.
@@ -19,21 +22,26 @@ def auroc_within_classes(uncertainty: np.ndarray, wrong: np.ndarray, label: np.n
     All pairs of a wrong and a right query of one class count alike, so a class counts by the number of its pairs.
 
     uncertainty: float [n]. wrong: bool [n]. label: int [n]. dataset: named in messages.
-    NaN when no class has both wrong and right queries. Raises `PipelineError` for NaN in u, naming the row.
+    NaN, with a warning, when no class has both wrong and right queries. Raises `PipelineError` for NaN in u, naming the
+    row.
     """
     require_no_nan(uncertainty, f"uncertainty on {dataset}")
     wins, pairs = _pairs(uncertainty, wrong, label)
-    return float(wins.sum() / pairs.sum()) if pairs.any() else float("nan")
+    if not pairs.any():
+        message = f"{dataset}: no class has both wrong and right queries, so R-AUROC within classes is undefined"
+        warnings.warn(message, stacklevel=2)
+        return float("nan")
+    return float(wins.sum() / pairs.sum())
 
 
 def class_table(
-    uncertainty: np.ndarray, wrong: np.ndarray, label: np.ndarray, names: np.ndarray | None = None, share: float = 0.1
+    uncertainty: np.ndarray, wrong: np.ndarray, label: np.ndarray, names: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Return what the queries of each class are like: one row per class, the largest median u first.
 
     Columns: `class`, `images`, `error` (1-NN), `median_rank` of u among all images (0 to 1), `r_auroc` within the class
-    (NaN where all are wrong or all right), `rejected`: the share of the class among the `share` most uncertain of all,
-    and `threshold`: the u above which the most uncertain `share` of this class lies.
+    (NaN where all are wrong or all right), `rejected`: the share of the class among the most uncertain tenth of all,
+    and `threshold`: the u above which the most uncertain tenth of this class lies.
 
     uncertainty: float [n]. wrong: bool [n]. label: int [n], from 0. names: of the classes; None = their numbers.
     """
@@ -47,7 +55,7 @@ def class_table(
             "class": label,
             "error": np.asarray(wrong, np.float64),
             "median_rank": rank_shares(uncertainty),
-            "rejected": uncertainty > np.quantile(uncertainty, 1 - share, method="inverted_cdf"),
+            "rejected": uncertainty > np.quantile(uncertainty, 1 - _REJECTED, method="inverted_cdf"),
             "threshold": uncertainty,
         }
     ).groupby("class")
@@ -55,7 +63,7 @@ def class_table(
     table.insert(0, "images", by_class.size())
     with np.errstate(invalid="ignore"):
         table.insert(3, "r_auroc", (wins / pairs)[table.index])
-    table["threshold"] = by_class["threshold"].quantile(1 - share, interpolation="lower")
+    table["threshold"] = by_class["threshold"].quantile(1 - _REJECTED, interpolation="lower")
     table = table.sort_values("median_rank", ascending=False, kind="stable").reset_index()
     if names is not None:
         table["class"] = np.asarray(names)[table["class"]]

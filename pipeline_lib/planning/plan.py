@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.config.policies import MIXING_POLICIES
+from pipeline_lib.core.cores import usable_cores
 from pipeline_lib.core.jobs import Ref
 from pipeline_lib.planning.extractions import Extraction, block_bytes, extractions
 from pipeline_lib.planning.split_sizes import SplitSize, split_sizes
@@ -125,7 +125,7 @@ def make_plan(
     PipelineError
         A given size is of a split that no job reads, a dataset lacks a split, or a backbone can't be built.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     sizes = split_sizes(config, given)
     classes = sizes[config.upstream.dataset, config.upstream.train_split].classes
     rows: list[Row] = []

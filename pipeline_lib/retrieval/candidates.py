@@ -3,7 +3,7 @@
 A search takes two blocks of rows and yields every pair that can be a row's nearest neighbour, given `known`, the
 largest similarity found for each row so far (float64 [n], updated by the caller between two yields).
 
-Three bounds on |product - similarity| are used, with u the unit roundoff of the products' type and d the length of a
+Two bounds on |product - similarity| are used, with u the unit roundoff of the products' type and d the length of a
 row:
 
 - products of unit rows: delta = (d + 8) u / (1 - (d + 8) u), namely d u / (1 - d u) for a sum of d products in any
@@ -11,9 +11,10 @@ row:
   the rounding of thresholds and for subnormal numbers;
 - products of rows rounded to bfloat16: (1 + e)^2 (1 + delta) - 1, by the Cauchy-Schwarz inequality, with e the largest
   distance between a unit row and its rounded copy. Fast bfloat16 hardware is used where there is any; the rounded
-  rows are exact in every format, so the bound holds wherever the product runs;
-- a candidate that is more than a bound below `known`, or more than twice the bound below the largest product of its
-  row, is not the nearest neighbour.
+  rows are exact in every format, so the bound holds wherever the product runs.
+
+So a candidate that is more than a bound below `known`, or more than twice the bound below the largest product of its
+row, is not the nearest neighbour.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MOST_PER_ROW = 8
 
 
 @dataclass(frozen=True)
-class Found:
+class CandidatePairs:
     """Pairs of a query and a candidate, positions int64 [p]; `is_swapped`: the query is in the right block."""
 
     is_swapped: bool
@@ -48,7 +49,7 @@ class CandidateSearch(Protocol):
     def prepare(self, rows: Rows) -> Any:
         """Return a block as `pairs` takes it."""
 
-    def pairs(self, left: Any, right: Any, known_left: np.ndarray, known_right: np.ndarray) -> Iterator[Found]:
+    def pairs(self, left: Any, right: Any, known_left: np.ndarray, known_right: np.ndarray) -> Iterator[CandidatePairs]:
         """Yield candidates among `right` for the rows of `left`, and among `left` for the rows of `right`.
 
         Where both are the same object, no row is its own candidate.
@@ -65,7 +66,9 @@ class NumpySearch:
         """See `CandidateSearch`."""
         return rows
 
-    def pairs(self, left: Rows, right: Rows, known_left: np.ndarray, known_right: np.ndarray) -> Iterator[Found]:
+    def pairs(
+        self, left: Rows, right: Rows, known_left: np.ndarray, known_right: np.ndarray
+    ) -> Iterator[CandidatePairs]:
         """See `CandidateSearch`."""
         for dtype in (np.float32, np.float64):
             products = unit_products(left, right, dtype)
@@ -74,9 +77,9 @@ class NumpySearch:
             there = _near_largest(products, known_left, bound)
             if len(there[0]) <= _MOST_PER_ROW * len(products):
                 break
-        yield Found(False, *there)
+        yield CandidatePairs(False, *there)
         if left is not right:
-            yield Found(True, *_near_largest(products.T, known_right, bound))
+            yield CandidatePairs(True, *_near_largest(products.T, known_right, bound))
 
 
 def error_bound(dtype: np.dtype, dim: int) -> float:

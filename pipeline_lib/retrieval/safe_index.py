@@ -32,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.errors import PipelineError, one_of
-from pipeline_lib.core.software import versions
+from pipeline_lib.core.software import software_behind
 from pipeline_lib.retrieval.checks import checked_floats, checked_integers, checked_share
 from pipeline_lib.retrieval.cosine_index import faiss_index
 from pipeline_lib.retrieval.found import NO_ITEM, Found
@@ -41,7 +41,6 @@ from pipeline_lib.retrieval.signals import SIGNALS, Signal
 
 STAGE = "safe_index"
 ITEMS = "items.safetensors"
-_REFERENCES = 10_000
 
 
 class SafeIndex:
@@ -261,9 +260,10 @@ class SafeIndex:
         if self._thresholds is not None:
             arrays["threshold_label"] = np.array(list(self._thresholds), np.int64)
             arrays["threshold"] = np.array(list(self._thresholds.values()), np.float64)
-        with artefacts.writing(directory, STAGE, spec) as draft:
+        software = software_behind(("retrieval.safe_index",))
+        with artefacts.writing(directory, STAGE, spec, software=software) as draft:
             save_file(arrays, draft.path / ITEMS)
-            draft.facts.update(items=len(self), software=versions("faiss-cpu"))
+            draft.facts["items"] = len(self)
 
     @classmethod
     def load(cls, directory: Path) -> Self:

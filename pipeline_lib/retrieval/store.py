@@ -78,12 +78,13 @@ def write_neighbours(job: Job[Any], found: Nearest, cache: FeatureCache, mixed: 
 def read_neighbours(directory: Path, expected: Mapping[str, Any] | None = None) -> NeighbourTable:
     """Read a neighbours artefact; raises `ArtefactError` when it is damaged or not the `expected` one."""
     manifest = artefacts.read(directory, STAGE, expected)
-    columns = _read_columns(Path(directory) / TABLE)
-    mixed = MixedTable(**_read_columns(Path(directory) / MIXED_TABLE)) if MIXED_TABLE in manifest.files else None
+    columns = read_columns(Path(directory) / TABLE)
+    mixed = MixedTable(**read_columns(Path(directory) / MIXED_TABLE)) if MIXED_TABLE in manifest.files else None
     return NeighbourTable(manifest, **columns, mixed=mixed)
 
 
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a parquet file by name."""
     table = pq.read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
 

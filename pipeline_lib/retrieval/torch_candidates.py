@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
-from pipeline_lib.retrieval.candidates import Found, Pairs, error_bound
+from pipeline_lib.retrieval.candidates import CandidatePairs, Pairs, error_bound
 from pipeline_lib.retrieval.cosine import Rows
 
 _TILE = 64
@@ -77,7 +77,7 @@ class TorchSearch:
 
     def pairs(
         self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
-    ) -> Iterator[Found]:
+    ) -> Iterator[CandidatePairs]:
         """See `CandidateSearch`."""
         rows, columns = len(left.exact), len(right.exact)
         size = _whole_tiles(min(rows, self._piece_products // columns))
@@ -112,8 +112,8 @@ class TorchSearch:
                     if there is None or back is None:
                         crowded.append(start)
                         continue
-                    yield Found(False, start + there[0], first + there[1])
-                    yield Found(True, first + back[0], start + back[1])
+                    yield CandidatePairs(False, start + there[0], first + there[1])
+                    yield CandidatePairs(True, first + back[0], start + back[1])
             starts = crowded
 
 
@@ -131,14 +131,14 @@ class FaissSearch(TorchSearch):
 
     def pairs(
         self, left: UnitRows, right: UnitRows, known_left: np.ndarray, known_right: np.ndarray
-    ) -> Iterator[Found]:
+    ) -> Iterator[CandidatePairs]:
         """See `CandidateSearch`."""
         there, is_complete = self._one_way(left, right, known_left)
         back, is_back_complete = (there, True) if left is right else self._one_way(right, left, known_right)
         if is_complete and is_back_complete:
-            yield Found(False, *there)
+            yield CandidatePairs(False, *there)
             if left is not right:
-                yield Found(True, *back)
+                yield CandidatePairs(True, *back)
         else:
             yield from super().pairs(left, right, known_left, known_right)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 import xxhash
 
+from pipeline_lib.backbones.weights import state_digest
 from pipeline_lib.checkpoints.model import PretrainedModel
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.scoring.batches import DecodedGroup, decoded_groups
@@ -81,12 +82,8 @@ def chunks_of(count: int, batch_size: int) -> list[range]:
 
 def digest_of(model: PretrainedModel) -> str:
     """Return a digest of what decides a model's results: its weights, their dtypes, and its transform."""
-    digest = xxhash.xxh3_128()
-    for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
-    digest.update(model.config.backbone.data_config.model_dump_json().encode())
-    return digest.hexdigest()
+    transform = model.config.backbone.data_config.model_dump_json()
+    return xxhash.xxh3_128_hexdigest(f"{state_digest(model.state_dict())} {transform}".encode())
 
 
 def _until_last(groups: Iterator[DecodedGroup]) -> Iterator[DecodedGroup]:

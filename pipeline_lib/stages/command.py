@@ -6,7 +6,7 @@ The workflow names files that describe jobs (--job); by hand, --spec, the artefa
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,10 +30,10 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "there are GPUs; 0 and 1: one)",
     },
     "curves": {
-        "nargs": "+",
-        "choices": ("jsonl", "tensorboard", "wandb"),
+        "nargs": "*",
+        "choices": ("tensorboard", "wandb"),
         "default": (),
-        "help": "where the curve goes while training runs: below <output>.curves; jsonl, in the artefact, always",
+        "help": "where the curve goes while training runs, below <output>.curves; the artefact holds it anyway",
     },
     "scheduler": {
         "metavar": "NAME|ADDRESS",
@@ -96,7 +96,8 @@ def by_hand(
     settings: Settings = Settings(),  # noqa: B008 (frozen)
 ) -> Job[Spec]:
     """Return a job from a spec of plain values; raises `PipelineError` of one line for one that is not valid."""
-    return Job(name, validated(name, stage, spec), _as_tuples(inputs), Path(output), settings=settings)
+    tuples = {entry: _as_tuple(paths) for entry, paths in inputs.items()}
+    return Job(name, validated(name, stage, spec), tuples, Path(output), settings=settings)
 
 
 def validated(name: str, stage: ModuleType, spec: Mapping[str, Any]) -> Spec:
@@ -107,11 +108,10 @@ def validated(name: str, stage: ModuleType, spec: Mapping[str, Any]) -> Spec:
         raise PipelineError(f"spec of {name}: {describe(error, stage.Spec)}") from None
 
 
-def _as_tuples(inputs: Mapping[str, Path | Sequence[Path] | None]) -> dict[str, tuple[Path, ...]]:
-    as_tuple: Callable[[Any], tuple[Path, ...]] = lambda value: (  # noqa: E731
-        () if value is None else (Path(value),) if isinstance(value, (str, Path)) else tuple(map(Path, value))
-    )
-    return {name: as_tuple(value) for name, value in inputs.items()}
+def _as_tuple(paths: Path | Sequence[Path] | None) -> tuple[Path, ...]:
+    if paths is None:
+        return ()
+    return (Path(paths),) if isinstance(paths, (str, Path)) else tuple(map(Path, paths))
 
 
 def _option(entry: Input) -> str:

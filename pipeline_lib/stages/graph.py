@@ -31,7 +31,7 @@ from pipeline_lib.config.config import Config
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.artefacts import MANIFEST, Manifest, canonical_json
 from pipeline_lib.core.errors import ArtefactError
-from pipeline_lib.core.jobs import Job, Parts, Ref, Refs, Settings, derivation_digest
+from pipeline_lib.core.jobs import PARTS, Job, Ref, Refs, Settings, derivation_digest
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
@@ -39,6 +39,9 @@ from pipeline_lib.stages.described import FOLDER, State, description, is_foreign
 
 # Older than whatever a run makes.
 _LONG_AGO = 1_000_000_000
+# An artefact of more, such as a block of Zarr with a file per chunk, is left to its readers, which name what is
+# missing: a run with nothing to do would look at every chunk.
+_FEW_FILES = 16
 # A file that isn't made here: one of the repository's.
 PUBLISHED = "published"
 
@@ -51,7 +54,6 @@ class _Node:
     spec: Spec
     code: dict[str, str]
     inputs: dict[str, tuple[Ref, ...]]
-    parts: frozenset[str]
 
 
 class Graph:
@@ -133,7 +135,7 @@ class Graph:
                 inputs = {
                     name: [self.derivation(found) for found in refs]
                     for name, refs in node.inputs.items()
-                    if name not in node.parts
+                    if name != PARTS
                 }
                 self._derivations[ref] = derivation_digest(ref.stage, node.spec.plain(), node.code, inputs)
         return self._derivations[ref]
@@ -215,15 +217,13 @@ class Graph:
         code = {component: version_of(component) for component in (f"stages.{ref.stage}", *plugins)}
         refs: Refs = stage.inputs(self.config, **wildcards)
         inputs = {name: _as_tuple(found) for name, found in refs.items() if found is not None}
-        parts = frozenset(name for name, found in refs.items() if isinstance(found, Parts))
         complete = True
         if hasattr(stage, "parts"):
             samples = self._samples(wildcards["dataset"], wildcards["split"])
             complete = samples is not None
             if samples is not None:
-                inputs["blocks"] = stage.parts(self.config, samples, **wildcards)
-            parts |= {"blocks"}
-        node = _Node(stage, spec, code, inputs, parts)
+                inputs[PARTS] = stage.parts(self.config, samples, **wildcards)
+        node = _Node(stage, spec, code, inputs)
         if complete:
             self._nodes[ref] = node
         self._check_images(ref, node)
@@ -263,12 +263,12 @@ class Graph:
             made is None
             or made.spec != node.spec.plain()
             or made.code != node.code
-            or not (artefacts.has_all_files(made) if len(made.files) <= 16 else True)
+            or (len(made.files) <= _FEW_FILES and not artefacts.has_all_files(made))
             or (hasattr(node.stage, "FILES") and not _has_its_bytes(made))
             or not self._has_its_sources(ref, node, made)
         ):
             return self._noted(ref, "stale")
-        if hasattr(node.stage, "parts") and "blocks" not in node.inputs:
+        if hasattr(node.stage, "parts") and PARTS not in node.inputs:
             return self._noted(ref, "pending")
         if {name: len(found) for name, found in states.items() if found} != {
             name: len(found) for name, found in made.inputs.items()
@@ -409,9 +409,7 @@ def _has_its_bytes(made: Manifest) -> bool:
     return all(_digest_of(path) == file["xxh3_128"] for path, file in made.paths.items())
 
 
-def _as_tuple(refs: Ref | Sequence[Ref] | Parts) -> tuple[Ref, ...]:
-    if isinstance(refs, Parts):
-        return refs.refs
+def _as_tuple(refs: Ref | Sequence[Ref]) -> tuple[Ref, ...]:
     return (refs,) if isinstance(refs, Ref) else tuple(refs)
 
 

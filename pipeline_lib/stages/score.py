@@ -12,12 +12,12 @@ exit code is 0 all the same, unless no image at all can be read.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_lib.core.cores import usable_cores
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path
 from pipeline_lib.stages.checkpoint_arguments import add_backbone, load_with_backbone
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=_at_least(0),
-        default=len(os.sched_getaffinity(0)),
+        default=usable_cores(),
         metavar="N",
         help="processes that decode images; the result does not depend on it (default: one per core, here %(default)s)",
     )

@@ -193,9 +193,9 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
 
 def _published(published: pd.DataFrame, entry: Entry, averaged: Sequence[EvaluationSet]) -> dict[str, float]:
     """Return the printed numbers of a row, by column."""
-    same = published[(published["backbone"] == entry.architecture) & (published["method"] == entry.method)]
     import pandas as pd
 
+    same = published[(published["backbone"] == entry.architecture) & (published["method"] == entry.method)]
     is_on_sets = [
         sorted(averaged) == sorted(EvaluationSet(name, split) for name in dataset.split(MEAN_OF))
         for dataset, split in same[["dataset", "split"]].itertuples(index=False, name=None)

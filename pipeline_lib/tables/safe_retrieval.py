@@ -146,7 +146,8 @@ def _beside_published(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFr
     columns: dict[str, list[Any]] = {name: [] for name in ("published_model", *_PUBLISHED_COLUMNS)}
     for row in table.to_dict("records"):
         where = (row["dataset"], row["split"], row["backbone"])
-        all_of = row["kind"] == "per_class" and [find(f"error_1nn_{name}", *where) for name in ("full", *_CLEANED)]
+        names = ("full", *_CLEANED) if row["kind"] == "per_class" else ()
+        all_of = [find(f"error_1nn_{name}", *where) for name in names]
         full, *cleaned = all_of if all_of and all(all_of) else [None] * 3
         columns["published_model"].append(model(full.backbone) if full else None)
         columns["published_full"].append(full.value if full else math.nan)

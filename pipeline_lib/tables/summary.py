@@ -7,11 +7,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipeline_lib.evaluation.spec import MEAN_DATASET, MEAN_PREFIX
+
 if TYPE_CHECKING:
     import pandas as pd
 
 KEY = ["backbone", "method", "variant", "dataset", "split", "metric"]
-MEAN_PREFIX = "avg_downstream_"
 # What readers see of the methods that have an uncertainty; the representation itself has none.
 METHODS = {
     "head": "head",
@@ -31,7 +32,7 @@ class EvaluationSet(NamedTuple):
 
 
 # The plain mean over the downstream sets stands under this name.
-MEAN = EvaluationSet("downstream", "")
+MEAN = EvaluationSet(MEAN_DATASET, "")
 
 
 def read_metrics(path: Path) -> pd.DataFrame:

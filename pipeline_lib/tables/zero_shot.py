@@ -1,10 +1,10 @@
 """R-AUROC of the uncertainty head on the upstream dataset (first row) and on every dataset it never saw.
 
 As the median over seeds ± the larger distance to the minimum or maximum. The interval is a percentile bootstrap over
-images. Beside it the same measure for uncertainties that need no training: the entropy of the classifier's prediction,
-the norm of the representation and the distance to the nearest neighbour. R@1 is Recall@1 of the frozen backbone; the
-last row is the plain mean over the unseen datasets. The columns with published values appear where the paper reports
-the same backbone, variant and dataset.
+classes, over images where a set has few classes. Beside it the same measure for uncertainties that need no training:
+the entropy of the classifier's prediction, the norm of the representation and the distance to the nearest neighbour.
+R@1 is Recall@1 of the frozen backbone; the last row is the plain mean over the unseen datasets. The columns with
+published values appear where the paper reports the same backbone, variant and dataset.
 """
 
 from __future__ import annotations

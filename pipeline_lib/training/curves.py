@@ -43,8 +43,7 @@ class CurveSinks:
 
     def __init__(self, names: Sequence[str], job: Job[BackboneSpec]) -> None:
         folder = job.output.with_name(f"{job.output.name}.curves")
-        shown = [name for name in names if name != "jsonl"]  # that is the artefact's own
-        self._sinks: list[_Sink] = [_SINKS[name](folder / name, job.spec) for name in shown]
+        self._sinks: list[_Sink] = [_SINKS[name](folder / name, job.spec) for name in names]
 
     def __enter__(self) -> Self:
         return self

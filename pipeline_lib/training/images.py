@@ -113,8 +113,9 @@ def skipped_images(*batches: ImageBatches) -> list[dict[str, Any]]:
 
 
 def _shuffled(count: int, seed: int) -> Tensor:
-    """Return an order of so many images; it comes second, after a number that only a torch `DataLoader` needs."""
+    """Return a random order of so many images."""
     generator = torch.Generator().manual_seed(seed)
+    # The first number is left out: torch's DataLoader draws its base seed, and orders are those that it would give.
     torch.empty((), dtype=torch.int64).random_(generator=generator)
     return torch.randperm(count, generator=generator)
 

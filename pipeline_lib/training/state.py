@@ -1,4 +1,4 @@
-"""The state of a training, written after each epoch so that a kill costs the epoch in progress alone.
+"""The state of a job under way, from which the same job goes on after a kill.
 
 It is an artefact beside the output, `<output>.resume`. One that is damaged, or was made by another spec, other inputs,
 other code or another torch, is not used.
@@ -23,14 +23,14 @@ _FILE = "state.pt"
 
 
 class SavedState:
-    """Where the state of a job's training lies until the job is done."""
+    """Where the state of a job lies until the job is done."""
 
     def __init__(self, job: Job[Any]) -> None:
         output = job.output.with_name(f"{job.output.name}.resume")
         self._job = dataclasses.replace(job, stage=f"{job.stage}_resume", output=output)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the state that an interrupted training of the same job left, or None; says why one is not used."""
+        """Return the state that the same job left when it was interrupted, or None; says why one is not used."""
         if not self._job.output.exists():
             return None
         try:
@@ -39,7 +39,7 @@ class SavedState:
             print(f"starting anew instead of going on: {error}", file=sys.stderr)
             return None
         if not self._job.is_done() or manifest.facts != {"software": _software()}:
-            print(f"starting anew instead of going on: {self._job.output} is of another training", file=sys.stderr)
+            print(f"starting anew instead of going on: {self._job.output} is of another job", file=sys.stderr)
             return None
         return torch.load(self._job.output / _FILE, map_location="cpu", weights_only=True)
 
@@ -50,7 +50,7 @@ class SavedState:
             torch.save(dict(state), draft.path / _FILE)
 
     def remove(self) -> None:
-        """Remove the state of a training that is done."""
+        """Remove the state of a job that is done."""
         if ownership.is_artefact(self._job.output):
             shutil.rmtree(self._job.output, ignore_errors=True)
 

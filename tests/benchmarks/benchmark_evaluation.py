@@ -28,11 +28,11 @@ from pipeline_lib.core import artefacts
 from pipeline_lib.core.jobs import Job
 from pipeline_lib.evaluation.spec import BaselinesSpec, HeadsSpec, MetricOptions
 from pipeline_lib.features import store
-from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import BLOCK_STAGE, BlockRecord
 from pipeline_lib.features.spec import CacheSpec
 from pipeline_lib.heads.checkpoint import TrainedHead
 from tests.unit.heads_world import stored
+from tests.unit.worlds import block_name
 
 SECONDS, MEGABYTES = 10.0, 2000
 SEEDS = (1, 2, 3, 4, 5)

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from pipeline_lib.__main__ import main
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.features.audit import audit
-from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache
 from tests.jobs import run
 from tests.namespace import in_namespace
 from tests.unit import worlds
+from tests.unit.worlds import block_name
 
 ROOT = Path(__file__).parents[2]
 

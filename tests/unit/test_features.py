@@ -19,7 +19,6 @@ from pipeline_lib.core.errors import ArtefactError, PipelineError
 from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.datasets.images import ImageDataset
 from pipeline_lib.datasets.views import make_view
-from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.features.rows import digest_of_rows
 from pipeline_lib.features.spec import BlockSpec
@@ -27,7 +26,7 @@ from pipeline_lib.features.store import BlockArrays
 from pipeline_lib.stages import features
 from tests.jobs import run
 from tests.unit import worlds
-from tests.unit.worlds import extract_view
+from tests.unit.worlds import block_name, extract_view
 
 CUTMIX = {**worlds.block_spec()["view"], "policy": {"kind": "cutmix", "probability": 0.5, "alpha": 1.0}}
 MIXUP = {**worlds.block_spec()["view"], "policy": {"kind": "mixup", "probability": 0.5, "alpha": 1.0}}

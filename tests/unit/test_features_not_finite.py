@@ -9,14 +9,13 @@ import pytest
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.core.jobs import Job
-from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.stages import head
 from tests.jobs import run
 from tests.unit import worlds
 from tests.unit.heads_world import head_spec, small_training
 from tests.unit.test_large_caches import rewrite
-from tests.unit.worlds import extract_view
+from tests.unit.worlds import block_name, extract_view
 
 ROW = 77
 SET = {"backbone": "mine", "dataset": "latin", "split": "train"}

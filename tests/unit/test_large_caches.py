@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -25,7 +26,6 @@ from pipeline_lib.core.jobs import Settings
 from pipeline_lib.features import audit as audit_module
 from pipeline_lib.features import dask_cache, statistics, store
 from pipeline_lib.features.audit import audit
-from pipeline_lib.features.blocks import block_name
 from pipeline_lib.features.cache import BLOCK_STAGE, CACHE_STAGE, FeatureCache
 from pipeline_lib.features.dask_cache import computing, feature_array
 from pipeline_lib.features.statistics import effective_dimensions, norm_quantiles, sums_of
@@ -34,7 +34,7 @@ from pipeline_lib.heads.checkpoint import TrainedHead
 from pipeline_lib.heads.score_features import score_features
 from tests.jobs import run
 from tests.unit.heads_world import stored
-from tests.unit.worlds import stored_view
+from tests.unit.worlds import block_name, stored_view
 
 BLAS_THREADS = {"OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
 ROWS, DIM, EPOCHS = 1000, 12, 2
@@ -265,6 +265,39 @@ def test_a_damaged_chunk_is_named_by_statistics_and_by_the_audit(tmp_path: Path,
     faults = {folder: found.fault for folder, found in audit(tmp_path, False, "threads").items() if found.fault}
     assert len(faults) == 2  # the block, and the record that lists it
     assert all(str(path) in fault for fault in faults.values())
+
+
+def test_a_block_that_could_not_be_read_does_not_make_its_record_a_damaged_one(
+    tmp_path: Path, embedding: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view_dir = stored_view(tmp_path / "view", embedding)
+    block = min((view_dir / "blocks").iterdir())
+    read = artefacts.read
+
+    def fail(folder: Path, *arguments: object, **options: object) -> artefacts.Manifest:
+        if folder == block:
+            raise OSError(5, "Input/output error", str(folder / "manifest.json"))
+        return read(folder, *arguments, **options)
+
+    monkeypatch.setattr(artefacts, "read", fail)
+    found = {folder: finding for folder, finding in audit(view_dir, False, "threads").items() if finding.fault}
+    assert found.keys() == {block, view_dir / "cache"}
+    assert all(finding.unread and "Input/output error" in finding.fault for finding in found.values())
+
+
+def test_statistics_of_no_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = SimpleNamespace(rows=0, view_dir=tmp_path / "view")
+    monkeypatch.setattr("pipeline_lib.features.statistics.FeatureCache", lambda path: nothing)
+    with pytest.raises(PipelineError, match="view: holds no images"):
+        write_statistics(stored_view(tmp_path / "view", np.ones((1, 5, 3), np.float16)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("storage", ["zarr", "hdf5"])
+def test_no_rows_have_the_type_and_width_of_some(tmp_path: Path, storage: str) -> None:
+    cache = FeatureCache(stored_view(tmp_path / "view", np.ones((1, 40, 3), np.float16), storage))
+    for array in set(cache.arrays) - {"epoch"}:
+        some, none = cache.read(array, 0, 0, 1), cache.read(array, 0, 40, 40)
+        assert (none.dtype, none.shape[1:], len(none)) == (some.dtype, some.shape[1:], 0), array
 
 
 @pytest.mark.parametrize("storage", ["zarr", "hdf5"])

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 
 from pipeline_lib.core import artefacts
+from pipeline_lib.core import software as software_module
 from pipeline_lib.core.artefacts import MANIFEST
 from pipeline_lib.core.jobs import Job
+from pipeline_lib.core.software import software_behind
 from pipeline_lib.core.spec import Spec
 from pipeline_lib.tables.lineage import artefacts_behind
 from tests.jobs import run
@@ -98,6 +100,21 @@ def test_what_was_made_with_several_versions_is_said(tmp_path: Path, capsys: pyt
     table = pd.read_csv(tmp_path / "records/provenance/software.csv", dtype=str)
     assert table.to_numpy().tolist() == [["torch", "2.1", "1"], ["torch", "2.2", "2"]]
     assert "made with several versions of torch: 2.1 (1 artefacts), 2.2 (2 artefacts)" in capsys.readouterr().out
+
+
+def test_a_package_that_is_installed_under_another_name_is_named_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"faiss-gpu-cu12": "1.14", "numpy": "2.0"}
+
+    def version(package: str) -> str:
+        if package not in installed:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    software_module._version.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = software_behind(("retrieval.safe_index",))
+    software_module._version.cache_clear()
+    assert found == installed | {"python": platform.python_version()}
 
 
 def test_an_artefact_says_with_which_packages_its_code_made_it(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from pipeline_lib.config import kinds
 from pipeline_lib.config.load import load_config
 from pipeline_lib.evaluation.measures import (
     Images,
-    Rival,
     Uncertainty,
     measure_representation,
     measure_uncertainties,
@@ -33,6 +32,7 @@ from pipeline_lib.evaluation.spec import KINDS, EvaluationSpec
 from pipeline_lib.metrics import found
 from pipeline_lib.metrics.glossary import glossary
 from pipeline_lib.metrics.metric import Metric, Value
+from pipeline_lib.metrics.r_auroc import Rival
 from pipeline_lib.stages import baselines, evaluate_heads, safe_retrieval
 from pipeline_lib.tables import all_metrics, render
 
@@ -134,6 +134,7 @@ def test_values_are_shown_as_their_metric_says() -> None:
     metric = Metric("x", "X", "higher", "A thing.", form=".1%")
     assert metric.shown(0.1234) == "12.3 %"
     assert Metric("x", "X", "", "A thing.").shown(-0.5) == "−0.500"
+    assert Metric("x", "X", "", "A thing.").shown(-0.0001) == "0.000"
 
 
 def test_the_glossary_is_markdown_and_restructuredtext() -> None:

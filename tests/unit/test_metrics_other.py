@@ -109,7 +109,11 @@ def test_nan_uncertainty_is_an_error_everywhere() -> None:
 
 
 def test_only_a_strictly_larger_uncertainty_of_the_crop_counts() -> None:
-    assert crop_has_bigger_uncertainty(np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.0, 2.0, 0.5, 1.5])) == 0.5
+    whole, crops = np.array([1.0, 1.0, 1.0, 1.0]), np.array([1.0, 2.0, 0.5, 1.5])
+    assert crop_has_bigger_uncertainty(whole, crops, "toy") == 0.5
+    crops[2] = np.nan
+    with pytest.raises(PipelineError, match=r"crops of toy.*row 2"):
+        crop_has_bigger_uncertainty(whole, crops, "toy")
 
 
 def test_distribution_equals_sorted_values() -> None:

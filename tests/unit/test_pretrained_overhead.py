@@ -65,6 +65,7 @@ def test_the_measurement_goes_into_the_card_and_replaces_an_earlier_one(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = artefacts.read(checkpoint, "export")
+    assert "safetensors" in manifest.software
     command = ["overhead", "--checkpoint", str(checkpoint), "--write", "--seconds", "0", "--batches", "2", "5"]
     for _ in range(2):
         assert main(command) == 0
@@ -75,7 +76,7 @@ def test_the_measurement_goes_into_the_card_and_replaces_an_earlier_one(
     assert f"## What a head costs\n\n{last}\n## What it is not" in text
     assert re.search(r"^\| 5 \| [\d.]+ \| [\d.]+ \| [\d.]+ % \|$", text, re.MULTILINE)
     again = artefacts.read(checkpoint, "export", manifest.spec)
-    kept = ("facts", "inputs", "code", "derivation")
+    kept = ("facts", "inputs", "code", "derivation", "software")
     assert all(getattr(again, name) == getattr(manifest, name) for name in kept)
     assert {name for name in again.files if again.files[name] != manifest.files[name]} == {"README.md"}
     assert load(checkpoint).card.text.count("R-AUROC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from pipeline_lib.core import artefacts
 from pipeline_lib.core.jobs import Job, Settings
 from pipeline_lib.features import store
-from pipeline_lib.features.blocks import block_name, block_ranges
+from pipeline_lib.features.blocks import block_ranges, block_wildcards
 from pipeline_lib.features.cache import FeatureCache
 from pipeline_lib.features.rows import digest_of_rows
 from pipeline_lib.features.spec import BlockSpec
@@ -31,6 +32,11 @@ def build(architecture, num_classes, image_size=32):
 def not_a_network():
     return 3
 """
+
+
+def block_name(samples: Sequence[int], epochs: Sequence[int]) -> str:
+    """Return the folder name of a block."""
+    return "samples-{start}-{stop}_epochs-{first}-{last}".format(**block_wildcards(samples, epochs))
 
 
 def glyphs(directory: Path, name: str = "latin", per_class: dict[str, int] | None = None, **options: Any) -> Path:

@@ -46,6 +46,6 @@ rule method:
         mem_mb=larger_each_attempt(32_000),
         runtime=larger_each_attempt(24 * 60),
     params:
-        curves=["jsonl", *CONFIG.curves],
+        curves=CONFIG.curves,
     shell:
         command("method", "--workers {resources.workers} --processes {resources.gpu} --curves {params.curves}")

@@ -24,10 +24,8 @@ def print_summary():
 
 
 onstart:
-    try:
+    with one_line():
         check_writable(Path(RESULTS))
-    except PipelineError as error:
-        sys.exit(f"error: {error}")
     BEGUN.update(time=time.time(), monotonic=time.monotonic(), energy=EnergyMeter())
 
 

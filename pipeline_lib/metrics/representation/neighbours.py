@@ -49,7 +49,7 @@ METRICS = (
         "How many classes the bootstrap intervals of the set draw from; 0: they draw images.",
         lambda resampling: resampling.classes,
         ("resampling",),
-        form=",.0f",
+        form="z,.0f",
         is_shown=False,
     ),
     Metric(
@@ -59,7 +59,7 @@ METRICS = (
         "Number of images that are the only one of their class: their neighbour can't be right.",
         int,
         ("lone_class_images",),
-        form=",.0f",
+        form="z,.0f",
         is_shown=False,
     ),
 )
