@@ -12,6 +12,7 @@ rule backbone:
         "<benchmarks>/backbones/{backbone}.tsv"
     wildcard_constraints:
         backbone=f"(?!({one_of(CONFIG.method_backbones)})/)[^/]+",
+    priority: FIRST
     conda:
         "../../envs/pipeline.yaml"
     threads: lambda wildcards: getattr(CONFIG.backbone(wildcards.backbone), "threads", 1)
@@ -35,6 +36,7 @@ rule method:
         "<benchmarks>/backbones/{backbone}.tsv"
     wildcard_constraints:
         backbone=one_of(CONFIG.method_backbones),
+    priority: FIRST
     conda:
         "../../envs/pipeline.yaml"
     threads: lambda wildcards: CONFIG.backbone(wildcards.backbone).training.threads

@@ -131,6 +131,11 @@ wildcard_constraints:
     last=r"\d+",
 
 
+# Of jobs that can start, those on the longest way to the end come first: backbone, training features, heads. In the
+# default they are half of the time of two cores; started last, the other core would wait for them.
+FIRST = 1
+
+
 def inputs_of(ref):
     """Return the file that describes the job of an artefact, and what that job reads, by name."""
     if not IS_MODULE:

@@ -19,6 +19,7 @@ rule training_features:
         "<benchmarks>/features/{backbone}/{dataset}/{split}/{view}/samples-{start}-{stop}_epochs-{first}-{last}.tsv"
     wildcard_constraints:
         view=f"(?!({one_of([view for views in TOGETHER.values() for view in views])})/)[^/]+",
+    priority: FIRST
     conda:
         "../../envs/pipeline.yaml"
     threads: CONFIG.features.threads

@@ -12,6 +12,7 @@ rule task_loss:
         "<logs>/task_losses/{backbone}/{view}/{task_loss}.log",
     benchmark:
         "<benchmarks>/task_losses/{backbone}/{view}/{task_loss}.tsv"
+    priority: FIRST
     conda:
         "../../envs/pipeline.yaml"
     threads: CONFIG.task_losses.threads
@@ -37,6 +38,7 @@ rule head:
         "<benchmarks>/heads/{backbone}/{variant}/seed{seed}.tsv"
     wildcard_constraints:
         backbone=none_of("heads", HEAD_BUNDLES),
+    priority: FIRST
     conda:
         "../../envs/pipeline.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.variant).threads
@@ -62,6 +64,7 @@ for BUNDLE, HEADS in HEAD_BUNDLES.items():
             f"<logs>/heads/{BUNDLE}.log",
         benchmark:
             f"<benchmarks>/heads/{BUNDLE}.tsv"
+        priority: FIRST
         conda:
             "../../envs/pipeline.yaml"
         threads: TRAINING.threads
