@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import importlib
 import os
 import sys
+import warnings
 
 from pipeline_lib.core.encoding import require_utf8
 from pipeline_lib.core.errors import PipelineError
@@ -81,10 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
     end_with_runner(parsed.stage)
     try:
         require_utf8()
-        if hasattr(module, "INPUTS"):
-            command.run(parsed.stage, module, parsed)
-        else:
-            module.run(parsed)
+        with warnings.catch_warnings():
+            warnings.showwarning = functools.partial(_warn, parsed.stage, set())
+            if hasattr(module, "INPUTS"):
+                command.run(parsed.stage, module, parsed)
+            else:
+                module.run(parsed)
     except PipelineError as error:
         return _fail(parsed.stage, str(error))
     except KeyboardInterrupt:
@@ -108,8 +112,16 @@ def _describe(error: Exception) -> str:
     file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
     text = f"{file}: {reason}" if file and reason else " ".join(str(error).split())
     if _is_full_disk(error):
-        return f"the disk is full: {text}; free some space and run snakemake again"
+        return f"the disk is full: {text}; free some space and give the command again"
     return text or type(error).__name__
+
+
+def _warn(stage: str, said: set[str], message: Warning | str, *where: object, **options: object) -> None:
+    """Print a warning as one line, once, without the line of code that Python shows."""
+    text = " ".join(str(message).split())
+    if text not in said:
+        said.add(text)
+        print(f"{stage}: warning: {text}", file=sys.stderr)
 
 
 def _fail(stage: str, message: str) -> int:

@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -31,7 +31,7 @@ from pipeline_lib.core.jobs import Ref
 from pipeline_lib.core.locks import held
 from pipeline_lib.core.ownership import RUN_LOCK, require_replaceable, require_results
 from pipeline_lib.datasets.archive_members import list_members
-from pipeline_lib.datasets.base import is_image_name
+from pipeline_lib.datasets.base import has_ignored_part, is_image_name
 from pipeline_lib.datasets.files import list_images
 from pipeline_lib.stages.graph import Graph, load_stage
 from pipeline_lib.stages.in_process import make
@@ -68,6 +68,7 @@ class Recipe(Section):
     batch_size: int = Field(64, ge=1, description="Images at a time.")
     workers: int | None = Field(None, ge=0, description="Processes that decode. Default: half of the cores.")
     threads: int | None = Field(None, ge=1, description="Threads of the network. Default: half of the cores.")
+    dtype: Literal["float16", "float32"] = Field("float16", description="Of the representations that heads learn from.")
     device: Device = Field("auto", description="auto, cpu or cuda.")
     precision: Precision = Field("float32", description="Of the network: float32 or bfloat16.")
 
@@ -179,6 +180,7 @@ def config_of(
             "workers": max(1, cores // 2) if recipe.workers is None else recipe.workers,
             "threads": max(1, cores - cores // 2) if recipe.threads is None else recipe.threads,
             "device": recipe.device,
+            "dtype": recipe.dtype,
             "precision": recipe.precision,
             "block_samples": _BLOCK_SAMPLES,
             "block_epochs": recipe.epochs,
@@ -203,6 +205,8 @@ def config_of(
 
 def _dataset(images: Path, recipe: Recipe, folder: Path) -> tuple[dict[str, Any], bool]:
     """Return the section of a dataset for what the user gave, and whether its images have labels."""
+    if not images.exists():
+        raise PipelineError(f"{images}: no such folder, archive or table of images")
     path = str(images.resolve())
     split = {"split_by": {_TRAIN: 1 - recipe.test_share, _TEST: recipe.test_share}}
     common: dict[str, Any] = {"skip_unreadable": recipe.skip_unreadable}
@@ -221,6 +225,13 @@ def _dataset(images: Path, recipe: Recipe, folder: Path) -> tuple[dict[str, Any]
     kind = {"kind": "folder" if images.is_dir() else "archive", "path": path}
     held_out = [name for name in _TEST_NAMES if name in top]
     if _TRAIN in top and held_out:
+        others = [name for name in names if name.split("/", 1)[0] not in (_TRAIN, held_out[0])]
+        if others:
+            print(
+                f"{images}: the images in '{_TRAIN}' are learnt from, those in '{held_out[0]}' held out; the other "
+                f"{len(others):,} are left out (the first: {others[0]})",
+                file=sys.stderr,
+            )
         return {**kind, "splits": {_TRAIN: _TRAIN, _TEST: held_out[0]}, **common}, True
     return {**kind, **split, **common}, True
 
@@ -230,7 +241,8 @@ def _image_names(images: Path) -> list[str]:
         return sorted(list_images(images, "")[0])
     if not images.name.lower().endswith(_ARCHIVES):
         raise PipelineError(f"{images}: is no folder, .zip, .tar, {', '.join(_TABLES)}; give one of these")
-    return [member.name for member in list_members(images, checksum=False) if is_image_name(member.name)]
+    names = [member.name for member in list_members(images, checksum=False)]
+    return [name for name in names if is_image_name(name) and not has_ignored_part(name)]
 
 
 def _write_list(names: Sequence[str], path: Path) -> None:

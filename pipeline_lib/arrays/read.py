@@ -65,6 +65,8 @@ def read_array(source: str, as_text: bool = False) -> Array:
             values, names = _parquet(path, selection)
     except (ValueError, EOFError, zipfile.BadZipFile, pd.errors.ParserError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, UnicodeDecodeError):
+            reason = f"{reason}; save it as UTF-8"
         if "Python objects" in reason or "allow_pickle" in reason:
             reason = "it holds Python objects, which could run code; save plain numbers or text"
         raise PipelineError(f"{path}: can't be read as {suffix}: {reason}") from error
@@ -92,13 +94,17 @@ def _split(source: str) -> tuple[Path, str | None]:
 def _npy(path: Path, selection: str | None) -> np.ndarray:
     if selection is not None:
         raise PipelineError(f"{path}: holds one array, so ':{selection}' selects nothing; leave it out")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise PipelineError(f"{path}: holds several arrays, as a .npz does; rename it to .npz")
+    return values
 
 
 def _npz(path: Path, selection: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    with np.load(path, allow_pickle=False) as arrays:
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise PipelineError(f"{path}: is not a .npz file, although its name says so")
+    arrays = np.load(path, allow_pickle=False)
+    if not isinstance(arrays, np.lib.npyio.NpzFile):
+        raise PipelineError(f"{path}: holds one array, as a .npy does; rename it to .npy")
+    with arrays:
         key = _key(path, arrays.files, selection)
         values = arrays[key]
     return values, (key,) if values.ndim == 1 and selection is not None else None
@@ -150,6 +156,14 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
             f"write the file with index=False, or choose columns: {path}:COLUMN,COLUMN"
         )
 
+    if not has_names and separator == "," and len(header) > 1:
+        rows = pd.read_csv(path, header=None, nrows=1000, dtype=str, keep_default_na=False, encoding=ENCODING)
+        if any(re.fullmatch(r"0\d+", cell) for cell in rows.iloc[:, 1:].to_numpy().ravel()):
+            raise PipelineError(
+                f"{path}: its numbers seem to have decimal commas, with commas between them too; write decimal points, "
+                "or semicolons between columns"
+            )
+
     def read(decimal: str) -> pd.DataFrame:
         table: pd.DataFrame = pd.read_csv(
             path,
@@ -171,8 +185,8 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
         return table.to_numpy(dtype=str), tuple(chosen) if has_names else None
     for name in chosen:
         if len(table) and table[name].dtype.kind not in "biuf":
-            is_number = pd.to_numeric(table[name], errors="coerce").notna() | table[name].isna()
-            row = int(np.flatnonzero(~is_number.to_numpy())[0]) if not is_number.all() else 0
+            texts = [text.replace(",", ".", 1) if separator == ";" else text for text in map(str, table[name])]
+            row = next((row for row, text in enumerate(texts) if not _is_number(text)), 0)
             raise PipelineError(f"{path}: column '{name}' must hold numbers, but row {row} is '{table[name][row]}'")
     return table.to_numpy(None if len(table) else np.float64), tuple(chosen) if has_names else None
 

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_of
 from pipeline_lib.core.recognise import misnamed, require_no_pipe
 
 # Where training scripts commonly put the weights inside a checkpoint.
-_NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher")
+_NESTED_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "teacher")
 
 
 def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
@@ -48,10 +48,10 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:
         raise PipelineError(
             f"checkpoint {path}: is damaged or holds more than tensors, and loading that could run code from the "
-            f"file; save its state dict alone ({str(error).splitlines()[0][:120]})"
+            "file; save its state dict alone (torch.save(network.state_dict(), ...))"
         ) from None
     except Exception as error:  # bytes that are no pickle can raise anything
         reason = (
@@ -62,7 +62,8 @@ def read_state_dict(path: Path, key_prefix: str = "") -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise PipelineError(f"checkpoint {path}: holds no state dict (a mapping from names to tensors)")
+        found = f"; it has {one_of(list(map(str, content))[:8])}" if isinstance(content, dict) else ""
+        raise PipelineError(f"checkpoint {path}: holds no state dict (a mapping from names to tensors){found}")
     if key_prefix:
         content = {
             name.removeprefix(key_prefix): value for name, value in content.items() if name.startswith(key_prefix)
@@ -97,7 +98,14 @@ def require_fit(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor],
 
 
 def _advice(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:
-    """Return which `key_prefix` would make a state dict fit, where there is one."""
+    """Return what would make a state dict fit, where that is known."""
+    names = {name for name in own if name not in state or own[name] != tuple(state[name].shape)}
+    layer = {name.rpartition(".")[0] for name in names}
+    if len(layer) == 1 and names <= {f"{next(iter(layer))}.{part}" for part in ("weight", "bias")}:
+        weight = state.get(f"{next(iter(layer))}.weight")
+        if weight is None:
+            return "; if weights without a classifier are meant, set classifier: false (of fit, --classifier none)"
+        return f"; if that is the classifier, set num_classes: {len(weight)} (of fit, --num-classes {len(weight)})"
     needed = [name for name in own if not name.endswith("num_batches_tracked")]
     first = needed[0] if needed else ""
     prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]

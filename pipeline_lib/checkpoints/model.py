@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline_lib.backbones.base import DTYPES, Encoder, TimmEncoder, set_precision
 from pipeline_lib.checkpoints.checkpoint import CheckpointConfig, DataConfig
+from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.base import to_rgb
 from pipeline_lib.datasets.plain_views import EvaluationView
 from pipeline_lib.heads.model import UncertaintyHead
@@ -88,7 +89,15 @@ class PretrainedModel(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (representation [n, d], uncertainty [n]) of images [n, 3, H, W] as `transform` makes them."""
+        """Return (representation [n, d], uncertainty [n]) of images [n, 3, H, W] as `transform` makes them.
+
+        Raises `PipelineError` for whole numbers, such as pixels that are not normalised.
+        """
+        if not images.is_floating_point():
+            raise PipelineError(
+                f"the model takes normalised images, but these are {images.dtype}; make them with `model.transform`, "
+                "or give pixels to `model.from_pixels`"
+            )
         representation = self.backbone(images.to(self._dtype))
         return representation, self.uncertainty_of(representation)
 
@@ -96,8 +105,10 @@ class PretrainedModel(nn.Module):
         """Return (representation, uncertainty) of uint8 pixels [n, 3, H, W] as `transform.pixels` makes them.
 
         They may be on any device. Pixels have a quarter of the bytes of normalised images: make them in worker
-        processes, and let the model's device normalise them.
+        processes, and let the model's device normalise them. Raises `PipelineError` for any other type.
         """
+        if pixels.dtype != torch.uint8:
+            raise PipelineError(f"pixels are torch.uint8, but these are {pixels.dtype}; give images to the model")
         # In place: to allocate three arrays of this size would take longer than decoding on a fast device.
         values = pixels.to(self._mean.device, non_blocking=True).to(self._mean.dtype)
         return self(values.sub_(self._mean).div_(self._std))

@@ -25,7 +25,9 @@ _PACKED = {
 }
 _PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml")
 _PAGE = "is a web page, not the file; its server may have asked for a login or an address have changed: get it again"
-_START_BYTES = 512
+_HEIF = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
+# As many bytes of a file say what it is.
+START_BYTES = 512
 
 
 def misnamed(path: Path | str) -> str | None:
@@ -40,16 +42,24 @@ def misnamed(path: Path | str) -> str | None:
         if not Path(path).is_file():
             return None
         with open(path, "rb") as file:
-            start = file.read(_START_BYTES)
+            start = file.read(START_BYTES)
     except OSError:
         return None
+    return misnamed_start(start, str(path))
+
+
+def misnamed_start(start: bytes, name: str = "") -> str | None:
+    """Return what a file is by its first bytes, as `misnamed`; name: of the file, where it has one."""
+    if not start:
+        return "is empty; get it again"
     for mark, what in _POINTERS.items():
         if start.startswith(mark):
             return what
     for mark, (packed, suffixes) in _PACKED.items():
         if start.startswith(mark):
-            honest = str(path).lower().endswith(suffixes)
-            return None if honest else f"is {packed}, whatever its name says; unpack it first"
+            return None if name.lower().endswith(suffixes) else f"is {packed}, whatever its name says; unpack it first"
+    if start[4:12] in _HEIF:
+        return "is a HEIF image (.heic), which is not read; convert it to JPEG or PNG"
     return _PAGE if start.lstrip().lower().startswith(_PAGE_STARTS) else None
 
 

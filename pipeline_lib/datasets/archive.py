@@ -19,7 +19,7 @@ from pipeline_lib.datasets.archive_members import (
     digest_of_members,
     list_members,
 )
-from pipeline_lib.datasets.base import ImageOpener, Index, is_ignored, is_image_name, report_no_images, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, has_ignored_part, is_image_name, report_no_images, resolve
 from pipeline_lib.datasets.class_folders import ClassFolderOptions, index_class_folders
 
 
@@ -65,7 +65,7 @@ def watched_files(options: Options, data_dir: Path) -> list[Path]:
 
 def _around_splits(options: Options, members: list[Member]) -> str:
     """Return the folder that all split folders of an archive lie in, as archives of a folder have; "" = none."""
-    names = [member.name for member in members if not any(map(is_ignored, member.name.split("/")))]
+    names = [member.name for member in members if not has_ignored_part(member.name)]
     top = {name.split("/", 1)[0] for name in names}
     folders = options.folder_of_split().values()
     if options.splits is None or len(top) != 1:
@@ -86,5 +86,5 @@ def _below(root: str, members: list[Member], archive: Path) -> Iterator[tuple[st
             f"{did_you_mean(root, top)}"
         )
     for name, member in below:
-        if name and not any(map(is_ignored, name.split("/"))):
+        if name and not has_ignored_part(name):
             yield name, member

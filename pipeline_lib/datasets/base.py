@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.core.recognise import misnamed
+from pipeline_lib.core.recognise import START_BYTES, misnamed, misnamed_start
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +47,7 @@ _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PP
 _SUFFIXES_SHOWN = 5
 _WHOLE_NUMBER = re.compile(r"-?\d+")
 _ORIENTATION = 0x0112  # EXIF's tag
+_BITS_PER_SAMPLE = 258  # TIFF's tag
 # What systems put beside pictures: macOS in archives, Synology (thumbnails of every picture), Windows, QNAP, Linux.
 _OF_THE_SYSTEM = frozenset(
     {"__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"}
@@ -132,6 +133,11 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _OF_THE_SYSTEM
 
 
+def has_ignored_part(name: str) -> bool:
+    """Return whether a path of an archive's member, or a folder that it lies in, is ignored."""
+    return any(map(is_ignored, name.split("/")))
+
+
 def is_image_name(name: str) -> bool:
     """Return whether a file name looks like an image's and not like a hidden file's."""
     base = name.rsplit("/", 1)[-1]
@@ -173,7 +179,7 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
     UnreadableImageError
         Naming `where`.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         if isinstance(stream, str) and not stat.S_ISREG(os.stat(stream).st_mode):  # noqa: PTH116 (a Path costs more)
@@ -185,8 +191,18 @@ def decode(stream: IO[bytes] | str, where: str) -> Image:
     except (PipelineError, MemoryError):
         raise
     except Exception as error:  # a decoder of torn bytes can raise any of a dozen types
-        known = misnamed(stream) if isinstance(stream, str) else None
-        raise UnreadableImageError(f"{where}: " + (known or f"can't be decoded as an image ({error})")) from None
+        reason = one_line(error)
+        if isinstance(error, UnidentifiedImageError):  # whose text may hold an address in memory
+            known = misnamed(stream) if isinstance(stream, str) else misnamed_start(_start_of(stream))
+            if known is not None:
+                raise UnreadableImageError(f"{where}: {known}") from None
+            reason = f"it begins as none of {', '.join(_FORMATS)} does"
+        raise UnreadableImageError(f"{where}: can't be decoded as an image ({reason})") from None
+
+
+def _start_of(stream: IO[bytes]) -> bytes:
+    stream.seek(0)
+    return stream.read(START_BYTES)
 
 
 def to_rgb(image: Image, where: str) -> Image:
@@ -217,6 +233,8 @@ def upright(image: Image, where: str) -> Image:
             f"{where}: is {width} x {height} pixels, more than {_MOST_ELONGATED} times as long as wide; crop it"
         )
     orientation = _orientation(image)
+    if image.mode == "I" and 32 in getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()):
+        raise UnreadableImageError(f"{where}: holds 32-bit numbers, whose range is not known; save it as 8 or 16 bit")
     if image.mode.startswith("I"):  # Pillow would clip 16-bit grey values at 255 instead of scaling them
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.mode == "F":

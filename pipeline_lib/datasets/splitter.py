@@ -68,7 +68,9 @@ def assign(label: Sequence[str], names: Sequence[str], splitter: Splitter, sourc
     for name in sorted(set(shares).difference(split)):
         raise PipelineError(
             f"{source}: split '{name}' of split_by gets no images (share {splitter.shares[name]} by {splitter.by} of "
-            f"{len(names)} images in {len(positions_of)} classes); give it a larger share, or leave it out"
+            f"{len(names)} images in {len(positions_of)} classes, of which the largest has "
+            f"{max(map(len, positions_of.values()))} images; by image, each class is cut by itself); give it a larger "
+            "share (of fit, another --test-share, or --unlabelled), or leave it out"
         )
     return split
 

@@ -175,7 +175,8 @@ def _read(path: Path) -> pd.DataFrame:
 def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     if name not in table.columns:
         raise PipelineError(
-            f"{path}: has no column '{name}'; it has {one_of(table.columns)}{did_you_mean(name, table.columns)}"
+            f"{path}: has no column '{name}'; it has {one_of(table.columns)}{did_you_mean(name, table.columns)}; "
+            "the options path_column and label_column name them (of fit, --label-column)"
         )
     return table[name]
 

@@ -96,7 +96,7 @@ def extract_blocks(jobs: Sequence[Job[BlockSpec]], on_images: Callable[[int], No
                 if len(skipped) > images.skip_unreadable:
                     raise UnreadableImageError(
                         f"{decoded.error}; repair or remove it, or allow up to N such images with "
-                        f"datasets.{images.name}.skip_unreadable: N"
+                        f"datasets.{images.name}.skip_unreadable: N (of fit, --skip-unreadable N)"
                     )
                 continue
             for block, draws in zip(blocks, decoded.draws, strict=True):
@@ -210,7 +210,7 @@ class _Block:
                 raise PipelineError(
                     f"'{name}' of backbone '{spec.backbone}' is not finite in {spec.dtype} for image {location} "
                     f"of dataset '{images.name}'; check the weights, or try features.dtype or features.precision: "
-                    "float32"
+                    "float32 (of fit, --dtype float32 or --precision float32)"
                 )
             self._arrays[name][epoch, row] = batch
         self._rows = []

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.datasets.archive_members import MemberOpener, check_format, list_members
-from pipeline_lib.datasets.base import ImageOpener, decode, is_image_name, opaque, report_no_images
+from pipeline_lib.datasets.base import ImageOpener, decode, has_ignored_part, is_image_name, opaque, report_no_images
 from pipeline_lib.datasets.files import FileOpener, digest_of_entries, list_images
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _in_archive(source: Path) -> Iterator[_Found]:
     members = [
         member
         for member in list_members(source, checksum=False)
-        if not (member.is_folder or member.name.startswith((".", "__MACOSX/")) or "/." in member.name)
+        if not (member.is_folder or has_ignored_part(member.name))
     ]
     report_no_images(str(source), (member.name for member in members))
     for member in members:

@@ -18,6 +18,18 @@ from typing import Any
 from pipeline_lib.core.errors import PipelineError
 from pipeline_lib.stages.arguments import add_path
 
+
+def _json(text: str) -> dict[str, Any]:
+    """Return a JSON object, as an option's value."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no JSON ({error}), such as '{{\"depth\": 20}}'") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"'{text}' must be a JSON object, such as '{{\"depth\": 20}}'")
+    return found
+
+
 _EXAMPLE = """\
 example:
   python -m pipeline_lib fit photos --model vit_small_patch16_224.augreg_in21k_ft_in1k --out my_checkpoint
@@ -29,7 +41,7 @@ _NETWORK: dict[str, dict[str, Any]] = {
     "num_classes": {"type": int, "metavar": "N", "help": "with --model: outputs of the weights' classifier"},
     "image_size": {"type": int, "metavar": "N", "help": "side of the images in pixels (default: the model's)"},
     "code_dir": {"metavar": "PATH", "help": "with --factory: folder of its module (default: this folder)"},
-    "arguments": {"type": json.loads, "metavar": "JSON", "help": "with --factory: its keyword arguments"},
+    "arguments": {"type": _json, "metavar": "JSON", "help": "with --factory: its keyword arguments"},
     "mean": {"type": float, "nargs": 3, "help": "with --factory: mean per channel (default: ImageNet's)"},
     "std": {"type": float, "nargs": 3, "help": "with --factory: deviation per channel (default: ImageNet's)"},
     "interpolation": {"metavar": "NAME", "help": "with --factory: resampling filter (default: bicubic)"},
@@ -83,6 +95,11 @@ def _section(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name in _NETWORK if (value := getattr(arguments, name)) is not None}
     if arguments.weights is not None:
         given["checkpoint"] = arguments.weights
+    if arguments.model is not None and arguments.classifier not in (None, "none"):
+        raise PipelineError(
+            f"--classifier is '{arguments.classifier}', but with --model it can only be none: timm knows which layer "
+            "it is"
+        )
     if arguments.classifier is not None:
         given["classifier"] = False if arguments.classifier == "none" else arguments.classifier
     if arguments.model is not None:

@@ -75,7 +75,8 @@ def check_images(config: Config, images: int, classes: int, backbone: str, varia
     if seen // training.batch_size < _FEW_STEPS:
         _warn_once(
             f"WARNING: heads of variant '{variant}' take only {seen // training.batch_size} optimiser steps: "
-            f"{_FEW_STEPS} or more are needed to learn much; raise training.epochs or lower training.batch_size"
+            f"{_FEW_STEPS} or more are needed to learn much; raise training.epochs or lower training.batch_size "
+            "(of fit, raise --steps)"
         )
 
 

@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pipeline_lib.scoring.table import require_replaceable_scores, score_table, write_scores
     from pipeline_lib.scoring.unfinished import Unfinished
 
+    _require_apart(arguments)
     require_replaceable_scores(arguments.out, arguments.representations)
     if arguments.atlas is not None:
         require_replaceable_atlas(arguments.atlas)
@@ -132,6 +133,18 @@ def run(arguments: argparse.Namespace) -> None:
             _write_atlas(arguments, table, images, model)
         unfinished.finish()
     _report(table, arguments.out)
+
+
+def _require_apart(arguments: argparse.Namespace) -> None:
+    """Raise `PipelineError` where two outputs are one file: the second would be written over the first."""
+    written: dict[Path, str] = {}
+    for option in ("out", "representations", "atlas"):
+        if (path := getattr(arguments, option)) is not None:
+            other = written.setdefault(path.resolve(), option)
+            if other != option:
+                raise PipelineError(
+                    f"{path}: is what both --{other} and --{option} are to be written to; name two files"
+                )
 
 
 def _write_atlas(arguments: argparse.Namespace, table: pa.Table, images: ImageList, model: PretrainedModel) -> None:

@@ -48,7 +48,7 @@ def losses(rows: FeatureRows, options: Options, device: torch.device) -> Iterato
     if rows.epochs < MINIMUM_EPOCHS:
         raise PipelineError(
             f"task_loss 'contrastive' compares two augmentations of an image, but the view has {rows.epochs} epoch; "
-            f"set its epochs to at least {MINIMUM_EPOCHS}"
+            f"set its epochs to at least {MINIMUM_EPOCHS} (of fit, --epochs)"
         )
     count = min(rows.rows, options.images)
     chosen = np.sort(np.random.default_rng(options.seed).permutation(rows.rows)[:count])

@@ -231,7 +231,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(photos: Path, model: Path) -> No
         'code=$?; echo "left: $(find "$1" -type f | wc -l)"; exit $code\n'
     )
     result = in_namespace(script, small, sys.executable, spec, photos / "index", model, cwd=ROOT)
-    assert_one_line(result, "the disk is full", "run snakemake again")
+    assert_one_line(result, "the disk is full", "give the command again")
     assert "left: 0" in result.stdout
 
 

@@ -95,12 +95,14 @@ def test_unreadable_images_keep_their_row_and_change_no_other(
     capsys.readouterr()
     after = score(checkpoint, [photos], tmp_path / "s.parquet", "--representations", tmp_path / "r.npy")
     error = capsys.readouterr().err
+    reasons = {"torn": "can't be decoded", "empty": "is empty", "link": "no such image file"}
     torn = after["error"].notna()
     assert [Path(path).name for path in after["path"][torn]] == ["0001_torn.jpg", "empty.png", "link.png"]
     assert np.isnan(np.load(tmp_path / "r.npy")).any(axis=1).tolist() == torn.tolist()
     for path, reason in after.loc[torn, ["path", "error"]].to_numpy():
         assert path in reason and reason in error
-        assert ("no such image file" if "link" in path else "can't be decoded") in reason
+        (expected,) = [text for name, text in reasons.items() if name in path]
+        assert expected in reason
     assert after.loc[torn, ["uncertainty", "uncertainty_seed3", "rank"]].isna().all(axis=None)
     pd.testing.assert_series_equal(after[~torn].set_index("path")["uncertainty"], before["uncertainty"])
 
@@ -237,6 +239,37 @@ def test_a_table_of_another_format_is_refused(
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
+
+
+@pytest.mark.parametrize(("one", "other"), [("--out", "--atlas"), ("--representations", "--atlas")])
+def test_two_outputs_in_one_file_are_refused_before_anything_is_scored(
+    one: str, other: str, checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [one, tmp_path / "s.parquet", other, tmp_path / "." / "s.parquet"]
+    out = tmp_path / ("s.parquet" if one == "--out" else "t.parquet")
+    assert main(arguments(checkpoint, [photos], out, *both)) == 1
+    assert f"s.parquet: is what both {one} and {other} are to be written to; name two files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_what_systems_put_beside_pictures_is_no_image_in_archives_either(
+    checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    for folder in ("cat/@eaDir/1.jpg", "#recycle", ".trash", "__MACOSX/cat"):
+        (photos / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(photos / folder / "thumbnail.jpg")
+    zipped(photos, tmp_path / "photos.zip")
+    found = score(checkpoint, [photos, tmp_path / "photos.zip"], tmp_path / "s.parquet")
+    assert len(found) == 22 and not found["path"].str.contains("thumbnail").any()
+
+
+def test_a_broken_member_gives_the_same_bytes_each_time(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    write(photos / "cat/torn.jpg", b"torn")
+    zipped(photos, tmp_path / "photos.zip")
+    for name in ("one", "two"):
+        found = score(checkpoint, [tmp_path / "photos.zip"], tmp_path / f"{name}.parquet")
+    assert "begins as none of JPEG, JPEG2000, PNG" in found["error"].dropna().item()
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 
 
 def test_a_file_of_another_kind_is_not_overwritten(

@@ -255,16 +255,31 @@ def test_npy_is_mapped_and_pickles_are_refused(tmp_path: Path) -> None:
             read_array(str(tmp_path / name))
 
 
+def test_an_array_under_the_other_suffix_of_numpy_is_told_its_own(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.ones(3))
+    np.savez(tmp_path / "many.npz", np.ones(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    (tmp_path / "many.npz").rename(tmp_path / "many.npy")
+    with pytest.raises(PipelineError, match=r"one\.npz: holds one array, as a \.npy does; rename it"):
+        read_array(str(tmp_path / "one.npz"))
+    with pytest.raises(PipelineError, match=r"many\.npy: holds several arrays, as a \.npz does; rename it"):
+        read_array(str(tmp_path / "many.npy"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("no.npy", None, "no.npy: no such file"),
         ("a.txt", b"1", "can't read '.txt' files; use one of .npy"),
-        ("a.npy", b"", "a.npy: can't be read as .npy"),
+        ("a.npy", b"", "a.npy: is empty; get it again"),
+        ("a.npy", b"no", "a.npy: can't be read as .npy"),
         ("a.npz", b"PK nonsense", "a.npz: can't be read as .npz"),
-        ("a.csv", b"", "a.csv: can't be read as .csv"),
+        ("a.csv", b"", "a.csv: is empty; get it again"),
         ("a.csv", b"u\n", r"a.csv: is empty \(shape \[0\]\)"),
         ("a.csv", b"u\n1\nx\n", "column 'u' must hold numbers, but row 1 is 'x'"),
+        ("a.csv", b"u;v\n528,17;1\n2.345,67;1\n", "column 'u' must hold numbers, but row 1 is '2.345,67'"),
+        ("a.csv", b"0,512\n0,044\n", "decimal commas, with commas between them"),
+        ("a.csv", "größe\n1\n".encode("latin-1"), "can't be read as .csv: .*save it as UTF-8"),
         ("a.hdf5", b"no", "a.hdf5: not a readable HDF5 file"),
         ("a.parquet", b"PAR1", "a.parquet: can't be read as .parquet"),
     ],
@@ -408,7 +423,7 @@ def test_the_distance_and_each_uncertainty_with_it_stand_beside_what_was_given(f
     assert list(read(uncertainty=files / "u.npy", correct=files / "ok.npy").uncertainties) == ["u"]
 
 
-def test_the_worst_queries_are_shown_with_their_images(files: Path) -> None:
+def test_the_worst_queries_are_shown_with_their_images(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "pictures").mkdir()
     for row in range(40):
         Image.new("RGB", (90, 60), (row, 0, 0)).save(files / "pictures" / f"{row}.png")
@@ -427,8 +442,11 @@ def test_the_worst_queries_are_shown_with_their_images(files: Path) -> None:
     page = build_page(report, build_tables(report), {}, "", {}, {})
     assert report.worst["certain"][0].pictures[0] in page
     (files / "pictures" / f"{ordered[0]}.png").unlink()
-    with pytest.raises(PipelineError, match=rf"pictures/{ordered[0]}\.png: no such image"):
-        evaluate(inputs, "demo")
+    report = evaluate(inputs, "demo")
+    said = f"pictures/{ordered[0]}.png: no such image file; the report shows the query without it"
+    assert said in capsys.readouterr().err
+    assert report.worst["certain"][0].pictures[0] == ""
+    assert "(can't be read)" in build_page(report, build_tables(report), {}, "", {}, {})
 
 
 def test_intervals_resample_classes_where_there_are_ten_and_say_so(files: Path) -> None:

@@ -212,9 +212,23 @@ def test_checkpoints_from_before_batchnorm_counted_its_batches_fit() -> None:
         load_into(network, state, Path("old.th"))
 
 
+def test_a_classifier_that_does_not_fit_is_told_apart_from_another_network() -> None:
+    network = build("test_resnet")
+    state = dict(network.state_dict())
+    state |= {"fc.weight": torch.ones(10, 512), "fc.bias": torch.ones(10)}
+    with pytest.raises(PipelineError, match=r"set num_classes: 10 \(of fit, --num-classes 10\)"):
+        load_into(network, state, Path("w.pth"))
+    del state["fc.weight"], state["fc.bias"]
+    with pytest.raises(PipelineError, match=r"set classifier: false \(of fit, --classifier none\)"):
+        load_into(network, state, Path("w.pth"))
+
+
 def test_a_checkpoint_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save([torch.ones(1)], tmp_path / "w.pt")
-    with pytest.raises(PipelineError, match="holds no state dict"):
+    with pytest.raises(PipelineError, match=r"holds no state dict \(a mapping from names to tensors\)$"):
+        read_state_dict(tmp_path / "w.pt")
+    torch.save({"epoch": 1, "weights": {"a": torch.ones(1)}}, tmp_path / "w.pt")
+    with pytest.raises(PipelineError, match=r"holds no state dict .*; it has epoch, weights$"):
         read_state_dict(tmp_path / "w.pt")
 
 

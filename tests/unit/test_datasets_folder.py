@@ -126,6 +126,23 @@ def test_every_pixel_format_opens_as_rgb(tmp_path):
         assert (image.mode, image.size, image.getpixel((2, 2))) == ("RGB", (4, 4), colour)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty; get it again"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", r"is a HEIF image \(.heic\), which is not read; convert it"),
+        (b"nonsense", r"can't be decoded as an image \(it begins as none of JPEG, .* does\)"),
+        (encoded(Image.fromarray(np.full((4, 4), 100_000, np.int32)), "TIFF"), "holds 32-bit numbers, whose range"),
+        (encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"), "holds real numbers, whose range"),
+    ],
+)
+def test_what_is_no_picture_is_called_what_it_is_in_a_file_and_in_memory(tmp_path, content, reason):
+    (tmp_path / "x.jpg").write_bytes(content)
+    for source in (str(tmp_path / "x.jpg"), io.BytesIO(content)):
+        with pytest.raises(UnreadableImageError, match=f"^there: {reason}"):
+            decode(source, "there")
+
+
 # Where the corners of a picture lie (top left, top right, bottom left, bottom right) when its file must be turned so.
 _CORNERS = {1: "abcd", 2: "badc", 3: "dcba", 4: "cdab", 5: "acbd", 6: "cadb", 7: "dbca", 8: "bdac"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,23 @@ def test_what_lies_in_a_folder_or_archive_says_what_its_images_are(photos: Path,
     assert len((tmp_path / "images.csv").read_text().splitlines()) == 61
 
 
+def test_images_beside_train_and_test_are_said_to_be_left_out_and_thumbnails_are_none(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test", "val"):
+        shutil.copytree(photos, tmp_path / "photos" / split)
+        shutil.copytree(photos / "cat", tmp_path / "photos" / split / "cat/@eaDir")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in (tmp_path / "photos").rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path / "photos"))
+    for source in (tmp_path / "photos", tmp_path / "photos.zip"):
+        section, _ = fitting._dataset(source, Recipe(), tmp_path)
+        assert section["splits"] == {"train": "train", "test": "test"}
+        said = capsys.readouterr().err
+        assert "those in 'test' held out; the other 60 are left out (the first: val/cat/0.png)" in said
+        assert not any("@eaDir" in name for name in fitting._image_names(source))
+
+
 def test_what_can_not_be_is_refused_in_one_line(
     photos: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,13 +236,19 @@ def test_what_can_not_be_is_refused_in_one_line(
     (tmp_path / "mine/thesis.tex").write_text("dear")
     (tmp_path / "few/cat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "few/cat/1.png")
+    shutil.copytree(photos, tmp_path / "bad")
+    (tmp_path / "bad/cat/1.png").write_bytes(b"torn")
+    (tmp_path / "t.csv").write_text("path,species\nbad/cat/2.png,cat\n")
     timm_model = ["--model", "test_resnet", "--weights", str(weights), "--num-classes", "3", "--image-size", "32"]
     new = ["--out", str(tmp_path / "c")]
     cases: list[tuple[list[str], str]] = [
         ([str(photos), *timm_model, "--out", str(tmp_path / "mine")], "holds files but no manifest.json of ours"),
         ([str(photos), *timm_model, "--out", str(tmp_path / "c"), "--work", str(photos)], "is no folder of results"),
-        ([str(tmp_path / "few"), *timm_model, *new], "few"),
-        ([str(tmp_path / "nothing"), *timm_model, *new], "nothing"),
+        ([str(tmp_path / "few"), *timm_model, *new], "the largest has 1 images"),
+        ([str(tmp_path / "nothing"), *timm_model, *new], "nothing: no such folder, archive or table of images"),
+        ([str(photos), *timm_model, *new, "--classifier", "fc"], "with --model it can only be none"),
+        ([str(tmp_path / "bad"), *timm_model, *new], "(of fit, --skip-unreadable N)"),
+        ([str(tmp_path / "t.csv"), *timm_model, *new], "has no column 'label'; it has path, species"),
         ([str(photos), "--model", "test_resnt", *new], "did you mean 'test_resnet'?"),
         ([str(photos), "--factory", "a:b", *new], "--factory: needs --weights, --classifier, --image-size too"),
         ([str(photos), *timm_model, *new, "--task-loss", "kn"], "kn"),

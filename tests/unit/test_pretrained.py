@@ -112,6 +112,20 @@ def test_pixels_give_the_same_as_normalised_images(small: World, checkpoint: Pat
         torch.testing.assert_close(found, expected)
 
 
+def test_pixels_are_left_alone_and_are_not_taken_for_images_nor_images_for_pixels(
+    small: World, checkpoint: Path
+) -> None:
+    model = load(checkpoint)
+    pixels = torch.stack([model.transform.pixels(image) for image in pictures(small)[:2]])
+    before = pixels.clone()
+    model.from_pixels(pixels)
+    assert torch.equal(pixels, before)
+    with pytest.raises(PipelineError, match=r"normalised images, but these are torch\.uint8"):
+        model(pixels)
+    with pytest.raises(PipelineError, match=r"pixels are torch\.uint8, but these are torch\.float32"):
+        model.from_pixels(model.transform(pictures(small)[0])[None])
+
+
 def test_several_heads_are_averaged_by_their_rank_among_upstream_images(small: World, checkpoint: Path) -> None:
     model = load(checkpoint)
     found = model.uncertainty_of(torch.from_numpy(small.embedding)).numpy()
