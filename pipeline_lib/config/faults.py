@@ -19,8 +19,11 @@ _WORDS = {
 
 
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """Return the first fault as `key: what is wrong (value); what is allowed`, and how many more there are."""
-    faults = error.errors(include_url=False)
+    """Return a fault as `key: what is wrong (value); what is allowed`, and how many more there are.
+
+    It is the first, but for an unknown key, which may be what another fault misses.
+    """
+    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
     line = _describe_one(faults[0], model, prefix)
     return line + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
 

@@ -278,6 +278,7 @@ def test_an_array_under_the_other_suffix_of_numpy_is_told_its_own(tmp_path: Path
         ("a.csv", b"u\n", r"a.csv: is empty \(shape \[0\]\)"),
         ("a.csv", b"u\n1\nx\n", "column 'u' must hold numbers, but row 1 is 'x'"),
         ("a.csv", b"u;v\n528,17;1\n2.345,67;1\n", "column 'u' must hold numbers, but row 1 is '2.345,67'"),
+        ("a.csv", b"sep=;\nu;v\n1;2\n", "begins with 'sep=;', a line for Excel alone; delete it"),
         ("a.csv", b"0,512\n0,044\n", "decimal commas, with commas between them"),
         ("a.csv", "größe\n1\n".encode("latin-1"), "can't be read as .csv: .*save it as UTF-8"),
         ("a.hdf5", b"no", "a.hdf5: not a readable HDF5 file"),

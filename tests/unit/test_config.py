@@ -194,6 +194,13 @@ def test_a_mistake_gives_one_line_with_key_value_and_what_is_allowed(
         assert part in line
 
 
+def test_a_mistyped_key_is_shown_rather_than_the_one_that_is_missing_for_it() -> None:
+    content = copy.deepcopy(DEFAULT)
+    content["seedz"] = content.pop("seeds")
+    with pytest.raises(PipelineError, match=r"^config: seedz: unknown key; .*did you mean 'seeds'\? \(and 1 more\)$"):
+        parse_config(content)
+
+
 def test_numbers_may_be_written_as_yaml_does_not_know_them() -> None:
     training = yaml.safe_load("{learning_rate: 1e-3, margin: 0}")
     assert isinstance(training["learning_rate"], str)
