@@ -302,10 +302,9 @@ def _is_whole(content: dict[str, Any], text: str) -> bool:
     """
     try:
         as_written = json.dumps(content, sort_keys=True, separators=(",", ": "), allow_nan=False)
-        checksum = content.pop(_OWN_CHECKSUM, None)
-        return as_written == _LAYOUT.sub("", text) and checksum == xxhash.xxh3_128_hexdigest(
-            canonical_json(content).encode()
-        )
+        named = content.pop(_OWN_CHECKSUM, None)
+        checksum = xxhash.xxh3_128_hexdigest(canonical_json(content).encode())
+        return as_written == _LAYOUT.sub("", text) and named == checksum
     except ValueError:  # a number became NaN
         return False
 
