@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline_lib.core.spec import Checked
+
+Item = TypeVar("Item")
 
 
 class Section(Checked):
@@ -50,11 +52,16 @@ def _range_of_shares(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _distinct_and_sorted(values: tuple[int, ...]) -> tuple[int, ...]:
-    """Return seeds in ascending order: the order in which a config lists them changes no result."""
+def distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Return values as they are; raises `ValueError` where one occurs twice."""
     if len(set(values)) != len(values):
         raise ValueError("must be distinct")
-    return tuple(sorted(values))
+    return values
+
+
+def _distinct_and_sorted(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Return seeds in ascending order: the order in which a config lists them changes no result."""
+    return tuple(sorted(distinct(values)))
 
 
 # What several sections have: seeds that every library takes, a batch whose adjacent images form pairs, layer widths,

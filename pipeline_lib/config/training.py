@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline_lib.config.features import Device, Precision
 from pipeline_lib.config.head_loss import HasHeadLoss
-from pipeline_lib.config.section import Name, PairedBatch, Section, Widths
+from pipeline_lib.config.section import Name, PairedBatch, Section, Widths, distinct
 from pipeline_lib.config.task_losses import TaskLoss
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -83,5 +83,7 @@ class Ablations(Section):
     """
 
     baseline: Name = Field("default", description="The variant, defined below `variants`, to compare with.")
-    backbones: tuple[Name, ...] = Field(min_length=1, description="Backbones to compare on.")
+    backbones: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
+        min_length=1, description="Backbones to compare on."
+    )
     variants: dict[Name, Variant] = Field(min_length=1, description="Every ablation, by name.")

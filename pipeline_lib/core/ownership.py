@@ -22,6 +22,8 @@ RUN_LOCK = ".running.lock"
 JOBS = ".jobs"
 # In a folder that is being written.
 DRAFT_MARK = ".draft"
+# The folders of what every run makes first. In a folder around results there are others, such as `results/report`.
+_FIRST = ("datasets", "backbones")
 # Left by file managers and by Snakemake; nobody misses them.
 _DEBRIS = {".DS_Store", "Thumbs.db", "desktop.ini", ".snakemake_timestamp", DRAFT_MARK}
 _KEYS = {"format", "stage", "spec", "facts", "code", "inputs", "files", "derivation", "content"}
@@ -58,13 +60,16 @@ def require_results(results: Path) -> None:
 
     A run deletes and replaces what it takes for its own there.
     """
+    if results.exists() and not results.is_dir():
+        raise PipelineError(f"{results}: is a file, but results_dir is a folder; choose another")
     if not results.is_dir() or (results / RUN_LOCK).exists() or (results / JOBS).is_dir():
         return
     if not Path.cwd().is_relative_to(results.resolve()):
         others = [path for path in results.iterdir() if path.is_dir() or not path.name.endswith((".md", ".txt"))]
         if all(path.name.startswith(".") and path.is_file() for path in others):
             return
-        if any(is_artefact(path.parent) for path in results.glob(f"*/*/{MANIFEST}")):
+        first = (path for kind in _FIRST for path in results.glob(f"{kind}/*/{MANIFEST}"))
+        if any(is_artefact(path.parent) for path in first):
             return
     raise PipelineError(
         f"{results}: is no folder of results, since it holds what no run made; choose a new or an empty results_dir"

@@ -37,10 +37,9 @@ def _checked_separator(path: Path) -> str:
     separator = "\t"
     with open(path, encoding=ENCODING, newline="") as file:
         if path.suffix.lower() == ".csv":
-            line = file.readline()
-            if line.strip().strip('"').startswith("sep="):
-                raise PipelineError(f"{path}: begins with '{line.strip()}', a line for Excel alone; delete it")
-            first = _DECIMAL_COMMA.sub("", line)
+            first = _DECIMAL_COMMA.sub("", file.readline())
+            if first.strip().strip('"').startswith("sep="):
+                raise PipelineError(f"{path}: begins with '{first.strip()}', a line for Excel alone; delete it")
             separator = ";" if first.count(";") > first.count(",") else ","
             file.seek(0)
         lines = csv.reader(file, delimiter=separator)

@@ -123,7 +123,7 @@ def grid(
     Below each image stands its u. Cells are `aspect` times as wide as high, as large as `width` and `height` (inches)
     allow; the figure gets lower where few datasets leave room.
     """
-    columns = max(max(len(row.lowest), len(row.highest)) for row in examples)
+    columns = max(1, *(max(len(row.lowest), len(row.highest)) for row in examples))
     below_title = style.new_figure(width, height, title, subtitle)[1]
     heading = height - below_title + _LINE_INCHES
     by_width = (width - _NAME_INCHES - _MIDDLE_INCHES) / (2 * columns) - _GAP_INCHES
@@ -142,6 +142,8 @@ def grid(
         name = f"{style.shorten(row.dataset, 20)}\nn = {row.n:,}"
         figure.text(0.06 / width, (bottom + cell_inches / 2) / height, name, va="center")
         for start, cells in zip(starts, (row.lowest, row.highest), strict=True):
+            if not cells:
+                figure.text(start / width, (bottom + cell_inches / 2) / height, "none", va="center")
             for column, (image, uncertainty) in enumerate(cells):
                 left = start + column * (side + _GAP_INCHES)
                 axes = style.add_picture(figure, _small(image), left, bottom + side, side)

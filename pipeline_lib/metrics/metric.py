@@ -79,7 +79,9 @@ class Metric:
         if found is None:
             return None
         differs = {key: _number(text) for key, text in found.groupdict().items()}
-        return self.label.format(**differs).replace("%", " %")
+        # As many decimals of a share as it has: 90 %, 99.5 %.
+        text = re.sub(r"\d+\.\d+(?=%)", lambda share: f"{float(share[0]):g}", self.label.format(**differs))
+        return text.replace("%", " %")
 
     def shown(self, value: float) -> str:
         """Return a value as text, with a real minus, and none before a value that rounds to zero."""

@@ -111,7 +111,7 @@ METRICS = (
     ),
     Metric(
         "coverage_at_r1_{share}",
-        "Coverage at R@1 {share:.0%}",
+        "Coverage at R@1 {share:.6%}",
         "higher",
         "Largest share of queries, the least uncertain first, that keeps at least this accuracy.",
         _coverages,

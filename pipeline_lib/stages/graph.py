@@ -37,7 +37,7 @@ from pipeline_lib.core.versions import version_of
 from pipeline_lib.stages import sources
 from pipeline_lib.stages.described import FOLDER, State, description, is_foreign
 
-# Older than whatever a run makes.
+# What describes a job that needn't run is dated so; outputs from before, as of archives without times, are dated anew.
 _LONG_AGO = 1_000_000_000
 # An artefact of more, such as a block of Zarr with a file per chunk, is left to its readers, which name what is
 # missing: a run with nothing to do would look at every chunk.
@@ -329,7 +329,7 @@ class Graph:
         if ref.stage == PUBLISHED:
             return
         now = time.time()
-        newest = self._newest_input(ref) if state == "fresh" else 0.0
+        newest = max(self._newest_input(ref), _LONG_AGO + 1) if state == "fresh" else 0.0
         for output in self.outputs(ref):
             made = _seconds(output)
             if made and (made > now or (state == "fresh" and made < newest)):
@@ -414,8 +414,9 @@ def _as_tuple(refs: Ref | Sequence[Ref]) -> tuple[Ref, ...]:
 
 
 def _seconds(path: Path) -> float:
+    """Return when a file was written, in seconds since 1970, at least a millisecond; 0 where there is none."""
     try:
-        return path.stat().st_mtime
+        return max(path.stat().st_mtime, 1e-3)
     except OSError:
         return 0.0
 

@@ -6,10 +6,11 @@ and datasets, its number stands beside ours.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.published import MEAN_OF, Estimate, beside, estimate, published_columns
-from pipeline_lib.tables.render import NOTHING, Table, number_of_seeds, signed, with_spreads, without_constant
+from pipeline_lib.tables.render import NOTHING, Table, number, number_of_seeds, signed, with_spreads, without_constant
 from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import EvaluationSet, Summary, on_sets, resampled
 
@@ -30,6 +31,7 @@ class Spec(ViewSpec):
     backbones: tuple[str, ...]
     baseline: str
     variants: tuple[str, ...]
+    confidence: float
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -64,7 +66,8 @@ def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> 
     for backbone in spec.backbones:
         of_backbone = heads[heads["backbone"] == backbone]
         for variant in (spec.baseline, *spec.variants):
-            means = of_backbone[of_backbone["variant"] == variant].groupby("seed")["value"].mean()
+            # Undefined on one of the sets, as where every neighbour is right: no mean of the others takes its place.
+            means = of_backbone[of_backbone["variant"] == variant].groupby("seed")["value"].mean(skipna=False)
             median = means.median()
             around = estimate(find, _METRIC, spec.averaged, backbone, "head", variant)
             spread = max(median - means.min(), means.max() - median)
@@ -104,7 +107,10 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "Backbone": table["backbone"],
             "Variant": table["variant"].str.replace("_", " "),
             "R-AUROC": with_spreads(table, "auroc_correct", "spread"),
-            "95 % interval": [f"{low:.3f}–{high:.3f}" for low, high in table[["ci_low", "ci_high"]].to_numpy(float)],
+            f"{100 * spec.confidence:g} % interval": [
+                NOTHING if math.isnan(low + high) else f"{number(low)}–{number(high)}"
+                for low, high in table[["ci_low", "ci_high"]].to_numpy(float)
+            ],
             "Change": [signed(value) if value else NOTHING for value in table["change"]],
             **published_columns(table),
         }

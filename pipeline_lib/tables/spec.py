@@ -133,4 +133,5 @@ _COMMON: dict[str, Callable[[Config], Any]] = {
     "variants": lambda config: tuple(config.variants),
     "variant": lambda config: next(iter(config.variants)),
     "seeds": lambda config: config.seeds,
+    "confidence": lambda config: config.evaluation.bootstrap.confidence,
 }

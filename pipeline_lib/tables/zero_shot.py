@@ -43,6 +43,7 @@ class Spec(SetsSpec):
 
     backbones: tuple[str, ...]
     variants: tuple[str, ...]
+    confidence: float
 
 
 def build(spec: Spec, metrics: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
@@ -121,11 +122,11 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "n": table["n"].astype(float).where(table["role"] != "mean").map(count),
             "R@1": table["r1"].map(number),
             HEADINGS["head"]: with_spreads(table, "head", "head_spread"),
-            "95 % interval": _intervals(table, "head", number),
+            f"{100 * spec.confidence:g} % interval": _intervals(table, "head", number),
             "within classes": table["within_classes"].map(number),
             **{heading: table[method].map(number) for method, heading in HEADINGS.items() if method != "head"},
             "Head − entropy": table["minus_class_entropy"].map(signed),
-            "its 95 % interval": _intervals(table, "minus_class_entropy", signed),
+            f"its {100 * spec.confidence:g} % interval": _intervals(table, "minus_class_entropy", signed),
             "Distance + head − distance": table["minus_knn_distance"].map(signed),
             "its interval": _intervals(table, "minus_knn_distance", signed),
             **published_columns(table),

@@ -178,6 +178,7 @@ def test_the_schema_is_in_step_with_the_models() -> None:
         ("results_dir", "my results", ["results_dir: must be a path without blanks", "' '", "'my results'"]),
         ("results_dir", "results/{today}", ["results_dir: must be a path without blanks", "braces", "'{'"]),
         ("figures.zero_shot.widht", 3, ["figures.zero_shot.widht", "did you mean 'width'?"]),
+        ("ablations.backbones", ["resnet", "resnet"], ["ablations.backbones", "must be distinct"]),
         ("figures.zero_shto", {}, ["figures.zero_shto: unknown figure", "did you mean 'zero_shot'?"]),
     ],
 )

@@ -18,6 +18,7 @@ from pipeline_lib.figures import (
     recall_vs_auroc,
     risk_coverage,
     safe_retrieval_surface,
+    worst_queries,
     zero_shot,
 )
 from pipeline_lib.figures.density import density, shown_range
@@ -203,6 +204,13 @@ def test_example_grid_has_every_image_once_from_left_to_right() -> None:
 
 
 # Training curves
+
+
+def test_a_grid_without_any_image_says_so() -> None:
+    right = make_scores(20)[["sample_id"]].assign(neighbour_sample_id=(np.arange(20) + 1) % 20, correct=True)
+    nothing = worst_queries.wrong_queries(make_scores(20), right, make_images(20), "easy", 2)
+    figure = worst_queries.draw([nothing], "vit", "default", 1, 6.75, 7.5)
+    assert all_text(figure).count("none") == 2
 
 
 def test_thick_curve_is_the_mean_of_the_seeds() -> None:

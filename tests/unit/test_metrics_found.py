@@ -100,6 +100,8 @@ def test_the_table_of_all_metrics_leaves_out_what_other_tables_show() -> None:
     ("name", "heading"),
     [
         ("coverage_at_r1_0.9", "Coverage at R@1 90 %"),
+        ("coverage_at_r1_0.995", "Coverage at R@1 99.5 %"),
+        ("coverage_at_r1_1", "Coverage at R@1 100 %"),
         ("unc_q25", "25 %"),
         ("unc_iqr_90_10", "10 to 90 %"),
         ("auroc_correct_minus_knn_distance", "R-AUROC minus that of knn_distance"),

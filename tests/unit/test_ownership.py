@@ -245,6 +245,12 @@ def test_results_go_to_no_folder_with_files_of_others(tmp_path: Path, monkeypatc
     for results in ("..", ".", "/", "/etc", "photos", "../" + tmp_path.name):
         with pytest.raises(PipelineError, match="is no folder of results"):
             ownership.require_results(Path(results))
+    write(tmp_path / "around/results/report")
+    with pytest.raises(PipelineError, match="is no folder of results"):
+        ownership.require_results(Path("around"))
+    (tmp_path / "file").touch()
+    with pytest.raises(PipelineError, match="file: is a file, but results_dir is a folder"):
+        ownership.require_results(Path("file"))
     (tmp_path / "results").mkdir()
     (tmp_path / "results/README.md").touch()
     write(tmp_path / "copied/datasets/latin")

@@ -23,7 +23,9 @@ PUBLISHED = Path(__file__).parents[2] / "workflow" / "published"
 UPSTREAM = EvaluationSet("latin", "test")
 GREEK = EvaluationSet("greek", "test")
 DIGITS = EvaluationSet("digits", "test")
-SPEC = zero_shot.Spec(upstream=UPSTREAM, downstream=(GREEK, DIGITS), backbones=("vit",), variants=("default",))
+SPEC = zero_shot.Spec(
+    upstream=UPSTREAM, downstream=(GREEK, DIGITS), backbones=("vit",), variants=("default",), confidence=0.95
+)
 HEAD = {"latin": [0.81, 0.80, 0.85], "greek": [0.70, 0.66, 0.71], "digits": [0.55, 0.50, 0.51]}
 ENTROPY = {"latin": 0.79, "greek": 0.72, "digits": 0.49}
 RECALL = {"latin": 0.9, "greek": 0.6, "digits": 0.3}
@@ -126,7 +128,7 @@ def test_without_a_match_there_are_no_published_columns(metrics: pd.DataFrame) -
 
 
 def test_all_metrics_repeats_the_representation_beside_each_method(metrics: pd.DataFrame) -> None:
-    spec = all_metrics.Spec(**SPEC.plain())
+    spec = all_metrics.Spec(**SPEC.model_dump(exclude={"confidence"}))
     table = all_metrics.build(spec, metrics, None)
     assert list(zip(table["method"], table["dataset"], strict=True)) == [
         ("head", "latin"),
@@ -148,7 +150,7 @@ def test_a_mean_over_some_sets_says_so_and_a_minus_is_one(metrics: pd.DataFrame)
     rows = [["resnet", "head", "default", 1, "greek", "test", "rcorr_entropy", -0.25, 90],
             ["resnet", "head", "default", 1, "downstream", "", "avg_downstream_rcorr_entropy", -0.25, 1]]  # fmt: skip
     some = pd.DataFrame(rows, columns=list(COLUMNS)).replace({"resnet": SPEC.backbones[0]})
-    spec = all_metrics.Spec(**SPEC.plain())
+    spec = all_metrics.Spec(**SPEC.model_dump(exclude={"confidence"}))
     shown = all_metrics.present(all_metrics.build(spec, pd.concat([metrics, some]), None), spec)
     of_head = shown.shown[shown.shown["Method"].str.startswith("head")].set_index("Dataset")
     assert of_head.loc["greek", "Corr. (votes)"] == "−0.250"
@@ -163,7 +165,7 @@ def test_a_metric_that_a_file_adds_is_shown_and_explained(
     headed = all_metrics.headed
     monkeypatch.setattr(all_metrics, "headed", lambda name: (added, "Sharp") if name == added.name else headed(name))
     sharp = metrics.iloc[:1].assign(metric="sharpness", value=0.25)
-    spec = all_metrics.Spec(**SPEC.plain())
+    spec = all_metrics.Spec(**SPEC.model_dump(exclude={"confidence"}))
     table = all_metrics.present(all_metrics.build(spec, pd.concat([metrics, sharp]), None), spec)
     assert table.shown["Sharp"].iloc[0] == "0.250" and table.caption.endswith("Sharp: How sharp it is.")
 

@@ -16,7 +16,7 @@ from pipeline_lib.config.load import load_config
 from pipeline_lib.evaluation.metric_rows import COLUMNS
 from pipeline_lib.tables import ablations, compat, published, selective
 from pipeline_lib.tables.published import Estimate, estimate, lies_within
-from pipeline_lib.tables.render import to_markdown, to_tex
+from pipeline_lib.tables.render import NOTHING, to_markdown, to_tex
 from pipeline_lib.tables.summary import EvaluationSet, Summary, read_metrics
 
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "published" / "pretrained_uncertainties.csv"
@@ -37,7 +37,9 @@ VALUES = {
 
 
 def of_ablations(averaged: list[EvaluationSet], variants: list[str]) -> ablations.Spec:
-    return ablations.Spec(averaged=averaged, backbones=("vit_base",), baseline="default", variants=variants)
+    return ablations.Spec(
+        averaged=averaged, backbones=("vit_base",), baseline="default", variants=variants, confidence=0.9
+    )
 
 
 @pytest.fixture
@@ -158,6 +160,15 @@ def test_ablations_average_each_seed_over_the_sets_and_stand_beside_the_paper(me
     assert list(shown.shown["Variant"]) == ["default", "adam", "zero start"]
     assert list(shown.bold["R-AUROC"]) == [False, True, False]
     assert shown.shown["Change"][2].startswith("−0.1")
+    assert "90 % interval" in shown.shown and "95 %" not in to_tex(shown)
+
+
+def test_an_ablation_that_is_undefined_on_a_set_has_no_mean_over_the_others(metrics: pd.DataFrame) -> None:
+    is_cars = (metrics["dataset"] == "cars") & (metrics["metric"] == "auroc_correct") & (metrics["method"] == "head")
+    gone = metrics.assign(value=metrics["value"].mask(is_cars))
+    spec = of_ablations([CUB, CARS], ["adam"])
+    shown = ablations.present(ablations.build(spec, gone, None), spec).shown
+    assert (shown[["R-AUROC", "90 % interval", "Change"]] == NOTHING).all(axis=None)
 
 
 def test_ablations_on_other_sets_have_no_published_numbers(metrics: pd.DataFrame) -> None:

@@ -52,6 +52,12 @@ def test_without_snakemakes_folder_nothing_is_made_again_and_nothing_stale_is_tr
     shutil.rmtree(world.directory / ".snakemake", ignore_errors=True)
     shutil.rmtree(world.directory / "results/.jobs", ignore_errors=True)
     assert world.planned() == {}
+    for dated in ("in any order", "1970"):  # benchmarks too, which Snakemake takes for outputs
+        shutil.rmtree(world.directory / ".snakemake")
+        shuffle_times(files := result_files(world))
+        for path in files if dated == "1970" else []:
+            os.utime(path, (0, 0))
+        assert world.planned() == {}, dated
     shutil.rmtree(world.directory / ".snakemake")
     world.write_config(edited("training.learning_rate", 0.002))
     assert "heads" in world.planned() and stale(world, edited("training.learning_rate", 0.002))["head"] == 5

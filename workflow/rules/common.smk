@@ -86,6 +86,7 @@ def deleting():
 engine.collect_garbage_rarely()
 engine.remember_parameters()
 engine.remember_commands()
+engine.leave_benchmarks_out()
 DESCRIBED = Path(RESULTS, FOLDER)
 if engine.plans(workflow):
     with one_line():

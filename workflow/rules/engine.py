@@ -73,6 +73,19 @@ def remember_commands() -> None:
     snakemake.jobs.Job.shellcmd = property(command)
 
 
+def leave_benchmarks_out() -> None:
+    """Compare inputs with outputs alone: Snakemake counts the benchmark of a job among its outputs.
+
+    The graph dates outputs by what was made; a benchmark that was copied or touched would make its job run again.
+    """
+
+    async def oldest(job: Any) -> float | None:
+        times = [(await file.mtime()).local_or_storage() for file in job.output if await file.exists()]
+        return min(times, default=None)
+
+    snakemake.jobs.Job.output_mintime = property(oldest)
+
+
 def before_running(workflow: Any, begin: Callable[[], None]) -> None:
     """Call a function before jobs are run, also on trial (`-n`); not before what only looks, such as --summary."""
     execute = workflow.execute
