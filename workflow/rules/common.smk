@@ -222,11 +222,12 @@ def blocks_and_more(wildcards):
     with one_line():
         GRAPH.state(Ref.to("cache", **wildcards))  # sets times, which Snakemake remembers from its first look
     checkpoints.dataset.get(dataset=wildcards.dataset)
-    if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
-        manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]
-        raise WorkflowError(
-            f"{manifest}: dataset '{wildcards.dataset}' has no split '{wildcards.split}'; see 'splits' in that file"
-        )
+    with one_line():
+        if GRAPH.samples(wildcards.dataset, wildcards.split) is None:
+            manifest = GRAPH.outputs(Ref.to("dataset", dataset=wildcards.dataset))[0]
+            raise PipelineError(
+                f"{manifest}: dataset '{wildcards.dataset}' has no split '{wildcards.split}'; see 'splits' in that file"
+            )
     return job("cache")(wildcards)
 
 
