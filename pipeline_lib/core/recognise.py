@@ -51,7 +51,7 @@ def misnamed(path: Path | str) -> str | None:
 def misnamed_start(start: bytes, name: str = "") -> str | None:
     """Return what a file is by its first bytes, as `misnamed`; name: of the file, where it has one."""
     if not start:
-        return "is empty; get it again"
+        return "is an empty file"
     for mark, what in _POINTERS.items():
         if start.startswith(mark):
             return what

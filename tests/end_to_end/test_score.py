@@ -95,7 +95,7 @@ def test_unreadable_images_keep_their_row_and_change_no_other(
     capsys.readouterr()
     after = score(checkpoint, [photos], tmp_path / "s.parquet", "--representations", tmp_path / "r.npy")
     error = capsys.readouterr().err
-    reasons = {"torn": "can't be decoded", "empty": "is empty", "link": "no such image file"}
+    reasons = {"torn": "can't be decoded", "empty": "is an empty file", "link": "no such image file"}
     torn = after["error"].notna()
     assert [Path(path).name for path in after["path"][torn]] == ["0001_torn.jpg", "empty.png", "link.png"]
     assert np.isnan(np.load(tmp_path / "r.npy")).any(axis=1).tolist() == torn.tolist()

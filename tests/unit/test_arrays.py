@@ -271,10 +271,10 @@ def test_an_array_under_the_other_suffix_of_numpy_is_told_its_own(tmp_path: Path
     [
         ("no.npy", None, "no.npy: no such file"),
         ("a.txt", b"1", "can't read '.txt' files; use one of .npy"),
-        ("a.npy", b"", "a.npy: is empty; get it again"),
+        ("a.npy", b"", "a.npy: is an empty file"),
         ("a.npy", b"no", "a.npy: can't be read as .npy"),
         ("a.npz", b"PK nonsense", "a.npz: can't be read as .npz"),
-        ("a.csv", b"", "a.csv: is empty; get it again"),
+        ("a.csv", b"", "a.csv: is an empty file"),
         ("a.csv", b"u\n", r"a.csv: is empty \(shape \[0\]\)"),
         ("a.csv", b"u\n1\nx\n", "column 'u' must hold numbers, but row 1 is 'x'"),
         ("a.csv", b"u;v\n528,17;1\n2.345,67;1\n", "column 'u' must hold numbers, but row 1 is '2.345,67'"),

@@ -129,7 +129,7 @@ def test_every_pixel_format_opens_as_rgb(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is empty; get it again"),
+        (b"", "is an empty file"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", r"is a HEIF image \(.heic\), which is not read; convert it"),
         (b"nonsense", r"can't be decoded as an image \(it begins as none of JPEG, .* does\)"),
         (encoded(Image.fromarray(np.full((4, 4), 100_000, np.int32)), "TIFF"), "holds 32-bit numbers, whose range"),

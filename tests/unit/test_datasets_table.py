@@ -117,7 +117,7 @@ def test_votes_of_any_table_come_back(tmp_path_factory, counts):
             "splits 'A' and 'a' differ in case",
         ),
         ("version https://git-lfs.github.com/spec/v1\n", LABELS, r"t\.csv: is a pointer of Git LFS"),
-        ("", LABELS, r"t\.csv: can't be read as a table"),
+        ("", LABELS, r"t\.csv: is an empty file"),
         ("path,class\n", LABELS, "no images found"),
     ],
 )

@@ -26,10 +26,9 @@ def spec(**changes: object) -> report.Spec:
     content = load_config(ROOT / "config.yaml").model_dump(mode="json", exclude_unset=True)
     found = report.Spec.of(parse_config(content))
     shown = {"upstream": UPSTREAM, "downstream": tuple(SETS), "backbones": tuple(BACKBONES), "figures": ("densities",)}
-    main = table.Spec(
-        name="zero_shot",
-        shows={"upstream": UPSTREAM, "downstream": SETS, "backbones": BACKBONES, "variants": ["default"]},
-    )
+    sets = {"upstream": UPSTREAM, "downstream": SETS}
+    shows = sets | {"backbones": BACKBONES, "variants": ["default"], "confidence": 0.95}
+    main = table.Spec(name="zero_shot", shows=shows)
     return found.model_copy(update=shown | {"tables": (main,)} | changes)
 
 
