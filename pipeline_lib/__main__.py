@@ -14,7 +14,7 @@ import sys
 import warnings
 
 from pipeline_lib.core.encoding import require_utf8
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_line
 from pipeline_lib.core.large_pages import restart_with_large_pages
 from pipeline_lib.core.runner import end_with_runner
 from pipeline_lib.stages import command
@@ -110,15 +110,15 @@ def _is_full_disk(error: Exception) -> bool:
 def _describe(error: Exception) -> str:
     """Return one line for a failed read or write."""
     file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
-    text = f"{file}: {reason}" if file and reason else " ".join(str(error).split())
+    text = f"{file}: {reason}" if file and reason else one_line(error)
     if _is_full_disk(error):
         return f"the disk is full: {text}; free some space and give the command again"
-    return text or type(error).__name__
+    return text
 
 
 def _warn(stage: str, said: set[str], message: Warning | str, *where: object, **options: object) -> None:
     """Print a warning as one line, once, without the line of code that Python shows."""
-    text = " ".join(str(message).split())
+    text = one_line(message)
     if text not in said:
         said.add(text)
         print(f"{stage}: warning: {text}", file=sys.stderr)

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline_lib.core.errors import PipelineError, did_you_mean
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_line
 from pipeline_lib.core.recognise import misnamed, require_no_pipe
 from pipeline_lib.datasets.text_table import ENCODING, SUFFIXES, separator_of
 
@@ -64,7 +64,7 @@ def read_array(source: str, as_text: bool = False) -> Array:
         else:
             values, names = _parquet(path, selection)
     except (ValueError, EOFError, zipfile.BadZipFile, pd.errors.ParserError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if isinstance(error, UnicodeDecodeError):
             reason = f"{reason}; save it as UTF-8"
         if "Python objects" in reason or "allow_pickle" in reason:
@@ -139,7 +139,7 @@ def _key(path: Path, available: list[str], selection: str | None) -> str:
 def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, tuple[str, ...] | None]:
     separator = separator_of(path)
     lines = pd.read_csv(
-        path, sep=separator, header=None, nrows=2, dtype=str, keep_default_na=False, encoding=ENCODING
+        path, sep=separator, header=None, nrows=1000, dtype=str, keep_default_na=False, encoding=ENCODING
     ).fillna("")
     header, *below = lines.to_numpy().tolist()
     # A file of bare numbers has no names.
@@ -157,8 +157,7 @@ def _csv(path: Path, selection: str | None, as_text: bool) -> tuple[np.ndarray, 
         )
 
     if not has_names and separator == "," and len(header) > 1:
-        rows = pd.read_csv(path, header=None, nrows=1000, dtype=str, keep_default_na=False, encoding=ENCODING)
-        if any(re.fullmatch(r"0\d+", cell) for cell in rows.iloc[:, 1:].to_numpy().ravel()):
+        if any(re.fullmatch(r"0\d+", cell) for row in lines.to_numpy().tolist() for cell in row[1:]):
             raise PipelineError(
                 f"{path}: its numbers seem to have decimal commas, with commas between them too; write decimal points, "
                 "or semicolons between columns"

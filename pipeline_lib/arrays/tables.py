@@ -10,9 +10,9 @@ import pandas as pd
 from pipeline_lib.arrays.evaluation import DIFFERENCE, OPTIONS, REJECTED, Report, is_distribution
 from pipeline_lib.metrics.found import headed
 from pipeline_lib.metrics.metric import Metric
-from pipeline_lib.tables.render import NOTHING, Table, number, signed
+from pipeline_lib.tables.render import NOTHING, Table, interval_heading, number, signed
 
-_INTERVAL = f"{100 * OPTIONS.bootstrap.confidence:g} % interval"
+_INTERVAL = interval_heading(OPTIONS.bootstrap.confidence)
 _QUANTILES = {
     "Minimum": "min_unc",
     "10 %": "unc_q10",

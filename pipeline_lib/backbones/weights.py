@@ -99,13 +99,15 @@ def require_fit(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor],
 
 def _advice(own: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:
     """Return what would make a state dict fit, where that is known."""
-    names = {name for name in own if name not in state or own[name] != tuple(state[name].shape)}
-    layer = {name.rpartition(".")[0] for name in names}
-    if len(layer) == 1 and names <= {f"{next(iter(layer))}.{part}" for part in ("weight", "bias")}:
-        weight = state.get(f"{next(iter(layer))}.weight")
-        if weight is None:
-            return "; if weights without a classifier are meant, set classifier: false (of fit, --classifier none)"
-        return f"; if that is the classifier, set num_classes: {len(weight)} (of fit, --num-classes {len(weight)})"
+    unfit = {name for name in own if name not in state or own[name] != tuple(state[name].shape)}
+    layers = {name.rpartition(".")[0] for name in unfit}
+    if len(layers) == 1:
+        (layer,) = layers
+        if unfit <= {f"{layer}.weight", f"{layer}.bias"}:
+            weight = state.get(f"{layer}.weight")
+            if weight is None:
+                return "; if weights without a classifier are meant, set classifier: false (of fit, --classifier none)"
+            return f"; if that is the classifier, set num_classes: {len(weight)} (of fit, --num-classes {len(weight)})"
     needed = [name for name in own if not name.endswith("num_batches_tracked")]
     first = needed[0] if needed else ""
     prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]

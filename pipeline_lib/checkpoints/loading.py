@@ -35,8 +35,7 @@ from pipeline_lib.checkpoints.model import PretrainedModel, TimmRepresentation, 
 from pipeline_lib.config import kinds
 from pipeline_lib.config.faults import describe
 from pipeline_lib.core.device import find_device
-from pipeline_lib.core.errors import PipelineError, one_of
-from pipeline_lib.datasets.base import one_line
+from pipeline_lib.core.errors import PipelineError, one_line, one_of
 from pipeline_lib.heads.model import UncertaintyHead
 from pipeline_lib.heads.rank_mean import QUANTILES
 

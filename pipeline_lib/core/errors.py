@@ -35,3 +35,8 @@ def did_you_mean(value: str, allowed: Iterable[str]) -> str:
 def one_of(allowed: Iterable[str]) -> str:
     """Return the allowed names as a short, sorted, readable list."""
     return ", ".join(sorted(str(name) for name in allowed)) or "nothing"
+
+
+def one_line(error: object) -> str:
+    """Return the text of an error without line breaks; of one without a text, its type."""
+    return " ".join(str(error).split()) or type(error).__name__

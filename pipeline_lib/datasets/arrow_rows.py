@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.datasets.base import UnreadableImageError, decode, one_line
+from pipeline_lib.core.errors import PipelineError, one_line
+from pipeline_lib.datasets.base import UnreadableImageError, decode
 
 if TYPE_CHECKING:
     import datasets

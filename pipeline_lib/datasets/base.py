@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_line
 from pipeline_lib.core.recognise import START_BYTES, misnamed, misnamed_start
 
 if TYPE_CHECKING:
@@ -164,11 +164,6 @@ def read_json(path: Path, option: str) -> Any:
         raise PipelineError(f"{path}: no such file; check '{option}' and data_dir") from None
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path}: can't be read as JSON ({error}); get it again") from None
-
-
-def one_line(error: object) -> str:
-    """Return the text of an error without line breaks; of one without a text, its type."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def decode(stream: IO[bytes] | str, where: str) -> Image:

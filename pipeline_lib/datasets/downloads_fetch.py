@@ -25,9 +25,8 @@ from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 
 from pipeline_lib.core.artefacts import file_sha256, writing_file
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_line
 from pipeline_lib.core.progress import Progress
-from pipeline_lib.datasets.base import one_line
 
 _PIECE_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 60.0

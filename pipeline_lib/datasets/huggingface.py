@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import Field
 
 from pipeline_lib.config.section import Name
-from pipeline_lib.core.errors import PipelineError, did_you_mean
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_line
 from pipeline_lib.datasets.arrow_rows import RowOpener, arrow_files, content, pictures
-from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, numbered, resolve
 from pipeline_lib.datasets.files import digest_of_entries, digest_of_files
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_line
 from pipeline_lib.datasets.archive_members import (
     FolderOpener,
     Member,
@@ -34,7 +34,7 @@ from pipeline_lib.datasets.archive_members import (
     list_members,
     naming_faults,
 )
-from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, one_line, positions, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, is_image_name, positions, resolve
 from pipeline_lib.datasets.files import digest_of_entries, digest_of_files, list_images, subfolders
 from pipeline_lib.datasets.outputs import class_list
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName

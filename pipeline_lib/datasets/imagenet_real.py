@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_line
 from pipeline_lib.datasets import imagenet
-from pipeline_lib.datasets.base import ImageOpener, Index, most_votes, one_line, read_json, resolve
+from pipeline_lib.datasets.base import ImageOpener, Index, most_votes, read_json, resolve
 from pipeline_lib.datasets.files import digest_of_files
 from pipeline_lib.datasets.spec import FolderName
 

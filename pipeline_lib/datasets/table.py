@@ -19,10 +19,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline_lib.config.section import Name
 from pipeline_lib.config.splitter import Splitter
-from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_line, one_of
 from pipeline_lib.core.recognise import misnamed
 from pipeline_lib.datasets.archive_members import MemberOpener, digest_of_members, list_members
-from pipeline_lib.datasets.base import ImageOpener, Index, numbered, one_line, resolve, safe_name
+from pipeline_lib.datasets.base import ImageOpener, Index, numbered, resolve, safe_name
 from pipeline_lib.datasets.files import FileOpener, Tree, digest_of_files, list_images
 from pipeline_lib.datasets.spec import Checksum, DatasetOptions, FolderName
 from pipeline_lib.datasets.splitter import assign

@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline_lib.config.section import Name
-from pipeline_lib.core.errors import PipelineError, one_of
-from pipeline_lib.datasets.base import ImageOpener, Index, UnreadableImageError, decode, one_line, resolve
+from pipeline_lib.core.errors import PipelineError, one_line, one_of
+from pipeline_lib.datasets.base import ImageOpener, Index, UnreadableImageError, decode, resolve
 from pipeline_lib.datasets.spec import DatasetOptions
 from pipeline_lib.datasets.tfds_reading import check_feature, find_parts, open_builder, read
 

@@ -7,8 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.core.errors import PipelineError, did_you_mean, one_of
-from pipeline_lib.datasets.base import one_line
+from pipeline_lib.core.errors import PipelineError, did_you_mean, one_line, one_of
 from pipeline_lib.datasets.tfds_records import read_record
 
 

@@ -16,11 +16,11 @@ import zlib
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from pipeline_lib.core.errors import PipelineError
+from pipeline_lib.core.errors import PipelineError, one_line
 from pipeline_lib.core.progress import Progress
 from pipeline_lib.core.recognise import misnamed
 from pipeline_lib.datasets.archive_members import check_tar_end
-from pipeline_lib.datasets.base import one_line, safe_name
+from pipeline_lib.datasets.base import safe_name
 
 _PIECE_BYTES = 1 << 20
 # No set of images comes near: its files hardly shrink. A bomb of zeros grows a thousandfold.

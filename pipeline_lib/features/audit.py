@@ -118,29 +118,41 @@ def _check_values(manifest: Manifest) -> tuple[int, int, str] | None:
 
 def _check_record(folder: Path, found: dict[Path, Finding]) -> Finding:
     """Return what was found of a view's record, with the first fault of the blocks that it lists."""
-    view_dir, whole = folder.parent, found[folder]
+    try:
+        _check_blocks(folder, found)
+    except ArtefactError as error:
+        return replace(found[folder], fault=str(error))
+    except PipelineError as error:
+        return replace(found[folder], fault=str(error), unread=True)
+    return found[folder]
+
+
+def _check_blocks(folder: Path, found: dict[Path, Finding]) -> None:
+    """Raise `ArtefactError` for the first fault of the blocks behind a record, `PipelineError` for one unread."""
+    view_dir = folder.parent
     last_of_epochs: dict[Range, int] = {}
     ids_of_samples: dict[str, tuple[int, int, str]] = {}
     for block in recorded_blocks(artefacts.read(folder, CACHE_STAGE, verify=False)):
         directory, remedy = view_dir / "blocks" / block.name, block_remedy(view_dir, block.name)
         finding = found.get(directory)
         if finding is None:
-            missing = f"{directory / artefacts.MANIFEST}: missing, so {directory} is not a complete artefact; {remedy}"
-            return replace(whole, fault=missing)
+            raise ArtefactError(
+                f"{directory / artefacts.MANIFEST}: missing, so {directory} is not a complete artefact; {remedy}"
+            )
+        if finding.unread:
+            raise PipelineError(f"{folder}: lists a block that can't be read ({finding.fault})")
         if finding.fault is not None:
-            state = "block that can't be read" if finding.unread else "damaged block"
-            return replace(whole, fault=f"{folder}: lists a {state} ({finding.fault})", unread=finding.unread)
+            raise ArtefactError(f"{folder}: lists a damaged block ({finding.fault})")
         if finding.content != block.content:
-            return replace(whole, fault=f"{directory}: is not the block that {folder} recorded; {remedy}")
+            raise ArtefactError(f"{directory}: is not the block that {folder} recorded; {remedy}")
         if finding.sample_ids is None:
             continue
         first, last, _ = finding.sample_ids
         samples = block.name.split("_epochs")[0]
         if first <= last_of_epochs.get(block.epochs, -1):
-            passed = f"{directory}: 'sample_id' starts at {first}, which an earlier block has passed; {remedy}"
-            return replace(whole, fault=passed)
+            raise ArtefactError(
+                f"{directory}: 'sample_id' starts at {first}, which an earlier block has passed; {remedy}"
+            )
         if ids_of_samples.setdefault(samples, finding.sample_ids) != finding.sample_ids:
-            others = f"{directory}: has other images than the same range in another epoch; {remedy}"
-            return replace(whole, fault=others)
+            raise ArtefactError(f"{directory}: has other images than the same range in another epoch; {remedy}")
         last_of_epochs[block.epochs] = last
-    return whole

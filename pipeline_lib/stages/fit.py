@@ -11,24 +11,11 @@ After a kill the same command goes on. `score`, `load` and `push` take the check
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.core.errors import PipelineError
-from pipeline_lib.stages.arguments import add_path
-
-
-def _json(text: str) -> dict[str, Any]:
-    """Return a JSON object, as an option's value."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no JSON ({error}), such as '{{\"depth\": 20}}'") from None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"'{text}' must be a JSON object, such as '{{\"depth\": 20}}'")
-    return found
-
+from pipeline_lib.stages.arguments import add_path, read_object
 
 _EXAMPLE = """\
 example:
@@ -41,7 +28,11 @@ _NETWORK: dict[str, dict[str, Any]] = {
     "num_classes": {"type": int, "metavar": "N", "help": "with --model: outputs of the weights' classifier"},
     "image_size": {"type": int, "metavar": "N", "help": "side of the images in pixels (default: the model's)"},
     "code_dir": {"metavar": "PATH", "help": "with --factory: folder of its module (default: this folder)"},
-    "arguments": {"type": _json, "metavar": "JSON", "help": "with --factory: its keyword arguments"},
+    "arguments": {
+        "type": read_object,
+        "metavar": "JSON",
+        "help": """with --factory: its keyword arguments, such as '{"depth": 20}'""",
+    },
     "mean": {"type": float, "nargs": 3, "help": "with --factory: mean per channel (default: ImageNet's)"},
     "std": {"type": float, "nargs": 3, "help": "with --factory: deviation per channel (default: ImageNet's)"},
     "interpolation": {"metavar": "NAME", "help": "with --factory: resampling filter (default: bicubic)"},

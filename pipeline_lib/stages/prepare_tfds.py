@@ -61,8 +61,7 @@ def _prepare(options: Options, root: Path) -> None:
         TensorFlow or files to be placed by hand are missing, TFDS has no such set, or fetching or preparing it fails;
         what TFDS has fetched stays in `root/downloads`, so that the next attempt goes on from there.
     """
-    from pipeline_lib.core.errors import PipelineError, one_of
-    from pipeline_lib.datasets.base import one_line
+    from pipeline_lib.core.errors import PipelineError, one_line, one_of
     from pipeline_lib.datasets.tfds import by_hand, set_name
 
     name = set_name(options)

@@ -10,7 +10,16 @@ import math
 from typing import TYPE_CHECKING, Self
 
 from pipeline_lib.tables.published import MEAN_OF, Estimate, beside, estimate, published_columns
-from pipeline_lib.tables.render import NOTHING, Table, number, number_of_seeds, signed, with_spreads, without_constant
+from pipeline_lib.tables.render import (
+    NOTHING,
+    Table,
+    interval_heading,
+    number,
+    number_of_seeds,
+    signed,
+    with_spreads,
+    without_constant,
+)
 from pipeline_lib.tables.spec import ViewSpec
 from pipeline_lib.tables.summary import EvaluationSet, Summary, on_sets, resampled
 
@@ -107,7 +116,7 @@ def present(table: pd.DataFrame, spec: Spec) -> Table:
             "Backbone": table["backbone"],
             "Variant": table["variant"].str.replace("_", " "),
             "R-AUROC": with_spreads(table, "auroc_correct", "spread"),
-            f"{100 * spec.confidence:g} % interval": [
+            interval_heading(spec.confidence): [
                 NOTHING if math.isnan(low + high) else f"{number(low)}–{number(high)}"
                 for low, high in table[["ci_low", "ci_high"]].to_numpy(float)
             ],

@@ -70,6 +70,11 @@ def signed(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:+z.3f}".replace("-", "−")
 
 
+def interval_heading(confidence: float) -> str:
+    """Return how a column of intervals is headed: `95 % interval`."""
+    return f"{100 * confidence:g} % interval"
+
+
 def with_spread(value: float, spread: float) -> str:
     """Return a value with its spread over seeds, where there is one."""
     return number(value) if math.isnan(value) or math.isnan(spread) else f"{number(value)} ± {number(spread)}"
